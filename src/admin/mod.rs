@@ -1,0 +1,1 @@
+//! The admin door: health now, metrics and console later.

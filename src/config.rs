@@ -1,0 +1,1 @@
+//! Broker configuration: plain data, read once, handed down in slices.

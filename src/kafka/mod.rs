@@ -1,0 +1,1 @@
+//! The Kafka door: frames, connections, the API table, one file per API, the error dialect.

@@ -1,0 +1,3 @@
+//! Command line, runtime, signals: builds the house and opens the doors.
+
+fn main() {}

@@ -1,0 +1,316 @@
+//! Logs and small state on an engine: the storage seam.
+//!
+//! Small enough to memorise, below the semantics: bytes, offsets, compare-and-set. An engine never
+//! sees a topic, a group or an error code, so that a second engine (one bucket of an S3-compatible
+//! store) can stand behind these traits without a change above. One conformance suite
+//! (`tests/it/store`) runs against every engine.
+//!
+//! Deliberately absent: partitions' rules (sequences, quotas, retention policy), sockets, wall clocks.
+
+pub mod local;
+pub mod memory;
+mod slice;
+mod watermark;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::batch::{Batch, Header};
+
+pub use slice::Slice;
+pub use watermark::{Registration, Watermark};
+
+/// Names one log: a topic's id and a partition index, never a topic's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId {
+    /// Topic id.
+    pub topic: Uuid,
+    /// Partition index, from 0.
+    pub partition: i32,
+}
+
+/// How one log cuts its parts. Alterable while open ([`Log::set_options`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// A segment is rolled before it would grow past this many bytes.
+    pub segment_bytes: u64,
+    /// A segment is rolled when its first append is older than this, ms.
+    pub segment_ms: i64,
+    /// At most this many bytes between two index entries.
+    pub index_interval_bytes: u32,
+}
+
+/// A checked batch with its place in the log. The engine writes these 12 + 4 bytes over the sender's.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Offset of the batch's first record; equals the log's end at the time of the append.
+    pub base_offset: i64,
+    /// Leader epoch written into the batch.
+    pub leader_epoch: i32,
+    /// The batch as received.
+    pub batch: Batch,
+}
+
+impl Placed {
+    /// Offset after the batch's last record.
+    #[must_use]
+    pub fn next_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.batch.header().last_offset_delta) + 1
+    }
+}
+
+/// Where a log starts and ends. `start <= durable <= end` except that `durable` lags `start` after a trim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First readable offset.
+    pub start: i64,
+    /// Everything below is on stable storage.
+    pub durable: i64,
+    /// Offset that the next append takes.
+    pub end: i64,
+}
+
+/// One self-contained part of a log, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Offset of its first record.
+    pub base_offset: i64,
+    /// Offset after its last record.
+    pub next_offset: i64,
+    /// Bytes of batches in it.
+    pub bytes: u64,
+    /// Largest max-timestamp of its batches, ms; -1 when empty.
+    pub max_timestamp: i64,
+    /// Wall-clock ms of its first append (from the caller's `now_ms`), -1 when empty.
+    pub opened_ms: i64,
+    /// No longer appended to.
+    pub sealed: bool,
+}
+
+/// Opaque state of the layer above, kept with a log and valid up to `offset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Log end when the note was taken.
+    pub offset: i64,
+    /// The caller's bytes.
+    pub bytes: Bytes,
+}
+
+/// A log that has been opened (recovered first, where that was needed).
+pub struct Opened {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The newest note that fits the recovered log (its offset is at most the log's end).
+    pub note: Option<Note>,
+}
+
+/// Logs and small state on one engine.
+pub trait Store: Send + Sync {
+    /// Opens a log, creating it when new; no file exists before the first append. `replay` sees the
+    /// header of every batch at or past the note's offset (of every batch when there is no note), in order,
+    /// with base offset and leader epoch as stored.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Corrupt`] after the log has been quarantined.
+    fn open_log(&self, id: LogId, options: LogOptions, replay: &mut dyn FnMut(&Header)) -> Result<Opened>;
+
+    /// Deletes a log and its bytes; readers that still hold slices keep them. Unknown logs are fine.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn delete_log(&self, id: LogId) -> Result<()>;
+
+    /// Every log with bytes on this engine.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn logs(&self) -> Result<Vec<LogId>>;
+
+    /// Small state.
+    fn meta(&self) -> &dyn Meta;
+
+    /// How often this store has been opened without a clean close before: what leader epochs grow by.
+    fn incarnation(&self) -> i32;
+
+    /// Total and free bytes of the engine's space, when it has such a thing.
+    fn capacity(&self) -> Option<Capacity>;
+
+    /// Makes everything durable and marks the store clean. No append may follow.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the store is then not marked clean.
+    fn close(&self) -> Result<()>;
+}
+
+/// Bytes of the space an engine lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What is left.
+    pub free_bytes: u64,
+}
+
+/// One ordered log of batches. `append`, `trim_to`, `seal` and `checkpoint` are called by one writer at a
+/// time (the caller's lock); everything else from anywhere.
+pub trait Log: Send + Sync {
+    /// Appends consecutive batches, the first at [`Span::end`]. All or none: after an error the log
+    /// ends where it did. Does not sync. `now_ms` dates a new segment.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Fenced`], [`Error::Io`].
+    fn append(&self, batches: &[Placed], now_ms: i64) -> Result<()>;
+
+    /// Whole batches from the one that contains `offset`, at most `max_bytes` unless the first alone is
+    /// larger; never past `until` (an offset at a batch boundary, normally the high watermark).
+    /// Empty when `offset == until`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] below the start or past the end, [`Error::Corrupt`], [`Error::Io`].
+    fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice>;
+
+    /// Base offset of the first batch whose max-timestamp is at least `timestamp`, at or past the log start.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn seek_time(&self, timestamp: i64) -> Result<Option<i64>>;
+
+    /// Base offset of the first batch that carries the log's largest timestamp, and that timestamp.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn max_timestamp(&self) -> Result<Option<(i64, i64)>>;
+
+    /// Moves the start up to `offset` and frees segments wholly below it. Durable before it returns.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] past the end, [`Error::Io`].
+    fn trim_to(&self, offset: i64) -> Result<()>;
+
+    /// Start, durable end and end.
+    fn span(&self) -> Span;
+
+    /// The parts, oldest first, the active one last.
+    fn segments(&self) -> Vec<Segment>;
+
+    /// Watermark of durability; fails when a sync failed (the log is then fenced for writes).
+    fn durable(&self) -> &Watermark;
+
+    /// Asks for everything appended so far to become durable soon; returns at once.
+    /// One sync serves all who ask meanwhile. A failed sync is never retried.
+    fn sync(&self);
+
+    /// Seals the active segment; the next append opens a new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn seal(&self) -> Result<()>;
+
+    /// Saves a note that is valid for the log's present end (recovery replays only what lies past it).
+    /// Not durable by itself: a note that is lost costs a longer replay.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn checkpoint(&self, note: &[u8]) -> Result<()>;
+
+    /// Changes how the log cuts its parts, from the next append on.
+    fn set_options(&self, options: LogOptions);
+}
+
+/// Small state: versioned keys with compare-and-set. Every write is durable when it returns.
+pub trait Meta: Send + Sync {
+    /// The value and its version.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn get(&self, key: &str) -> Result<Option<Versioned>>;
+
+    /// Writes `value` if the key's version is `expected` (`None`: the key must not exist).
+    ///
+    /// # Errors
+    /// [`Error::Io`], when it is certain that nothing was written.
+    fn put_if(&self, key: &str, value: &[u8], expected: Option<u64>) -> Result<Put>;
+
+    /// Deletes the key if its version is `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], when it is certain that nothing was written.
+    fn delete_if(&self, key: &str, expected: u64) -> Result<Put>;
+
+    /// Keys that start with `prefix`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>>;
+}
+
+/// A value and the version that a compare-and-set names. Versions of a key only grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// Version.
+    pub version: u64,
+    /// Value.
+    pub value: Bytes,
+}
+
+/// Outcome of a compare-and-set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Written; the key's new version (0 after a delete).
+    Won(u64),
+    /// The version was another; nothing written.
+    Lost,
+    /// The engine cannot tell (a remote store that did not answer).
+    Unknown,
+}
+
+/// What an engine may fail with.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{op} {}: {source}", path.display())]
+    Io {
+        /// What was tried, for example `fdatasync`.
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: Arc<std::io::Error>,
+    },
+    /// Bytes that cannot be explained; they are kept.
+    #[error("{} is damaged at byte {position}: {what}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// No space left; writing may work again later.
+    #[error("no space left in {}", path.display())]
+    Full {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A sync failed earlier or another owner took over: no write will ever succeed.
+    #[error("the log is fenced for writes")]
+    Fenced,
+    /// An offset outside the log.
+    #[error("offset is outside {start}..={end}")]
+    OutOfRange {
+        /// First readable offset.
+        start: i64,
+        /// End of the log.
+        end: i64,
+    },
+    /// The directory cannot be opened: locked by another process, newer format, foreign content.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Result of the store.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,51 @@
+//! Bytes read from a log: on the heap, or in a read-only mapping of a segment.
+
+use bytes::Bytes;
+
+/// Consecutive whole batches. Mapped bytes may be handed to the kernel (a vectored write answers EFAULT
+/// when the file was cut underneath), never loaded by user space: use [`Slice::to_bytes`] for that.
+#[derive(Clone, Debug)]
+pub enum Slice {
+    /// In memory.
+    Heap(Bytes),
+}
+
+impl Slice {
+    /// No bytes.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::Heap(Bytes::new())
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Heap(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// For a vectored write to a socket, and for nothing else.
+    #[must_use]
+    pub fn for_socket(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+        }
+    }
+
+    /// A copy that user space may look into (no copy when already on the heap).
+    ///
+    /// # Errors
+    /// [`super::Error::Io`] when the file cannot be read.
+    pub fn to_bytes(&self) -> super::Result<Bytes> {
+        match self {
+            Self::Heap(bytes) => Ok(bytes.clone()),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A number that only grows, and the tasks that wait for it.
+//!
+//! Used for durability (the engine advances it) and for high watermarks (the partition's writer does).
+//! Advancing costs one store and one load when nobody waits: no lock, no task per waiter, no polling.
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+use super::Error;
+
+/// The value that stands for "will never advance again".
+const FENCED: i64 = i64::MIN;
+
+/// A growing offset with waiters.
+#[derive(Debug)]
+pub struct Watermark {
+    value: AtomicI64,
+    fenced: AtomicI64,
+    waiting: AtomicUsize,
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    next_id: u64,
+    list: Vec<(u64, i64, Waker)>,
+}
+
+/// A waiter's place; give it back with [`Watermark::forget`] or reach the target.
+#[derive(Debug, Default)]
+pub struct Registration(Option<u64>);
+
+impl Watermark {
+    /// A watermark that starts at `value`.
+    #[must_use]
+    pub fn new(value: i64) -> Self {
+        Self {
+            value: AtomicI64::new(value),
+            fenced: AtomicI64::new(0),
+            waiting: AtomicUsize::new(0),
+            waiters: Mutex::default(),
+        }
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn value(&self) -> i64 {
+        self.value.load(Ordering::Acquire)
+    }
+
+    /// Whether it will never advance again.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire) == FENCED
+    }
+
+    /// Whether anybody waits.
+    #[must_use]
+    pub fn has_waiters(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Raises the value (a lower one is ignored) and wakes whoever waited for it.
+    pub fn advance(&self, value: i64) {
+        if self.value.fetch_max(value, Ordering::SeqCst) < value {
+            self.wake(|target| target <= value);
+        }
+    }
+
+    /// Fails every waiter, now and later.
+    pub fn fence(&self) {
+        self.fenced.store(FENCED, Ordering::SeqCst);
+        self.wake(|_| true);
+    }
+
+    /// Ready when the value has reached `target`; otherwise registers `waker` under `place`
+    /// (again on every call, so a moved task is woken where it now lives).
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the target can no longer be reached.
+    pub fn poll_reach(
+        &self,
+        target: i64,
+        place: &mut Registration,
+        waker: &Waker,
+    ) -> Poll<Result<(), Error>> {
+        if self.value() >= target {
+            self.forget(place);
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_fenced() {
+            self.forget(place);
+            return Poll::Ready(Err(Error::Fenced));
+        }
+        self.register(target, place, waker);
+        // The value may have moved between the look and the registration.
+        if self.value.load(Ordering::SeqCst) >= target {
+            self.forget(place);
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_fenced() {
+            self.forget(place);
+            return Poll::Ready(Err(Error::Fenced));
+        }
+        Poll::Pending
+    }
+
+    /// Gives a place back.
+    pub fn forget(&self, place: &mut Registration) {
+        let Some(id) = place.0.take() else { return };
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = waiters.list.iter().position(|w| w.0 == id) {
+            waiters.list.swap_remove(at);
+            self.waiting.store(waiters.list.len(), Ordering::SeqCst);
+        }
+    }
+
+    fn register(&self, target: i64, place: &mut Registration, waker: &Waker) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = place.0
+            && let Some(entry) = waiters.list.iter_mut().find(|w| w.0 == id)
+        {
+            entry.1 = target;
+            entry.2.clone_from(waker);
+            return;
+        }
+        let id = waiters.next_id;
+        waiters.next_id += 1;
+        waiters.list.push((id, target, waker.clone()));
+        self.waiting.store(waiters.list.len(), Ordering::SeqCst);
+        place.0 = Some(id);
+    }
+
+    fn wake(&self, reached: impl Fn(i64) -> bool) {
+        if !self.has_waiters() {
+            return;
+        }
+        let mut woken = Vec::new();
+        {
+            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            waiters.list.retain(|(_, target, waker)| {
+                let hit = reached(*target);
+                if hit {
+                    woken.push(waker.clone());
+                }
+                !hit
+            });
+            self.waiting.store(waiters.list.len(), Ordering::SeqCst);
+        }
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiter_is_ready_once_the_value_reaches_its_target() {
+        let mark = Watermark::new(3);
+        let mut place = Registration::default();
+        assert!(mark.poll_reach(5, &mut place, Waker::noop()).is_pending());
+        assert!(mark.has_waiters());
+        mark.advance(4);
+        assert!(mark.has_waiters());
+        mark.advance(5);
+        assert!(!mark.has_waiters());
+        assert!(matches!(mark.poll_reach(5, &mut place, Waker::noop()), Poll::Ready(Ok(()))));
+    }
+
+    #[test]
+    fn a_fenced_mark_fails_those_above_it_and_no_one_below() {
+        let mark = Watermark::new(3);
+        let mut place = Registration::default();
+        assert!(mark.poll_reach(5, &mut place, Waker::noop()).is_pending());
+        mark.fence();
+        assert!(matches!(mark.poll_reach(5, &mut place, Waker::noop()), Poll::Ready(Err(Error::Fenced))));
+        assert!(matches!(mark.poll_reach(3, &mut place, Waker::noop()), Poll::Ready(Ok(()))));
+        assert!(!mark.has_waiters());
+    }
+}

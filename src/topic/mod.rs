@@ -1,0 +1,1 @@
+//! Topics and their partitions: registry, the one writer, readers, producer sequences, retention.
