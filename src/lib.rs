@@ -24,3 +24,7 @@ mod admin;
 mod broker;
 mod kafka;
 mod kinesis;
+mod server;
+
+pub use kafka::supported_apis;
+pub use server::{Broker, Builder, StartError};

@@ -1,0 +1,98 @@
+//! Opens a broker: store, cluster id, topics; nothing is scanned that has not changed.
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use uuid::Uuid;
+
+use super::producer_ids::ProducerIds;
+use super::{Clock, Core};
+use crate::config::Config;
+use crate::store::{self, Meta, Put, Store};
+use crate::topic::{self, Registry};
+
+const CLUSTER_ID: &str = "cluster-id";
+
+/// Why a broker does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration contradicts itself or the data directory.
+    #[error("{0}")]
+    Config(String),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A topic cannot be loaded.
+    #[error(transparent)]
+    Topic(#[from] topic::Error),
+}
+
+/// Opens the local engine in `data_dir` and everything above it.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
+    let store: Arc<dyn Store> = store::local::open(data_dir)?;
+    open_on(store, config, clock)
+}
+
+/// Opens a broker on any engine.
+///
+/// # Errors
+/// [`OpenError`].
+pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
+    let cluster_id = cluster_id(store.meta(), &config, &clock)?;
+    let limits = config.limits();
+    let defaults = super::upkeep::topic_defaults(&config);
+    let topics =
+        Registry::load(Arc::clone(&store), defaults, limits.partitions_max, limits.partitions_per_topic_max)?;
+    Ok(Arc::new(Core {
+        topics,
+        producer_ids: ProducerIds::default(),
+        clock,
+        limits,
+        flush: config.flush(),
+        cluster_id,
+        node_id: i32::try_from(config.int("node.id")).unwrap_or(1),
+        config: RwLock::new(Arc::new(config)),
+        store,
+    }))
+}
+
+/// The id that is kept with the data; a new directory takes the configured one or a random one.
+fn cluster_id(meta: &dyn Meta, config: &Config, clock: &Clock) -> Result<String, OpenError> {
+    if let Some(kept) = meta.get(CLUSTER_ID)? {
+        return Ok(String::from_utf8_lossy(&kept.value).into_owned());
+    }
+    let id = config.cluster_id().unwrap_or_else(|| base64_url(clock.uuid()));
+    match meta.put_if(CLUSTER_ID, id.as_bytes(), None)? {
+        Put::Won(_) => Ok(id),
+        Put::Lost | Put::Unknown => Err(OpenError::Store(store::Error::Fenced)),
+    }
+}
+
+/// 22 characters of URL-safe base64, as Kafka prints a `Uuid`.
+fn base64_url(id: Uuid) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = u128::from_be_bytes(*id.as_bytes());
+    (0..22)
+        .map(|n| {
+            // 128 bits are 21 groups of six and one of two, which is padded on the right.
+            let group = if n < 21 { bits >> (122 - 6 * n) } else { bits << 4 } & 0x3f;
+            #[allow(clippy::indexing_slicing, reason = "six bits index 64 letters")]
+            char::from(ALPHABET[usize::try_from(group).unwrap_or(0)])
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_prints_as_kafka_prints_it() {
+        // Kafka's well-known ids: METADATA_TOPIC_ID is AAAAAAAAAAAAAAAAAAAAAQ (apache/kafka Uuid.java).
+        assert_eq!(base64_url(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(base64_url(Uuid::from_u128(u128::MAX)), "_____________________w");
+    }
+}
