@@ -7,18 +7,16 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use weir_broker::batch::{Batch, Builder, Record, Rules};
 
 /// Record value bytes and batch bytes.
-const SHAPES: [(usize, usize); 6] = [
-    (100, 16 << 10),
-    (100, 64 << 10),
-    (100, 1 << 20),
-    (1024, 16 << 10),
-    (1024, 64 << 10),
-    (1024, 1 << 20),
-];
+const SHAPES: [(usize, usize); 6] =
+    [(100, 16 << 10), (100, 64 << 10), (100, 1 << 20), (1024, 16 << 10), (1024, 64 << 10), (1024, 1 << 20)];
 
 fn records(value_bytes: usize, batch_bytes: usize) -> Vec<Record> {
     let value = Bytes::from(vec![b'v'; value_bytes]);
-    let record = |i: i64| Record { timestamp_ms: 1_790_000_000_000 + i / 8, value: Some(value.clone()), ..Record::default() };
+    let record = |i: i64| Record {
+        timestamp_ms: 1_790_000_000_000 + i / 8,
+        value: Some(value.clone()),
+        ..Record::default()
+    };
     (0..).take(batch_bytes / value_bytes).map(record).collect()
 }
 
