@@ -1,1 +1,3 @@
 //! Topics and their partitions: registry, the one writer, readers, producer sequences, retention.
+
+pub mod config;
