@@ -18,6 +18,6 @@ impl Config {
     pub fn limits(&self) -> Limits { Limits { frame_bytes_max: 104_857_600, connections_max: 10_000, connections_per_ip_max: 10_000, first_frame_timeout_ms: 10_000, stalled_timeout_ms: 10_000, stalled_bytes_min: 1024, idle_timeout_ms: 600_000, fetch_bytes_max: 57_671_680, partitions_max: 20_000, partitions_per_topic_max: 10_000, producers_per_partition_max: 10_000 } }
     pub fn flush(&self) -> Flush { match self.values.get("flush").map(String::as_str) { Some("never") => Flush::Never, _ => Flush::Group } }
     pub fn cluster_id(&self) -> Option<String> { None }
-    pub fn topic_default(&self, _key: &str) -> Option<String> { None }
+    pub fn value(&self, _key: &str) -> Option<String> { None }
     pub fn listeners(&self) -> Result<Vec<Listener>, String> { Ok(vec![Listener { name: "PLAINTEXT".into(), host: "127.0.0.1".into(), port: self.values.get("port").and_then(|p| p.parse().ok()).unwrap_or(0) }]) }
 }

@@ -37,6 +37,12 @@ pub struct Core {
     node_id: i32,
 }
 
+/// What topics take their defaults from.
+fn topic_defaults(config: &Arc<Config>) -> topic::Defaults {
+    let config = Arc::clone(config);
+    Box::new(move |key| config.value(key))
+}
+
 impl Core {
     /// Milliseconds since the epoch.
     #[must_use]

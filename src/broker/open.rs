@@ -43,7 +43,8 @@ pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, 
 pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
     let cluster_id = cluster_id(store.meta(), &config, &clock)?;
     let limits = config.limits();
-    let defaults = super::upkeep::topic_defaults(&config);
+    let config = Arc::new(config);
+    let defaults = super::topic_defaults(&config);
     let topics =
         Registry::load(Arc::clone(&store), defaults, limits.partitions_max, limits.partitions_per_topic_max)?;
     Ok(Arc::new(Core {
@@ -54,7 +55,7 @@ pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Re
         flush: config.flush(),
         cluster_id,
         node_id: i32::try_from(config.int("node.id")).unwrap_or(1),
-        config: RwLock::new(Arc::new(config)),
+        config: RwLock::new(config),
         store,
     }))
 }

@@ -12,9 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Core;
-use crate::config::{Config, Flush};
+use crate::config::Flush;
 use crate::store;
-use crate::topic::TopicConfig;
 
 /// How often what was written is checkpointed: bounds what a recovery has to scan.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
@@ -125,14 +124,4 @@ impl Core {
         self.checkpoint(self.now_ms());
         self.store.close()
     }
-}
-
-/// The broker's defaults for topic configs (`log.*` keys and their like).
-pub(super) fn topic_defaults(config: &Config) -> TopicConfig {
-    let defaults = crate::topic::config::KEYS
-        .iter()
-        .filter_map(|key| Some((key.name.to_owned(), config.topic_default(key.name)?)))
-        .collect();
-    // A broker-wide default was validated when it was set.
-    TopicConfig::from_overrides(&TopicConfig::default(), &defaults).unwrap_or_default()
 }

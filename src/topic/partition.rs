@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut};
 
 use super::producers::{Entry, Producers, Verdict};
 use super::{Error, Result, TopicConfig};
-use crate::batch::{Batch, Header, TimestampType};
+use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, TimestampType};
 use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
 /// A batch on its way into a partition, and what became of it.
@@ -275,11 +275,13 @@ impl Partition {
         let end = self.high_watermark.value();
         while let Some(base) = next.filter(|base| *base < end) {
             let bytes = log.read(base.max(log.span().start), 1, end)?.to_bytes()?;
-            let batch = Batch::stored(bytes)?;
-            if let Some(found) = batch.first_at_or_after(timestamp, log.span().start)? {
+            let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
+            if let Some(found) = batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?
+                && found.0 >= log.span().start
+            {
                 return Ok(Some(found));
             }
-            next = Some(batch.header().next_offset());
+            next = Some(batch.header.next_offset());
         }
         Ok(None)
     }
@@ -292,7 +294,8 @@ impl Partition {
         let log = self.log()?;
         let Some((base, timestamp)) = log.max_timestamp()? else { return Ok(None) };
         let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value())?.to_bytes()?;
-        Ok(Batch::stored(bytes)?.first_at_or_after(timestamp, log.span().start)?)
+        let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
+        Ok(batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?)
     }
 
     /// Checks a client's idea of the leader epoch (-1: it has none).
@@ -483,8 +486,9 @@ fn options(config: &TopicConfig) -> LogOptions {
 fn check_limits(config: &TopicConfig, now_ms: i64, batch: &Batch) -> Result<()> {
     let header = batch.header();
     let bytes = batch.bytes().len();
-    if bytes > config.max_message_bytes {
-        return Err(Error::TooLarge { bytes, limit: config.max_message_bytes });
+    let limit = config.max_message_bytes as usize;
+    if bytes > limit {
+        return Err(Error::TooLarge { bytes, limit });
     }
     if bytes as u64 > config.segment_bytes {
         return Err(Error::LargerThanSegment { bytes, limit: config.segment_bytes });

@@ -45,10 +45,13 @@ pub struct NewTopic {
     pub overrides: BTreeMap<String, String>,
 }
 
+/// The broker's value of a broker key, where topics take a default from.
+pub type Defaults = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// All topics of a broker.
 pub struct Registry {
     store: Arc<dyn Store>,
-    defaults: RwLock<TopicConfig>,
+    defaults: RwLock<Defaults>,
     maps: RwLock<Maps>,
     /// Serialises changes, so that a look-up never waits for the disk.
     changes: Mutex<()>,
@@ -120,7 +123,7 @@ impl Registry {
     /// [`Error::Storage`]; a topic record that does not read is an error, never dropped.
     pub fn load(
         store: Arc<dyn Store>,
-        defaults: TopicConfig,
+        defaults: Defaults,
         partitions_max: usize,
         partitions_per_topic_max: i32,
     ) -> Result<Self> {
@@ -274,7 +277,7 @@ impl Registry {
     }
 
     /// Changes the defaults that topics without an override follow.
-    pub fn set_defaults(&self, defaults: TopicConfig) {
+    pub fn set_defaults(&self, defaults: Defaults) {
         let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         *self.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
         for topic in self.all() {
@@ -283,12 +286,6 @@ impl Registry {
                 set_config(&topic, config);
             }
         }
-    }
-
-    /// The defaults now.
-    #[must_use]
-    pub fn defaults(&self) -> TopicConfig {
-        self.defaults.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many partitions exist.
@@ -315,7 +312,7 @@ impl Registry {
 
     fn effective(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
         let defaults = self.defaults.read().unwrap_or_else(PoisonError::into_inner);
-        TopicConfig::from_overrides(&defaults, overrides).map_err(|refusal| Error::InvalidConfig(refusal.to_string()))
+        TopicConfig::from_overrides(&**defaults, overrides).map_err(|refusal| Error::InvalidConfig(refusal.to_string()))
     }
 
     fn check_count(&self, count: i32, added: i32, maps: &Maps) -> Result<()> {

@@ -14,7 +14,7 @@ pub(super) fn must_seal(config: &TopicConfig, segments: &[Segment], now_ms: i64)
 
 /// The offset below which everything goes, if anything does.
 pub(super) fn cut(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> Option<i64> {
-    if !config.cleanup_deletes() {
+    if !config.cleanup_policy.delete {
         return None;
     }
     let mut total: u64 = segments.iter().map(|s| s.bytes).sum();
@@ -33,7 +33,7 @@ pub(super) fn cut(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> Op
 }
 
 fn is_expired(config: &TopicConfig, segment: &Segment, now_ms: i64) -> bool {
-    if config.retention_ms < 0 || !config.cleanup_deletes() {
+    if config.retention_ms < 0 || !config.cleanup_policy.delete {
         return false;
     }
     // A batch without timestamps (-1) ages from the segment's own birth.

@@ -71,6 +71,7 @@ fn look_up(
     let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
     match find(core, version, topic, asked) {
         Ok((offset, timestamp, epoch)) => {
+            let epoch = if version >= 4 { epoch } else { -1 };
             answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
         }
         Err(code) => answer.with_error_code(code.0),

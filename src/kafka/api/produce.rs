@@ -23,7 +23,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Answer, Context, Entry};
-use crate::batch::Batch;
+use crate::batch::{Batch, Rules};
 use crate::broker::{Core, Receipt, Wave};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
@@ -152,7 +152,7 @@ fn queue(
             return Err(Error::InvalidName(format!("topic '{}' is internal", topic.name())));
         }
         let partition = topic.partition(index)?;
-        let batch = Batch::check(records.unwrap_or_default(), version >= ZSTD_FROM)?;
+        let batch = Batch::check(records.unwrap_or_default(), Rules { zstd: version >= ZSTD_FROM, ..Rules::default() })?;
         Ok((partition, batch))
     };
     match check() {
