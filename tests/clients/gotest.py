@@ -1,4 +1,5 @@
 """Run chosen Go tests of a module from the Go proxy, one process per test, one verdict line per test and subtest."""
+import fcntl
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ def build(name, module, version, packages):
     """{package: test binary} in the lab, built once; exits 2 if it cannot be had."""
     lab = LAB / name
     exe = {p: lab / f"{p.replace('/', '-') or 'root'}.test" for p in packages}
+    alone = open(LAB / f"{name}.lock", "w")  # two builds at once would spoil each other's files
+    fcntl.flock(alone, fcntl.LOCK_EX)
     try:
         if not all(e.exists() for e in exe.values()):
             lab.mkdir(parents=True, exist_ok=True)
@@ -25,6 +28,7 @@ def build(name, module, version, packages):
     except (OSError, subprocess.SubprocessError) as e:
         print(e, file=sys.stderr)
         sys.exit(2)
+    alone.close()
     return exe
 
 

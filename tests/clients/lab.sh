@@ -14,3 +14,6 @@ debian() {
 need() { command -v "$1" > /dev/null || debian "$2"; }
 # logs NAME: a new folder for the logs of one run, under WEIR_LOGS (the lab's own logs by default)
 logs() { mkdir -p "${WEIR_LOGS:-$WEIR_LAB/logs}" && mktemp -d "${WEIR_LOGS:-$WEIR_LAB/logs}/$1.XXXX"; }
+# alone NAME: from here until `together` no other process installs NAME; two at once would spoil each other's files
+alone() { exec 8> "$WEIR_LAB/$1.lock" && flock 8; }
+together() { exec 8>&-; }

@@ -6,9 +6,10 @@ import traceback
 
 
 class Job:
-    """`run` returns True when those that need this job may go on. `cost`: cores it keeps busy, 0.3 for one that mostly waits."""
-    def __init__(self, name, run, cost=1.0, after=()):
-        self.name, self.run, self.cost, self.after = name, run, cost, tuple(after)
+    """`run` returns True when those that need this job may go on. `cost`: cores it keeps busy, 0.3 for one that mostly waits.
+    `after`: jobs that must have succeeded; `wait_for`: jobs that must have ended, well or not."""
+    def __init__(self, name, run, cost=1.0, after=(), wait_for=()):
+        self.name, self.run, self.cost, self.after, self.wait_for = name, run, cost, tuple(after), tuple(wait_for)
 
 
 def run_all(jobs, give_up_at, cores=None):
@@ -31,6 +32,7 @@ def run_all(jobs, give_up_at, cores=None):
         while (waiting or running) and time.time() < give_up_at:
             for job in list(waiting):
                 needs = [done.get(n) for n in job.after if n in known]
+                needs += [None for n in job.wait_for if n in known and n not in done]
                 if False in needs:
                     done[job.name] = False
                     waiting.remove(job)

@@ -26,6 +26,11 @@ LONGEST = "0089 0033 0026 0137 0045 0091 0018 0030 0122 0093 0050 0061 0084 0114
 JOIN_DELAY_3000 = {"0102"}
 
 
+# what installs together -> how its lines begin
+CLIENTS = {"confluent": ("confluent-kafka-python/", "kafka-python/", "aiokafka/"), "confluent-js": ("confluent-kafka-javascript/",),
+           "rskafka": ("rskafka/",), "kafkajs": ("kafkajs/", "platformatic-kafka/"), "quixstreams": ("quixstreams/",)}
+
+
 def top(line):
     return line.split("/")[0]
 
@@ -40,6 +45,7 @@ class Suite:
     brokers: int = 1               # how many run side by side
     limit_s: int = 600             # of one call of the runner
     install_cost: float = 0.2
+    parts: dict = field(default_factory=dict)  # of the installation, each on its own: name -> how its lines begin
     env: dict = field(default_factory=dict)
     group: object = None           # line -> what the runner runs as one; None: all lines in one call
     whole: bool = False            # the runner cannot run single lines
@@ -76,7 +82,6 @@ class Suite:
         return BASE | self.props | extra
 
 
-CLIENT_LABEL = top
 UNSAFE = {"restarts-ready", "read-back", "nothing-lost", "nothing-twice", "order-kept", "offsets-true", "commits-never-back", "group-skips-nothing"}
 
 
@@ -85,7 +90,7 @@ def table(full):
     kills, inputs = (50, 20000) if full else (5, 3000)
     rows = [
         Suite("librdkafka", cost=0.25, brokers=3, install_cost=1, group=lambda l: l[:4]),
-        Suite("clients", cost=0.5, brokers=2, install_cost=1, limit_s=900, group=CLIENT_LABEL),
+        Suite("clients", cost=0.5, brokers=2, install_cost=1, limit_s=1200, group=top, parts=CLIENTS),
         Suite("franz-go", cost=0.7, install_cost=1, group=None, repeat=3 if full else 1),
         Suite("java-tools"),
         Suite("storm", whole=True, restarts=True),
