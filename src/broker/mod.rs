@@ -5,6 +5,7 @@
 
 mod append;
 mod clock;
+mod groups;
 mod open;
 mod producer_ids;
 mod upkeep;
@@ -29,6 +30,7 @@ pub struct Core {
     store: Arc<dyn Store>,
     topics: Registry,
     producer_ids: ProducerIds,
+    groups: groups::Groups,
     clock: Clock,
     config: RwLock<Arc<Config>>,
     limits: Limits,

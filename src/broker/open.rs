@@ -47,7 +47,8 @@ pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Re
     let defaults = super::topic_defaults(&config);
     let topics =
         Registry::load(Arc::clone(&store), defaults, limits.partitions_max, limits.partitions_per_topic_max)?;
-    Ok(Arc::new(Core {
+    let core = Arc::new(Core {
+        groups: super::groups::Groups::new(&config),
         topics,
         producer_ids: ProducerIds::default(),
         clock,
@@ -57,7 +58,9 @@ pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Re
         node_id: i32::try_from(config.int("node.id")).unwrap_or(1),
         config: RwLock::new(config),
         store,
-    }))
+    });
+    core.load_groups()?;
+    Ok(core)
 }
 
 /// The id that is kept with the data; a new directory takes the configured one or a random one.

@@ -21,7 +21,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// The running upkeep.
 pub struct Upkeep {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Upkeep {
@@ -29,14 +29,17 @@ impl Upkeep {
     #[must_use]
     pub fn start(core: &Arc<Core>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        Self { stop, task: tokio::spawn(run(Arc::clone(core), stopped)) }
+        let groups = tokio::spawn(Arc::clone(core).time_groups(stopped.clone()));
+        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups] }
     }
 
     /// Stops it and waits for the round under way.
     pub async fn stop(self) {
-        // The task listens until it ends; an error means that it has ended.
+        // The tasks listen until they end; an error means that they have ended.
         let _ = self.stop.send(true);
-        let _ = self.task.await;
+        for task in self.tasks {
+            let _ = task.await;
+        }
     }
 }
 
