@@ -49,7 +49,8 @@ impl Group {
     /// Nothing would be lost without it.
     fn is_bare(&self) -> bool {
         let classic = self.classic();
-        let idle = classic.state == State::Empty && classic.pending.is_empty();
+        // A generation that was told to members is not forgotten before a sweep, even if its write was refused.
+        let idle = classic.state == State::Empty && classic.pending.is_empty() && classic.generation == 0;
         idle && !classic.journaled && self.offsets.is_empty()
     }
 }
