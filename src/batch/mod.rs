@@ -18,5 +18,6 @@ mod records;
 pub use build::{Builder, Record};
 pub use check::{Batch, Invalid};
 pub use codec::{Codec, decompress};
+pub(crate) use header::CRC_FROM;
 pub use header::{HEADER_BYTES, Header, TimestampType};
 pub use records::{RecordView, Records};

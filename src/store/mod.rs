@@ -62,6 +62,21 @@ impl Placed {
     }
 }
 
+/// Bytes 0..16 of a placed batch: base offset, length, leader epoch as the log has them. The CRC starts at
+/// byte 21, so writing these over the sender's leaves it valid (apache/kafka DefaultRecordBatch.java).
+pub(crate) fn prefix(placed: &Placed) -> [u8; PREFIX_BYTES] {
+    let mut prefix = [0; PREFIX_BYTES];
+    let (base, rest) = prefix.split_at_mut(8);
+    let (length, epoch) = rest.split_at_mut(4);
+    base.copy_from_slice(&placed.base_offset.to_be_bytes());
+    length.copy_from_slice(&placed.batch.header().length.to_be_bytes());
+    epoch.copy_from_slice(&placed.leader_epoch.to_be_bytes());
+    prefix
+}
+
+/// Bytes of a batch that the log writes itself.
+pub(crate) const PREFIX_BYTES: usize = 16;
+
 /// Where a log starts and ends. `start <= durable <= end` except that `durable` lags `start` after a trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
