@@ -25,6 +25,7 @@ mod varint;
 pub use build::{Builder, Marker, Record};
 pub use check::{Batch, Invalid, MAX_PLAIN_BYTES, MAX_RECORDS, Rules};
 pub use codec::{Codec, decompress};
+pub(crate) use header::CRC_FROM;
 pub use header::{HEADER_BYTES, Header, TimestampType};
 pub use patch::PREFIX_BYTES;
 pub use records::{Headers, MAX_HEADERS, RecordView, Records};

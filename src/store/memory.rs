@@ -51,8 +51,11 @@ impl Store for Memory {
 
     fn logs(&self) -> Result<Vec<LogId>> {
         let logs = locked(&self.logs);
-        let mut ids: Vec<_> =
-            logs.iter().filter(|(_, log)| !locked(&log.state).batches.is_empty()).map(|(id, _)| *id).collect();
+        let mut ids: Vec<_> = logs
+            .iter()
+            .filter(|(_, log)| !locked(&log.state).batches.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
         ids.sort_unstable();
         Ok(ids)
     }

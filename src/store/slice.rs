@@ -2,12 +2,16 @@
 
 use bytes::Bytes;
 
+use super::local::Mapped;
+
 /// Consecutive whole batches. Mapped bytes may be handed to the kernel (a vectored write answers EFAULT
 /// when the file was cut underneath), never loaded by user space: use [`Slice::to_bytes`] for that.
 #[derive(Clone, Debug)]
 pub enum Slice {
     /// In memory.
     Heap(Bytes),
+    /// In a mapped segment.
+    Mapped(Mapped),
 }
 
 impl Slice {
@@ -22,6 +26,7 @@ impl Slice {
     pub fn len(&self) -> usize {
         match self {
             Self::Heap(bytes) => bytes.len(),
+            Self::Mapped(mapped) => mapped.len(),
         }
     }
 
@@ -36,6 +41,7 @@ impl Slice {
     pub fn for_socket(&self) -> &[u8] {
         match self {
             Self::Heap(bytes) => bytes,
+            Self::Mapped(mapped) => mapped.for_socket(),
         }
     }
 
@@ -46,6 +52,7 @@ impl Slice {
     pub fn to_bytes(&self) -> super::Result<Bytes> {
         match self {
             Self::Heap(bytes) => Ok(bytes.clone()),
+            Self::Mapped(mapped) => mapped.to_bytes(),
         }
     }
 }

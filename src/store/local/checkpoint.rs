@@ -1,0 +1,172 @@
+//! What is known to be durable, in a file: one record per log (`checkpoint`), all of them at a clean close.
+//!
+//! Invariant: a record names only bytes that had been synced when it was written. Files are replaced
+//! whole (temporary file, sync, rename, sync of the directory); one that does not check out is ignored.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use bytes::{Buf, BufMut, Bytes};
+use uuid::Uuid;
+
+use super::disk::{Disk, File};
+use crate::store::{LogId, Note};
+
+const MAGIC: &[u8; 8] = b"weirckp1";
+
+/// The synced front of one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub base: i64,
+    pub next_offset: i64,
+    pub bytes: u64,
+    /// Largest max-timestamp and the base offset of the first batch that carries it.
+    pub newest: (i64, i64),
+    pub opened_ms: i64,
+}
+
+impl Part {
+    /// A segment without bytes.
+    pub fn empty(base: i64, opened_ms: i64) -> Self {
+        Self { base, next_offset: base, bytes: 0, newest: (-1, base), opened_ms }
+    }
+}
+
+/// The synced front of one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    pub start: i64,
+    pub parts: Vec<Part>,
+    pub notes: Vec<Note>,
+}
+
+impl Record {
+    /// Offset after the last synced batch.
+    pub fn end(&self) -> i64 {
+        self.parts.last().map_or(self.start, |part| part.next_offset.max(self.start))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_i64(self.start);
+        out.put_u32(count(self.parts.len()));
+        for part in &self.parts {
+            out.put_i64(part.base);
+            out.put_i64(part.next_offset);
+            out.put_u64(part.bytes);
+            out.put_i64(part.newest.0);
+            out.put_i64(part.newest.1);
+            out.put_i64(part.opened_ms);
+        }
+        out.put_u32(count(self.notes.len()));
+        for note in &self.notes {
+            out.put_i64(note.offset);
+            out.put_u32(count(note.bytes.len()));
+            out.put_slice(&note.bytes);
+        }
+    }
+
+    fn decode(from: &mut Bytes) -> Option<Self> {
+        let mut record = Self { start: from.try_get_i64().ok()?, ..Self::default() };
+        for _ in 0..from.try_get_u32().ok()? {
+            record.parts.push(Part {
+                base: from.try_get_i64().ok()?,
+                next_offset: from.try_get_i64().ok()?,
+                bytes: from.try_get_u64().ok()?,
+                newest: (from.try_get_i64().ok()?, from.try_get_i64().ok()?),
+                opened_ms: from.try_get_i64().ok()?,
+            });
+        }
+        for _ in 0..from.try_get_u32().ok()? {
+            let offset = from.try_get_i64().ok()?;
+            let len = usize::try_from(from.try_get_u32().ok()?).ok()?;
+            let bytes = (len <= from.len()).then(|| from.split_to(len))?;
+            record.notes.push(Note { offset, bytes: Bytes::copy_from_slice(&bytes) });
+        }
+        Some(record)
+    }
+}
+
+/// Records of many logs with the generation of the store (its count of opens) that wrote them.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub generation: u64,
+    pub logs: HashMap<LogId, Record>,
+}
+
+impl Records {
+    /// The file: magic, generation, log count, records, CRC-32 of all before.
+    pub fn encode<'a>(
+        generation: u64,
+        logs: impl ExactSizeIterator<Item = (&'a LogId, &'a Record)>,
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_slice(MAGIC);
+        out.put_u64(generation);
+        out.put_u32(count(logs.len()));
+        for (id, record) in logs {
+            out.put_slice(id.topic.as_bytes());
+            out.put_i32(id.partition);
+            record.encode(&mut out);
+        }
+        out.put_u32(crc32fast::hash(&out));
+        out
+    }
+
+    /// Reads a file back; `None` when it does not check out.
+    pub fn decode(bytes: Vec<u8>) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(body) != u32::from_be_bytes(*crc) || !body.starts_with(MAGIC) {
+            return None;
+        }
+        let mut from = Bytes::from(bytes);
+        from.truncate(from.len().checked_sub(4)?);
+        from.advance(MAGIC.len());
+        let mut records = Self { generation: from.try_get_u64().ok()?, ..Self::default() };
+        for _ in 0..from.try_get_u32().ok()? {
+            let mut topic = [0; 16];
+            from.try_copy_to_slice(&mut topic).ok()?;
+            let id = LogId { topic: Uuid::from_bytes(topic), partition: from.try_get_i32().ok()? };
+            records.logs.insert(id, Record::decode(&mut from)?);
+        }
+        Some(records)
+    }
+}
+
+/// Replaces a small file whole: afterwards either the old or the new content is there, whatever happens.
+pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let file = disk.create(&temporary)?;
+    write_all(&*file, bytes)?;
+    file.sync()?;
+    disk.rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
+}
+
+/// Writes a small file from its front.
+pub(super) fn write_all(file: &dyn File, bytes: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match file.write_at(&[IoSlice::new(rest)], done as u64)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => done += written,
+        }
+    }
+    Ok(())
+}
+
+/// Reads a small file whole; `None` when there is none. Files of the engine's own stay far below the cap.
+pub(super) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    const MAX_BYTES: u64 = 1 << 30;
+    let bytes = match disk.file_bytes(path)? {
+        Some(bytes) if bytes <= MAX_BYTES => bytes,
+        _ => return Ok(None),
+    };
+    let mut buf = vec![0; usize::try_from(bytes).unwrap_or(0)];
+    super::segment::read_exact(&*disk.open(path)?, &mut buf, 0)?;
+    Ok(Some(buf))
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

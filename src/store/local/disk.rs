@@ -1,0 +1,251 @@
+//! The seam below the local engine: every file operation it makes.
+//!
+//! Owns: [`Disk`] and [`File`], and the real ones. A second disk, which loses unsynced bytes, tears writes
+//! and fails the n-th call, lives with the crash tests. Deliberately absent: retries, policies, logging.
+
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+
+use super::map::{self, Mapping};
+use crate::store::Capacity;
+
+/// What holding the data directory means; dropping it releases the lock.
+pub type Guard = Box<dyn std::any::Any + Send + Sync>;
+
+/// Something in a directory; symbolic links and other oddities are neither file nor directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Name without the directory; names that are not UTF-8 are listed with replacement characters.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Whether it is a plain file.
+    pub is_file: bool,
+    /// Size of a file in bytes.
+    pub bytes: u64,
+}
+
+/// Operations on names. Nothing is durable before [`Disk::sync_dir`] of the directory that holds the name.
+pub trait Disk: Send + Sync {
+    /// Creates a directory and its parents.
+    ///
+    /// # Errors
+    /// The system's.
+    fn create_dirs(&self, dir: &Path) -> io::Result<()>;
+    /// Creates or empties a file for reading and writing.
+    ///
+    /// # Errors
+    /// The system's.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading and writing; never through a symbolic link.
+    ///
+    /// # Errors
+    /// The system's.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Makes creations, renames and removals in `dir` durable.
+    ///
+    /// # Errors
+    /// The system's.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Renames atomically.
+    ///
+    /// # Errors
+    /// The system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with all that is in it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove_dirs(&self, dir: &Path) -> io::Result<()>;
+    /// What is in a directory, in no order; empty when there is no such directory.
+    ///
+    /// # Errors
+    /// The system's.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    /// Size of a plain file, `None` when there is none.
+    ///
+    /// # Errors
+    /// The system's.
+    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>>;
+    /// Takes the lock file and writes the owner into it; `Err(text)` inside is the present owner's text.
+    ///
+    /// # Errors
+    /// The system's.
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Result<Guard, String>>;
+    /// Space of the file system that holds `path`.
+    ///
+    /// # Errors
+    /// The system's.
+    fn space(&self, path: &Path) -> io::Result<Capacity>;
+}
+
+/// Operations on one open file.
+pub trait File: Send + Sync {
+    /// Writes some or all of `parts` at `at`; answers how many bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize>;
+    /// Reads up to `buf.len()` bytes at `at`; 0 at the end.
+    ///
+    /// # Errors
+    /// The system's.
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
+    /// `fdatasync`.
+    ///
+    /// # Errors
+    /// The system's; afterwards nobody can tell which bytes are on disk.
+    fn sync(&self) -> io::Result<()>;
+    /// Size in bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn bytes(&self) -> io::Result<u64>;
+    /// Cuts the file; also gives back blocks reserved past that size.
+    ///
+    /// # Errors
+    /// The system's.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Reserves blocks without changing the size (`FALLOC_FL_KEEP_SIZE`).
+    ///
+    /// # Errors
+    /// The system's, and "unsupported" where the file system cannot.
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()>;
+    /// Hints that these bytes should go to the disk soon.
+    fn start_writeback(&self, at: u64, bytes: u64);
+    /// A read-only mapping of the first `bytes`, which may lie past the end; `None` where there is none.
+    fn map(&self, bytes: usize) -> Option<Mapping>;
+}
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        Ok(Arc::new(file))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dirs(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let entries = match fs::read_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        entries
+            .map(|entry| {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                let bytes = if kind.is_file() { entry.metadata()?.len() } else { 0 };
+                let name = entry.file_name().to_string_lossy().into_owned();
+                Ok(Entry { name, is_dir: kind.is_dir(), is_file: kind.is_file(), bytes })
+            })
+            .collect()
+    }
+
+    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        match fs::symlink_metadata(path) {
+            Ok(found) => Ok(found.is_file().then(|| found.len())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Result<Guard, String>> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.take(256).read_to_string(&mut text)?;
+                return Ok(Err(text.trim().to_owned()));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(owner.as_bytes())?;
+        Ok(Ok(Box::new(file)))
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Capacity> {
+        let found = rustix::fs::statvfs(path)?;
+        let block = found.f_frsize;
+        Ok(Capacity { total_bytes: found.f_blocks * block, free_bytes: found.f_bavail * block })
+    }
+}
+
+impl File for fs::File {
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        loop {
+            match rustix::io::pwritev(self, parts, at) {
+                Err(rustix::io::Errno::INTR) => {}
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buf, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        Self::set_len(self, bytes)
+    }
+
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(self, FallocateFlags::KEEP_SIZE, at, bytes)?)
+    }
+
+    fn start_writeback(&self, at: u64, bytes: u64) {
+        map::start_writeback(self, at, bytes);
+    }
+
+    fn map(&self, bytes: usize) -> Option<Mapping> {
+        Mapping::new(self, bytes)
+    }
+}

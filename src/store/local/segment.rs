@@ -1,0 +1,354 @@
+//! One segment: a file of consecutive batches, byte-identical to Kafka's `.log`.
+//!
+//! Owns: the summary and index of its bytes, the walk over batch headers, the cached descriptor and map.
+//! Invariant: `tail` moves only after the bytes it names have been written. Descriptors are bounded by
+//! [`Files`]; a reader keeps the one it uses alive. Deliberately absent: rolling, syncing, checksums.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use super::checkpoint::{Part, read_all};
+use super::disk::{Disk, File};
+use super::index::Index;
+use super::map::Mapping;
+use super::{failed, locked};
+use crate::batch::{HEADER_BYTES, Header};
+use crate::store::{Error, Result};
+
+/// Maps grow in powers of two from here, so that an active segment is mapped a few times only.
+const MIN_MAP_BYTES: usize = 1 << 20;
+/// Batch boundaries remembered beside the index: where tailing readers start.
+const RECENT: usize = 32;
+
+/// An open descriptor with what hangs on it.
+pub(super) struct Handle {
+    pub file: Arc<dyn File>,
+    disk: Arc<dyn Disk>,
+    map: Mutex<Option<Arc<Mapping>>>,
+    index: OnceLock<Index>,
+}
+
+/// What is written of a segment, and how to find batches in it.
+pub(super) struct Tail {
+    pub part: Part,
+    pub sealed: bool,
+    /// `None` once sealed and written to its file.
+    pub index: Option<Index>,
+    recent: VecDeque<(i64, u64)>,
+}
+
+/// One segment.
+pub(super) struct Segment {
+    pub base: i64,
+    dir: Arc<Path>,
+    handle: Mutex<Option<Arc<Handle>>>,
+    used: AtomicBool,
+    pub tail: Mutex<Tail>,
+    /// What the last sync covered.
+    pub synced: Mutex<Part>,
+    /// Whether its name in the directory is durable.
+    pub named: AtomicBool,
+}
+
+impl Segment {
+    /// A segment whose file exists (or is about to) with `part` written and synced.
+    pub fn new(dir: &Arc<Path>, part: Part, index: Option<Index>, sealed: bool) -> Self {
+        Self {
+            base: part.base,
+            dir: dir.clone(),
+            handle: Mutex::new(None),
+            used: AtomicBool::new(false),
+            tail: Mutex::new(Tail { part, sealed, index, recent: VecDeque::new() }),
+            synced: Mutex::new(part),
+            named: AtomicBool::new(true),
+        }
+    }
+
+    /// What is written now.
+    pub fn part(&self) -> Part {
+        locked(&self.tail).part
+    }
+
+    /// The file of batches.
+    pub fn path(&self) -> PathBuf {
+        log_path(&self.dir, self.base)
+    }
+
+    /// The file of the index.
+    pub fn index_path(&self) -> PathBuf {
+        self.path().with_extension("index")
+    }
+
+    /// The descriptor, opened again if the cache had dropped it.
+    pub fn handle(self: &Arc<Self>, files: &Files) -> Result<Arc<Handle>> {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        if let Some(handle) = &*locked(&self.handle) {
+            return Ok(handle.clone());
+        }
+        let file = files.disk.open(&self.path()).map_err(failed("open", &self.path()))?;
+        Ok(self.adopt(file, files))
+    }
+
+    /// Puts an open descriptor into the cache.
+    pub fn adopt(self: &Arc<Self>, file: Arc<dyn File>, files: &Files) -> Arc<Handle> {
+        let handle = Arc::new(Handle {
+            file,
+            disk: files.disk.clone(),
+            map: Mutex::new(None),
+            index: OnceLock::new(),
+        });
+        *locked(&self.handle) = Some(handle.clone());
+        files.admit(self);
+        handle
+    }
+
+    /// Drops the cached descriptor; users of it keep theirs.
+    pub fn forget_handle(&self) {
+        *locked(&self.handle) = None;
+    }
+
+    /// Records batches that have been written.
+    pub fn publish(&self, headers: impl Iterator<Item = Header>, interval: u32, now_ms: i64) -> Part {
+        let mut tail = locked(&self.tail);
+        if tail.part.opened_ms < 0 {
+            tail.part.opened_ms = now_ms;
+        }
+        headers.for_each(|header| tail.push(&header, interval));
+        tail.part
+    }
+
+    /// Position of the batch that contains `offset`; the end when `offset` is the next one.
+    pub fn locate(self: &Arc<Self>, handle: &Handle, offset: i64, interval: u32) -> Result<u64> {
+        let (part, recent) = {
+            let tail = locked(&self.tail);
+            let recent = tail.recent.iter().rev().find(|(at, _)| *at == offset).map(|(_, p)| *p);
+            (tail.part, recent)
+        };
+        if offset >= part.next_offset {
+            return Ok(part.bytes);
+        }
+        if let Some(position) = recent {
+            return Ok(position);
+        }
+        let from = self.with_index(handle, interval, |index| index.floor_offset(offset - self.base))?;
+        let found = self.walk(handle, from, part.bytes, |header, at| {
+            if header.last_offset() >= offset { ControlFlow::Break(at) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(found.unwrap_or(part.bytes))
+    }
+
+    /// The largest batch boundary in `from..=until` at most `max_bytes` past `from`, but one batch at least.
+    pub fn cut(
+        self: &Arc<Self>,
+        handle: &Handle,
+        from: u64,
+        until: u64,
+        max: u64,
+        interval: u32,
+    ) -> Result<u64> {
+        if until - from <= max {
+            return Ok(until);
+        }
+        let near = self.with_index(handle, interval, |index| index.floor_position(from + max))?;
+        if near > from {
+            return Ok(near);
+        }
+        let cut = self.walk(handle, from, until, |header, at| {
+            let next = at + header.total_bytes().unwrap_or(0) as u64;
+            if at > from && next - from > max { ControlFlow::Break(at) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(cut.unwrap_or(until))
+    }
+
+    /// Asks the index, building what is missing of it first.
+    pub fn with_index<T>(&self, handle: &Handle, interval: u32, ask: impl Fn(&Index) -> T) -> Result<T> {
+        loop {
+            let (missing, part) = {
+                let tail = locked(&self.tail);
+                match &tail.index {
+                    Some(index) if index.missing_bytes() == 0 => return Ok(ask(index)),
+                    Some(index) => (Some(index.missing_bytes()), tail.part),
+                    None => (None, tail.part),
+                }
+            };
+            let Some(missing) = missing else {
+                let index = match handle.index.get() {
+                    Some(index) => index,
+                    None => {
+                        let loaded = self.load_index(handle, part, interval)?;
+                        handle.index.get_or_init(|| loaded)
+                    }
+                };
+                return Ok(ask(index));
+            };
+            let front = self.build_index(handle, missing, interval)?;
+            if let Some(index) = &mut locked(&self.tail).index
+                && index.missing_bytes() == missing
+            {
+                index.prepend(front);
+            }
+        }
+    }
+
+    fn load_index(&self, handle: &Handle, part: Part, interval: u32) -> Result<Index> {
+        let path = self.index_path();
+        let bytes = read_all(&*handle.disk, &path).ok().flatten().unwrap_or_default();
+        match Index::decode(&bytes, self.base, part.bytes) {
+            Some(index) => Ok(index),
+            None => {
+                tracing::warn!(path = %path.display(), "index is missing or does not fit: rebuilt");
+                self.build_index(handle, part.bytes, interval)
+            }
+        }
+    }
+
+    fn build_index(&self, handle: &Handle, until: u64, interval: u32) -> Result<Index> {
+        let mut index = Index::default();
+        let mut newest = -1;
+        self.walk::<()>(handle, 0, until, |header, at| {
+            index.push(self.base, header, at, newest, interval);
+            newest = newest.max(header.max_timestamp);
+            ControlFlow::Continue(())
+        })?;
+        Ok(index)
+    }
+
+    /// Visits the headers of the batches in `at..until`; `at` is a boundary.
+    pub fn walk<T>(
+        &self,
+        handle: &Handle,
+        mut at: u64,
+        until: u64,
+        mut visit: impl FnMut(&Header, u64) -> ControlFlow<T>,
+    ) -> Result<Option<T>> {
+        let mut buf = [0; 4096];
+        let (mut from, mut have) = (at, 0);
+        while at < until {
+            let inside = usize::try_from(at - from).ok().filter(|skip| skip + HEADER_BYTES <= have);
+            let skip = match inside {
+                Some(skip) => skip,
+                None => {
+                    from = at;
+                    have = handle.file.read_at(&mut buf, at).map_err(failed("read", &self.path()))?;
+                    0
+                }
+            };
+            let header = buf.get(skip..have).and_then(Header::read);
+            let Some((header, total)) = header.and_then(|h| Some((h, plausible(&h, at, until)?))) else {
+                return Err(self.corrupt(at, "not a batch header"));
+            };
+            if let ControlFlow::Break(found) = visit(&header, at) {
+                return Ok(Some(found));
+            }
+            at += total;
+        }
+        Ok(None)
+    }
+
+    /// An error that names a place in this segment.
+    pub fn corrupt(&self, position: u64, what: &str) -> Error {
+        Error::Corrupt { path: self.path(), position, what: what.to_owned() }
+    }
+}
+
+impl Tail {
+    fn push(&mut self, header: &Header, interval: u32) {
+        let part = &mut self.part;
+        if let Some(index) = &mut self.index {
+            index.push(part.base, header, part.bytes, part.newest.0, interval);
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((header.base_offset, part.bytes));
+        add(part, header);
+    }
+
+    /// No more batches: frees what only the active segment needs.
+    pub fn seal(&mut self) {
+        self.sealed = true;
+        self.recent = VecDeque::new();
+    }
+}
+
+/// Counts one more batch into a summary.
+pub(super) fn add(part: &mut Part, header: &Header) {
+    part.bytes += header.total_bytes().unwrap_or(0) as u64;
+    part.next_offset = header.next_offset();
+    if header.max_timestamp > part.newest.0 {
+        part.newest = (header.max_timestamp, header.base_offset);
+    }
+}
+
+fn plausible(header: &Header, at: u64, until: u64) -> Option<u64> {
+    let total = header.total_bytes()? as u64;
+    (header.magic == 2 && header.last_offset_delta >= 0 && total <= until - at).then_some(total)
+}
+
+impl Handle {
+    /// A map that covers the first `until` bytes, if the system grants one.
+    pub fn mapping(&self, until: u64) -> Option<Arc<Mapping>> {
+        let until = usize::try_from(until).ok()?;
+        let mut map = locked(&self.map);
+        if map.as_ref().is_none_or(|map| map.len() < until) {
+            let bytes = until.max(MIN_MAP_BYTES).checked_next_power_of_two()?;
+            *map = Some(Arc::new(self.file.map(bytes)?));
+        }
+        map.clone()
+    }
+}
+
+/// Open descriptors, bounded; the one not used since the last sweep goes first (second chance).
+pub(super) struct Files {
+    pub disk: Arc<dyn Disk>,
+    limit: usize,
+    open: Mutex<VecDeque<Weak<Segment>>>,
+}
+
+impl Files {
+    /// At most `limit` descriptors in the cache.
+    pub fn new(disk: Arc<dyn Disk>, limit: usize) -> Self {
+        Self { disk, limit, open: Mutex::default() }
+    }
+
+    fn admit(&self, segment: &Arc<Segment>) {
+        let mut open = locked(&self.open);
+        open.push_back(Arc::downgrade(segment));
+        let mut sweeps = 2 * open.len();
+        while open.len() > self.limit && sweeps > 0 {
+            sweeps -= 1;
+            let Some(oldest) = open.pop_front() else { break };
+            let Some(found) = oldest.upgrade() else { continue };
+            let unsynced = *locked(&found.synced) != found.part();
+            if found.used.swap(false, Ordering::Relaxed) || unsynced {
+                // An unsynced file stays open: a write error is reported to descriptors open at the time.
+                open.push_back(oldest);
+            } else {
+                found.forget_handle();
+            }
+        }
+    }
+}
+
+/// Where the batches from `base` on are.
+pub(super) fn log_path(dir: &Path, base: i64) -> PathBuf {
+    dir.join(format!("{base:020}.log"))
+}
+
+/// Fills `buf` from `at` or fails with `UnexpectedEof`.
+pub(super) fn read_exact(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<()> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + done as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => done += read,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! The threads behind the appends: up to four that sync, one that tidies.
+//!
+//! Invariant: a log is in a queue at most once per kind of work; what is asked for while that work runs
+//! is done in one more turn, so one `fdatasync` serves all who asked meanwhile (group commit). Threads start
+//! with the first job. Deliberately absent: timers, retries.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::disk::Disk;
+use super::locked;
+use super::log::LocalLog;
+
+/// Work for a thread.
+pub(super) enum Job {
+    /// Make a log's bytes durable.
+    Sync(Arc<LocalLog>),
+    /// Whatever a log has to do off its writer's path.
+    Tidy(Arc<LocalLog>),
+    /// Remove a renamed segment.
+    RemoveFile(Arc<dyn Disk>, PathBuf),
+    /// Remove a renamed log.
+    RemoveDirs(Arc<dyn Disk>, PathBuf),
+}
+
+impl Job {
+    fn run(self) {
+        match self {
+            Self::Sync(log) => log.sync_turn(),
+            Self::Tidy(log) => log.tidy_turn(),
+            Self::RemoveFile(disk, path) => removed(disk.remove_file(&path), &path),
+            Self::RemoveDirs(disk, path) => removed(disk.remove_dirs(&path), &path),
+        }
+    }
+}
+
+fn removed(outcome: std::io::Result<()>, path: &std::path::Path) {
+    if let Err(error) = outcome {
+        tracing::warn!(path = %path.display(), %error, "could not be removed; it is tried again at the next open");
+    }
+}
+
+/// Threads with one queue.
+pub(super) struct Workers {
+    name: &'static str,
+    limit: usize,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    idle: usize,
+    stopped: bool,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Up to `limit` threads; with 0 every job runs on the thread that submits it.
+    pub fn new(name: &'static str, limit: usize) -> Arc<Self> {
+        Arc::new(Self { name, limit, state: Mutex::default(), wake: Condvar::new() })
+    }
+
+    /// Queues a job.
+    pub fn submit(self: &Arc<Self>, job: Job) {
+        let mut state = locked(&self.state);
+        if self.limit == 0 || state.stopped {
+            drop(state);
+            return job.run();
+        }
+        state.queue.push_back(job);
+        if state.queue.len() <= state.idle {
+            drop(state);
+            self.wake.notify_one();
+        } else if state.threads.len() < self.limit {
+            let this = self.clone();
+            let thread = std::thread::Builder::new().name(self.name.to_owned()).stack_size(256 << 10);
+            match thread.spawn(move || this.serve()) {
+                Ok(thread) => state.threads.push(thread),
+                Err(error) if state.threads.is_empty() => {
+                    tracing::warn!(%error, "no thread for {}: done inline", self.name);
+                    let job = state.queue.pop_back();
+                    drop(state);
+                    job.into_iter().for_each(Job::run);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn serve(&self) {
+        let mut state = locked(&self.state);
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                job.run();
+                state = locked(&self.state);
+            } else if state.stopped {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+
+    /// Ends the threads, after what is queued (`drain`) or at once. Later jobs run where they are submitted.
+    pub fn stop(&self, drain: bool) {
+        let (threads, dropped) = {
+            let mut state = locked(&self.state);
+            state.stopped = true;
+            let dropped = if drain { VecDeque::new() } else { std::mem::take(&mut state.queue) };
+            (std::mem::take(&mut state.threads), dropped)
+        };
+        self.wake.notify_all();
+        drop(dropped);
+        for thread in threads {
+            if thread.thread().id() != std::thread::current().id() {
+                drop(thread.join());
+            }
+        }
+    }
+}
+
+/// Whether work on a log is wanted, queued or running.
+#[derive(Default)]
+pub(super) struct Turn(AtomicU8);
+
+const IDLE: u8 = 0;
+const QUEUED: u8 = 1;
+const RUNNING: u8 = 2;
+const AGAIN: u8 = 3;
+
+impl Turn {
+    /// Asks for a turn; true when the caller has to queue it.
+    pub fn ask(&self) -> bool {
+        let asked = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| match now {
+            IDLE => Some(QUEUED),
+            RUNNING => Some(AGAIN),
+            _ => None,
+        });
+        asked == Ok(IDLE)
+    }
+
+    /// The turn begins: what is asked for from now on needs another one.
+    pub fn begin(&self) {
+        self.0.store(RUNNING, Ordering::SeqCst);
+    }
+
+    /// The turn ends; true when the caller has to queue another.
+    pub fn end(&self) -> bool {
+        let ended = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+            Some(if now == AGAIN { QUEUED } else { IDLE })
+        });
+        ended == Ok(AGAIN)
+    }
+}
