@@ -36,7 +36,6 @@ pub const MAX_STRING_BYTES: usize = 32_767;
 
 /// API key of ApiVersions, which every client may ask in a version unknown to the broker (KIP-511).
 
-
 /// Where a request stops following its schema, and why. For one log line; the connection closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {why}, near byte {at}")]
