@@ -191,7 +191,8 @@ impl Core {
             return Ok(topic);
         }
         let partitions = self.config().int("offsets.topic.num.partitions");
-        let overrides = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
+        let overrides =
+            [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
         let new = NewTopic {
             id: self.clock.uuid(),
             name: JOURNAL.to_owned(),
@@ -199,7 +200,9 @@ impl Core {
             overrides: overrides.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         };
         match self.topics.create(new) {
-            Err(topic::Error::TopicExists(_)) => self.topics.by_name(JOURNAL).ok_or(topic::Error::UnknownTopic),
+            Err(topic::Error::TopicExists(_)) => {
+                self.topics.by_name(JOURNAL).ok_or(topic::Error::UnknownTopic)
+            }
             outcome => outcome,
         }
     }

@@ -113,7 +113,9 @@ impl Core {
     fn checkpoint(&self, now_ms: i64) {
         let expiration_ms = self.config().int("producer.id.expiration.ms");
         for partition in self.topics.take_dirty() {
-            if let Err(error) = partition.checkpoint(now_ms, expiration_ms, self.limits.producers_per_partition_max) {
+            if let Err(error) =
+                partition.checkpoint(now_ms, expiration_ms, self.limits.producers_per_partition_max)
+            {
                 tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
             }
         }
