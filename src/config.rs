@@ -21,7 +21,9 @@ pub use crate::topic::config::{Check, Effect, Kind, Refusal};
 pub use keys::{KEYS, Key};
 pub use listeners::{Listener, Listeners};
 pub use report::Report;
-pub use settings::{Flush, GroupSettings, Identity, Limits, QuotaProfile, SocketSettings};
+pub use settings::{
+    ConnectionSettings, Flush, GroupSettings, Identity, QuotaProfile, StoreSettings, TopicSettings,
+};
 
 use crate::topic::config::{check, entries, parse_bool};
 
@@ -201,27 +203,8 @@ impl Config {
 
     /// The value in force; `None` is null (or a key that nobody knows and nobody set).
     #[must_use]
-    pub fn text(&self, key: &str) -> Option<&str> {
+    pub fn value(&self, key: &str) -> Option<&str> {
         self.set_value(key).map(|(_, text)| text).or_else(|| keys::find(key)?.default)
-    }
-
-    /// [`Config::text`], owned: what `topic::config` looks broker keys up with.
-    #[must_use]
-    pub fn value(&self, key: &str) -> Option<String> {
-        self.text(key).map(str::to_owned)
-    }
-
-    /// The value of a boolean key of the table.
-    #[must_use]
-    pub fn bool(&self, key: &str) -> bool {
-        debug_assert!(keys::find(key).is_some(), "{key} is not in the table");
-        self.text(key).and_then(parse_bool).unwrap_or_default()
-    }
-
-    /// The value of an integer key of the table; 0 for null.
-    #[must_use]
-    pub fn int(&self, key: &str) -> i64 {
-        self.parsed(key).unwrap_or_default()
     }
 
     /// The value in force and its source, if anybody set it.
@@ -265,7 +248,7 @@ impl Config {
         synonyms.extend(row.default.map(|text| (Source::Default, shown(text))));
         Described {
             name: row.name,
-            value: self.value(row.name).filter(|_| !sensitive),
+            value: self.value(row.name).filter(|_| !sensitive).map(str::to_owned),
             kind: row.kind,
             source: self.source(row.name),
             read_only: !row.dynamic,
@@ -291,23 +274,6 @@ impl Config {
         listeners::read(self)
     }
 
-    /// What clients of a listener are told, host and port each where they were configured. Alterable while
-    /// the broker runs, so ask again for each answer.
-    #[must_use]
-    pub fn advertised(&self, listener: &str) -> Option<(Option<String>, Option<u16>)> {
-        let (host, port) = listeners::advertised(self, listener)?;
-        Some((Some(host), Some(port).filter(|&port| port != 0)))
-    }
-
-    /// A configuration that listens on 127.0.0.1 on a free port: what an embedded broker wants.
-    #[must_use]
-    pub fn on_free_port() -> Self {
-        let mut config = Self::default();
-        let by_source = BTreeMap::from([(Source::CommandLine, "PLAINTEXT://127.0.0.1:0".to_owned())]);
-        config.values.insert("listeners".to_owned(), by_source);
-        config
-    }
-
     /// The data directory that a file, the environment or `-X` asked for; the first, when `log.dirs` has several.
     #[must_use]
     pub fn data_dir(&self) -> Option<PathBuf> {
@@ -315,10 +281,15 @@ impl Config {
         entries(text).next().map(PathBuf::from)
     }
 
-    /// A value as an integer. It was checked when it was set; null reads as `None`.
-    fn parsed(&self, key: &str) -> Option<i64> {
+    /// A value as an integer. Values were checked when they were set; null reads as `None`.
+    fn integer(&self, key: &str) -> Option<i64> {
         debug_assert!(keys::find(key).is_some(), "{key} is not in the table");
-        self.text(key)?.parse().ok()
+        self.value(key)?.trim().parse().ok()
+    }
+
+    fn boolean(&self, key: &str) -> bool {
+        debug_assert!(keys::find(key).is_some(), "{key} is not in the table");
+        self.value(key).and_then(parse_bool).unwrap_or_default()
     }
 }
 

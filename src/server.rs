@@ -139,16 +139,16 @@ impl Broker {
     }
 }
 
-/// Resolves the configured listeners to addresses; `localhost` is both loopbacks.
+/// Resolves the configured listeners to addresses.
 async fn listeners(config: &Config) -> Result<Vec<kafka::Listener>, StartError> {
     let mut found = Vec::new();
     for listener in config.listeners().map_err(|e| StartError::Config(e.to_string()))? {
-        let host = if listener.host.is_empty() { "0.0.0.0".to_owned() } else { listener.host.clone() };
-        let addrs = tokio::net::lookup_host((host.as_str(), listener.port))
-            .await
-            .map_err(|e| StartError::Config(format!("listener {}: host '{host}': {e}", listener.name)))?;
-        for addr in addrs {
-            found.push(kafka::Listener { name: listener.name.clone(), addr });
+        for bind in listener.binds() {
+            let addrs = tokio::net::lookup_host((bind.host.as_str(), bind.port))
+                .await
+                .map_err(|e| StartError::Config(format!("listener {}: host '{}': {e}", listener.name, bind.host)))?;
+            let name = &listener.name;
+            found.extend(addrs.map(|addr| kafka::Listener { name: name.clone(), addr, required: bind.required }));
         }
     }
     Ok(found)

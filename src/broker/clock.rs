@@ -30,10 +30,7 @@ impl Clock {
     pub fn now_ms(&self) -> i64 {
         match self {
             Self::System => {
-                #[allow(
-                    clippy::disallowed_methods,
-                    reason = "this is the one place that reads the wall clock"
-                )]
+                #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
                 let now = SystemTime::now();
                 let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

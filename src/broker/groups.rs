@@ -190,19 +190,20 @@ impl Core {
         if let Some(topic) = self.topics.by_name(JOURNAL) {
             return Ok(topic);
         }
-        let partitions = self.config().int("offsets.topic.num.partitions");
-        let overrides =
-            [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
+        let settings = self.config().group_settings();
+        let overrides = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("compression.type", "producer".to_owned()),
+            ("segment.bytes", settings.offsets_topic_segment_bytes.to_string()),
+        ];
         let new = NewTopic {
             id: self.clock.uuid(),
             name: JOURNAL.to_owned(),
-            partitions: i32::try_from(partitions).unwrap_or(50),
-            overrides: overrides.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            partitions: settings.offsets_topic_partitions,
+            overrides: overrides.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         };
         match self.topics.create(new) {
-            Err(topic::Error::TopicExists(_)) => {
-                self.topics.by_name(JOURNAL).ok_or(topic::Error::UnknownTopic)
-            }
+            Err(topic::Error::TopicExists(_)) => self.topics.by_name(JOURNAL).ok_or(topic::Error::UnknownTopic),
             outcome => outcome,
         }
     }
@@ -264,21 +265,18 @@ fn apply(coordinator: &mut Coordinator, key: &[u8], value: Option<&[u8]>, now_ms
 }
 
 fn settings(config: &Config) -> Settings {
-    let int = |key: &str, default: i32| i32::try_from(config.int(key)).unwrap_or(default);
-    let size = |key: &str, default: usize| usize::try_from(config.int(key)).unwrap_or(default);
-    let defaults = Settings::default();
+    let groups = config.group_settings();
     Settings {
-        session_timeout_min_ms: int("group.min.session.timeout.ms", defaults.session_timeout_min_ms),
-        session_timeout_max_ms: int("group.max.session.timeout.ms", defaults.session_timeout_max_ms),
-        initial_rebalance_delay_ms: int(
-            "group.initial.rebalance.delay.ms",
-            defaults.initial_rebalance_delay_ms,
-        ),
-        group_max_size: size("group.max.size", defaults.group_max_size),
-        metadata_max_chars: size("offset.metadata.max.bytes", defaults.metadata_max_chars),
-        offsets_retention_ms: config.int("offsets.retention.minutes").saturating_mul(60_000),
-        retention_check_interval_ms: config.int("offsets.retention.check.interval.ms"),
-        journal_partitions: int("offsets.topic.num.partitions", defaults.journal_partitions),
-        ..defaults
+        session_timeout_min_ms: groups.min_session_timeout_ms,
+        session_timeout_max_ms: groups.max_session_timeout_ms,
+        initial_rebalance_delay_ms: i32::try_from(groups.initial_rebalance_delay_ms).unwrap_or(i32::MAX),
+        group_max_size: groups.max_members,
+        groups_max: groups.max_groups,
+        metadata_max_chars: groups.offset_metadata_max_bytes,
+        offsets_retention_ms: groups.offsets_retention_ms,
+        retention_check_interval_ms: i64::try_from(groups.offsets_retention_check_interval_ms)
+            .unwrap_or(i64::MAX),
+        journal_partitions: groups.offsets_topic_partitions,
+        ..Settings::default()
     }
 }

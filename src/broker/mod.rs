@@ -10,11 +10,11 @@ mod open;
 mod producer_ids;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::config::{Config, Flush, Limits};
+use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
 use crate::store::Store;
 use crate::topic::{self, NewTopic, Registry, Topic};
 
@@ -33,16 +33,24 @@ pub struct Core {
     groups: groups::Groups,
     clock: Clock,
     config: RwLock<Arc<Config>>,
-    limits: Limits,
+    /// Advertised address per listener; a listener without one advertises what the client connected to.
+    advertised: RwLock<HashMap<String, (String, u16)>>,
+    connection_settings: ConnectionSettings,
+    topic_settings: TopicSettings,
     flush: Flush,
     cluster_id: String,
     node_id: i32,
 }
 
+/// Advertised addresses by listener.
+fn advertised(config: &Config) -> Result<HashMap<String, (String, u16)>, crate::config::Refusal> {
+    Ok(config.listeners()?.into_iter().filter_map(|l| Some((l.name, l.advertised?))).collect())
+}
+
 /// What topics take their defaults from.
 fn topic_defaults(config: &Arc<Config>) -> topic::Defaults {
     let config = Arc::clone(config);
-    Box::new(move |key| config.value(key))
+    Box::new(move |key| config.value(key).map(str::to_owned))
 }
 
 impl Core {
@@ -78,8 +86,14 @@ impl Core {
 
     /// Limits of connections and requests.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn connection_settings(&self) -> &ConnectionSettings {
+        &self.connection_settings
+    }
+
+    /// Limits and defaults of topics.
+    #[must_use]
+    pub fn topic_settings(&self) -> &TopicSettings {
+        &self.topic_settings
     }
 
     /// Id of the cluster, kept with the data directory.
@@ -103,15 +117,20 @@ impl Core {
     /// Whether Metadata may create topics.
     #[must_use]
     pub fn auto_creates_topics(&self) -> bool {
-        self.config().bool("auto.create.topics.enable")
+        self.topic_settings.auto_create
     }
 
     /// What clients of a listener are told to connect to; without an advertised address, what this client
     /// connected to (`local`).
     #[must_use]
     pub fn advertised(&self, listener: &str, local: SocketAddr) -> (String, u16) {
-        let (host, port) = self.config().advertised(listener).unwrap_or((None, None));
-        (host.unwrap_or_else(|| local.ip().to_string()), port.unwrap_or(local.port()))
+        let advertised = self.advertised.read().unwrap_or_else(PoisonError::into_inner);
+        match advertised.get(listener) {
+            Some((host, 0)) => (host.clone(), local.port()),
+            Some((host, port)) => (host.clone(), *port),
+            // A v4 client of a v6 socket must not be told an address that it cannot parse.
+            None => (local.ip().to_canonical().to_string(), local.port()),
+        }
     }
 
     /// Creates a topic off the caller's thread; visible and durable when it returns.
@@ -133,8 +152,7 @@ impl Core {
     /// # Errors
     /// As [`Registry::create`].
     pub async fn create_topic_with_defaults(self: &Arc<Self>, name: String) -> topic::Result<Arc<Topic>> {
-        let partitions = i32::try_from(self.config().int("num.partitions")).unwrap_or(1);
-        match self.create_topic(name, partitions, BTreeMap::new()).await {
+        match self.create_topic(name, self.topic_settings.default_partitions, BTreeMap::new()).await {
             Err(topic::Error::TopicExists(name)) => {
                 self.topics.by_name(&name).ok_or(topic::Error::UnknownTopic)
             }

@@ -32,7 +32,7 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`].
 pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
-    let store: Arc<dyn Store> = store::local::open(data_dir)?;
+    let store: Arc<dyn Store> = Arc::new(store::local::Local::open(data_dir)?);
     open_on(store, config, clock)
 }
 
@@ -42,20 +42,26 @@ pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, 
 /// [`OpenError`].
 pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
     let cluster_id = cluster_id(store.meta(), &config, &clock)?;
-    let limits = config.limits();
     let config = Arc::new(config);
     let defaults = super::topic_defaults(&config);
-    let topics =
-        Registry::load(Arc::clone(&store), defaults, limits.partitions_max, limits.partitions_per_topic_max)?;
+    let topic_settings = config.topic_settings();
+    let topics = Registry::load(
+        Arc::clone(&store),
+        defaults,
+        topic_settings.max_partitions,
+        topic_settings.max_partitions_per_topic,
+    )?;
     let core = Arc::new(Core {
         groups: super::groups::Groups::new(&config),
         topics,
         producer_ids: ProducerIds::default(),
         clock,
-        limits,
-        flush: config.flush(),
+        advertised: RwLock::new(super::advertised(&config).map_err(|e| OpenError::Config(e.to_string()))?),
+        connection_settings: config.connection_settings(),
+        topic_settings,
+        flush: config.store_settings().flush,
         cluster_id,
-        node_id: i32::try_from(config.int("node.id")).unwrap_or(1),
+        node_id: config.identity().node_id,
         config: RwLock::new(config),
         store,
     });
@@ -68,7 +74,7 @@ fn cluster_id(meta: &dyn Meta, config: &Config, clock: &Clock) -> Result<String,
     if let Some(kept) = meta.get(CLUSTER_ID)? {
         return Ok(String::from_utf8_lossy(&kept.value).into_owned());
     }
-    let id = config.cluster_id().unwrap_or_else(|| base64_url(clock.uuid()));
+    let id = config.identity().cluster_id.unwrap_or_else(|| base64_url(clock.uuid()));
     match meta.put_if(CLUSTER_ID, id.as_bytes(), None)? {
         Put::Won(_) => Ok(id),
         Put::Lost | Put::Unknown => Err(OpenError::Store(store::Error::Fenced)),

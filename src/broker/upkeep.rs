@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Core;
-use crate::config::Flush;
+use crate::config::{Flush, TopicSettings};
 use crate::store;
 
 /// How often what was written is checkpointed: bounds what a recovery has to scan.
@@ -44,12 +44,11 @@ impl Upkeep {
 }
 
 async fn run(core: Arc<Core>, mut stopped: watch::Receiver<bool>) {
-    let config = core.config();
     let every = match core.flush {
-        Flush::Interval => duration(config.int("flush.interval.ms")).min(CHECKPOINT_EVERY),
+        Flush::Interval { interval_ms } => duration(interval_ms).min(CHECKPOINT_EVERY),
         Flush::Group | Flush::Never => CHECKPOINT_EVERY,
     };
-    let retention_every = duration(config.int("log.retention.check.interval.ms"));
+    let retention_every = duration(core.topic_settings.retention_check_interval_ms);
     let mut round = interval(every.min(retention_every));
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_retention = Instant::now() + retention_every;
@@ -77,15 +76,15 @@ async fn run(core: Arc<Core>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-fn duration(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(10))
+fn duration(ms: u64) -> Duration {
+    Duration::from_millis(ms.max(10))
 }
 
 impl Core {
     /// One round of upkeep. Errors are logged here: nobody else handles them.
     fn tend(&self, checkpoint: bool, retain: bool) {
         let now_ms = self.now_ms();
-        if self.flush == Flush::Interval {
+        if matches!(self.flush, Flush::Interval { .. }) {
             for partition in self.topics.written() {
                 if let Err(error) = partition.sync() {
                     tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "sync: {error}");
@@ -111,11 +110,9 @@ impl Core {
     }
 
     fn checkpoint(&self, now_ms: i64) {
-        let expiration_ms = self.config().int("producer.id.expiration.ms");
+        let TopicSettings { producer_id_expiration_ms, max_producer_ids_per_partition, .. } = self.topic_settings;
         for partition in self.topics.take_dirty() {
-            if let Err(error) =
-                partition.checkpoint(now_ms, expiration_ms, self.limits.producers_per_partition_max)
-            {
+            if let Err(error) = partition.checkpoint(now_ms, producer_id_expiration_ms, max_producer_ids_per_partition) {
                 tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
             }
         }

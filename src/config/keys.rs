@@ -176,14 +176,6 @@ const LIVE: &[Key] = &[
     )
     .own(),
     live(
-        "connection.stalled.timeout.ms",
-        Kind::Int,
-        Some("10000"),
-        Check::Min(1),
-        "A request under way that brings less than 1 KiB in this time closes its connection.",
-    )
-    .own(),
-    live(
         "connections.max.idle.ms",
         Kind::Long,
         Some("600000"),

@@ -64,10 +64,10 @@ pub(super) fn check_value(key: &str, text: &str) -> Result<(), String> {
 
 /// The listeners of a configuration, in their order, without those of the controller.
 pub(super) fn read(config: &Config) -> Result<Listeners, Refusal> {
-    let refuse = |key: &str, reason: String| Refusal::new(key, config.text(key).unwrap_or_default(), reason);
-    let text = config.text(LISTENERS).unwrap_or_default();
+    let refuse = |key: &str, reason: String| Refusal::new(key, config.value(key).unwrap_or_default(), reason);
+    let text = config.value(LISTENERS).unwrap_or_default();
     let controllers: Vec<&str> =
-        entries(config.text("controller.listener.names").unwrap_or_default()).collect();
+        entries(config.value("controller.listener.names").unwrap_or_default()).collect();
     let mut found: Listeners = endpoints(text)
         .map_err(|reason| refuse(LISTENERS, reason))?
         .into_iter()
@@ -151,7 +151,7 @@ fn check_unique(found: &[Listener]) -> Result<(), String> {
 
 /// Every listener speaks PLAINTEXT, by its name or by the map.
 fn check_protocols(config: &Config, found: &[Listener]) -> Result<(), String> {
-    let map = protocols(config.text(PROTOCOLS).unwrap_or_default())?;
+    let map = protocols(config.value(PROTOCOLS).unwrap_or_default())?;
     for Listener { name, .. } in found {
         let mapped = map.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|&(_, protocol)| protocol);
         let by_name = ALL_PROTOCOLS.iter().find(|p| p.eq_ignore_ascii_case(name)).copied();
@@ -165,16 +165,8 @@ fn check_protocols(config: &Config, found: &[Listener]) -> Result<(), String> {
     Ok(())
 }
 
-/// What clients of one listener are told.
-pub(super) fn advertised(config: &Config, listener: &str) -> Option<(String, u16)> {
-    let text = config.text(ADVERTISED).filter(|text| *text != AUTO)?;
-    let told = endpoints(text).ok()?.into_iter().find(|endpoint| endpoint.name == listener)?;
-    // Without a host Kafka takes the machine's name; the address that the client used is surer.
-    (!told.host.is_empty()).then_some((told.host, told.port))
-}
-
 fn advertise(config: &Config, controllers: &[&str], found: &mut [Listener]) -> Result<(), String> {
-    let Some(text) = config.text(ADVERTISED).filter(|text| *text != AUTO && !text.is_empty()) else {
+    let Some(text) = config.value(ADVERTISED).filter(|text| *text != AUTO && !text.is_empty()) else {
         return Ok(());
     };
     for Endpoint { name, host, port } in endpoints(text)? {
@@ -188,6 +180,7 @@ fn advertise(config: &Config, controllers: &[&str], found: &mut [Listener]) -> R
         if matches!(host.as_str(), "0.0.0.0" | "::") {
             return Err(format!("{name}: nobody can connect to {host}; name the host that clients reach"));
         }
+        // Without a host Kafka takes the machine's name; the address that the client used is surer.
         listener.advertised = (!host.is_empty()).then_some((host, port));
     }
     Ok(())

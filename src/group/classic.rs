@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::{
-    Error, Heartbeat, Joined, Leave, LeavingMember, Outcome, Reply, State, Sync, Synced, Token,
+    Error, Heartbeat, Joined, Leave, LeaveResult, LeavingMember, Outcome, Reply, State, Sync, Synced, Token,
 };
 use super::journal::{GroupValue, group_record};
 use super::member::Member;
@@ -535,7 +535,7 @@ impl Classic {
         if self.state == State::PreparingRebalance { Err(Error::RebalanceInProgress) } else { Ok(()) }
     }
 
-    pub fn leave(&mut self, turn: &mut Turn<'_>, leave: Leave) -> Vec<(LeavingMember, Result<(), Error>)> {
+    pub fn leave(&mut self, turn: &mut Turn<'_>, leave: Leave) -> Vec<LeaveResult> {
         let mut results = Vec::with_capacity(leave.members.len());
         for member in leave.members {
             let result = self.leave_one(turn, &member);

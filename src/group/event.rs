@@ -88,6 +88,9 @@ pub struct LeavingMember {
     pub instance_id: Option<String>,
 }
 
+/// What became of one leaving member.
+pub type LeaveResult = (LeavingMember, Result<(), Error>);
+
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     pub group: String,
@@ -192,7 +195,7 @@ pub enum Reply {
     Sync(Result<Synced, Error>),
     Heartbeat(Result<(), Error>),
     /// One result per leaving member, in order.
-    Leave(Result<Vec<(LeavingMember, Result<(), Error>)>, Error>),
+    Leave(Result<Vec<LeaveResult>, Error>),
     CommitOffsets(Result<Vec<CommittedTopic>, Error>),
     FetchOffsets(Vec<(String, Result<FetchedGroup, Error>)>),
     DeleteGroups(Vec<(String, Result<(), Error>)>),

@@ -26,7 +26,7 @@ pub use coordinator::Coordinator;
 pub use event::{
     Commit, CommitPartition, CommitTopic, CommittedTopic, DeleteOffsets, Described, DescribedMember, Error,
     Event, FetchGroup, FetchedGroup, FetchedTopic, GroupType, Heartbeat, Join, Joined, JoinedMember, Leave,
-    LeavingMember, Listed, Outcome, Reply, State, Sync, Synced, Token, TopicPartitions,
+    LeaveResult, LeavingMember, Listed, Outcome, Reply, State, Sync, Synced, Token, TopicPartitions,
 };
 pub use journal::{JournalError, JournalRecord};
 pub use offsets::CommittedOffset;

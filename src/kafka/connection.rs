@@ -2,7 +2,7 @@
 //!
 //! One task and one poll function: no task or channel hop per request. Replies wait in an ordered queue until
 //! they are ready (durability, long polls, group joins); the front leaves first, always.
-//! Limits (reliability.md 4.3): frame size, buffer growth with the bytes received, requests in flight, bytes
+//! Limits: frame size, buffer growth with the bytes received, requests in flight, bytes
 //! queued for a slow reader, time without a complete frame.
 //! Deliberately absent: what a request means (`api/`), TLS and SASL (later, before the frames).
 
@@ -46,10 +46,11 @@ const READ_BYTES: usize = 64 * 1024;
 const LARGE_FRAME_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of its buffer.
 const IDLE_BUFFER_BYTES: usize = 4 * 1024;
-/// Requests in flight on one connection; beyond, the socket is not read.
-const IN_FLIGHT_MAX: usize = 1024;
 /// Response bytes on the heap or in maps that may wait for a slow reader; beyond, the socket is not read.
 const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A frame that has begun must grow by this much per look, once it is this old.
+const STALLED_BYTES_MIN: usize = 1024;
+const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// How often a connection looks at its own age.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -157,7 +158,7 @@ impl Connection {
         !self.eof
             && !draining
             && !self.alone
-            && self.pending.len() < IN_FLIGHT_MAX
+            && self.pending.len() < self.shared.settings().max_in_flight_requests
             && self.out.len() < QUEUED_BYTES_MAX
     }
 
@@ -260,7 +261,7 @@ impl Connection {
     fn next_frame(&mut self) -> Result<Option<Bytes>, Close> {
         let Some(prefix) = self.input.first_chunk::<4>() else { return Ok(None) };
         let declared = i32::from_be_bytes(*prefix);
-        let limit = self.shared.limits.frame_bytes_max;
+        let limit = self.frame_limit();
         let len = match usize::try_from(declared) {
             Ok(len) if len > 0 && len <= limit => len + 4,
             _ => return Err(Close::Refused(describe_prefix(*prefix, limit))),
@@ -275,6 +276,11 @@ impl Connection {
         let mut frame = self.input.split_to(len).freeze();
         frame.advance(4);
         Ok(Some(frame))
+    }
+
+    fn frame_limit(&self) -> usize {
+        let settings = self.shared.settings();
+        if self.frames == 0 { settings.first_frame_max_bytes.min(settings.max_request_bytes) } else { settings.max_request_bytes }
     }
 
     /// Hands one frame to its API. `settled` replies of the queue have their outcomes already.
@@ -335,25 +341,25 @@ impl Connection {
     /// Every few seconds: idle for too long, or a frame that does not come along?
     fn look_at_age(&mut self) -> Result<(), Close> {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
-        let limits = &self.shared.limits;
+        let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
-        if self.frames == 0 && age >= limits.first_frame_timeout {
+        if self.frames == 0 && age >= Duration::from_millis(settings.first_frame_timeout_ms) {
             return Err(Close::Refused("no request within the time for the first one".into()));
         }
         let waiting = !self.pending.is_empty() || !self.out.is_empty();
         if !self.input.is_empty() && !waiting {
             let arrived = self.input.len();
-            if arrived < self.stalled_at + limits.stalled_bytes_min && age >= limits.stalled_timeout {
+            if arrived < self.stalled_at + STALLED_BYTES_MIN && age >= STALLED_AFTER {
                 return Err(Close::Refused(format!("a frame stalled after {arrived} bytes")));
             }
-            if age >= limits.stalled_timeout {
+            if age >= STALLED_AFTER {
                 self.stalled_at = arrived;
             }
         } else {
             self.stalled_at = 0;
         }
         // A client that long-polls is not idle; one that never reads its answers is.
-        if age >= limits.idle_timeout && (self.pending.is_empty() || !self.out.is_empty()) {
+        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms)) && (self.pending.is_empty() || !self.out.is_empty()) {
             return Err(Close::Quiet);
         }
         if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {

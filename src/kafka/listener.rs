@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::connection::Connection;
 use crate::broker::Core;
+use crate::config::ConnectionSettings;
 
 /// Connections that the kernel may hold before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -28,32 +29,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Listener {
     /// Name, for example `PLAINTEXT`.
     pub name: String,
-    /// Where to bind.
+    /// Where to bind; a port of 0 takes the port of the listener's first address, or any.
     pub addr: SocketAddr,
-}
-
-/// Limits of connections, from the broker's configuration.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) frame_bytes_max: usize,
-    pub(super) connections_max: usize,
-    pub(super) connections_per_ip_max: usize,
-    pub(super) first_frame_timeout: Duration,
-    pub(super) stalled_timeout: Duration,
-    pub(super) stalled_bytes_min: usize,
-    pub(super) idle_timeout: Duration,
+    /// Whether a failure to bind ends the start (a machine without IPv6 still serves `localhost`).
+    pub required: bool,
 }
 
 /// What the connections of one listener share.
 pub(super) struct Shared {
     pub(super) core: Arc<Core>,
     pub(super) listener: Listener,
-    pub(super) limits: Limits,
     stop: watch::Receiver<bool>,
     census: Arc<Census>,
 }
 
 impl Shared {
+    pub(super) fn settings(&self) -> &ConnectionSettings {
+        self.core.connection_settings()
+    }
+
     /// Completes when connections shall drain.
     pub(super) fn stopping(&self) -> impl Future<Output = ()> + use<> {
         let mut stop = self.stop.clone();
@@ -89,16 +83,32 @@ impl Door {
         let mut addrs = Vec::new();
         let mut accepting = JoinSet::new();
         let mut bound = Vec::new();
-        for listener in listeners {
-            let socket = bind(listener.addr).map_err(|e| (listener.addr, e))?;
-            addrs.push(socket.local_addr().map_err(|e| (listener.addr, e))?);
+        let mut first: Option<(String, u16)> = None;
+        for mut listener in listeners {
+            if let Some((_, port)) = first.as_ref().filter(|(name, _)| *name == listener.name)
+                && listener.addr.port() == 0
+            {
+                listener.addr.set_port(*port);
+            }
+            let socket = match bind(listener.addr) {
+                Ok(socket) => socket,
+                Err(error) if !listener.required => {
+                    tracing::debug!(addr = %listener.addr, "not bound: {error}");
+                    continue;
+                }
+                Err(error) => return Err((listener.addr, error)),
+            };
+            let addr = socket.local_addr().map_err(|e| (listener.addr, e))?;
+            if first.as_ref().is_none_or(|(name, _)| *name != listener.name) {
+                first = Some((listener.name.clone(), addr.port()));
+            }
+            addrs.push(addr);
             bound.push((listener, socket));
         }
         for (listener, socket) in bound {
             let shared = Arc::new(Shared {
                 core: Arc::clone(core),
                 listener,
-                limits: limits(core),
                 stop: stopped.clone(),
                 census: Arc::clone(&census),
             });
@@ -118,19 +128,6 @@ impl Door {
         // Nobody listening is fine: then there is nothing to stop.
         let _ = self.stop.send(true);
         while self.accepting.join_next().await.is_some() {}
-    }
-}
-
-fn limits(core: &Core) -> Limits {
-    let limits = core.limits();
-    Limits {
-        frame_bytes_max: limits.frame_bytes_max,
-        connections_max: limits.connections_max,
-        connections_per_ip_max: limits.connections_per_ip_max,
-        first_frame_timeout: Duration::from_millis(limits.first_frame_timeout_ms),
-        stalled_timeout: Duration::from_millis(limits.stalled_timeout_ms),
-        stalled_bytes_min: limits.stalled_bytes_min,
-        idle_timeout: Duration::from_millis(limits.idle_timeout_ms),
     }
 }
 
@@ -170,7 +167,7 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>) {
 
 /// Starts a connection unless a limit says no; then it is closed at once.
 fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
-    let Some(seat) = Seat::take(&shared.census, peer.ip(), &shared.limits) else {
+    let Some(seat) = Seat::take(&shared.census, peer.ip(), shared.settings()) else {
         tracing::debug!(%peer, "connection refused: limit reached");
         return;
     };
@@ -192,10 +189,10 @@ struct Seat {
 }
 
 impl Seat {
-    fn take(census: &Arc<Census>, ip: IpAddr, limits: &Limits) -> Option<Self> {
+    fn take(census: &Arc<Census>, ip: IpAddr, settings: &ConnectionSettings) -> Option<Self> {
         let mut per_ip = census.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         let here = per_ip.get(&ip).copied().unwrap_or(0);
-        if census.total.load(Ordering::Relaxed) >= limits.connections_max || here >= limits.connections_per_ip_max {
+        if census.total.load(Ordering::Relaxed) >= settings.max_connections || here >= settings.max_connections_per_ip {
             return None;
         }
         per_ip.insert(ip, here + 1);

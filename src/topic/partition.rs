@@ -156,8 +156,7 @@ impl Partition {
             writer.placed.clear();
             let error = Error::Storage(error);
             for append in appends.iter_mut() {
-                if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end))
-                {
+                if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end)) {
                     append.outcome = Some(Err(error.clone()));
                 }
             }
@@ -226,11 +225,8 @@ impl Partition {
         if offset < log_start || offset > high_watermark {
             return Err(Error::OffsetOutOfRange { start: log_start, end: high_watermark });
         }
-        let slice = if offset == high_watermark {
-            Slice::empty()
-        } else {
-            log.read(offset, max_bytes, high_watermark)?
-        };
+        let slice =
+            if offset == high_watermark { Slice::empty() } else { log.read(offset, max_bytes, high_watermark)? };
         Ok(ReadOutcome { slice, high_watermark, log_start })
     }
 
@@ -328,9 +324,7 @@ impl Partition {
         }
         let writer = self.writer();
         let after = writer.epochs.partition_point(|(e, _)| *e <= epoch);
-        let Some((known, _)) = after.checked_sub(1).and_then(|at| writer.epochs.get(at)) else {
-            return Ok(None);
-        };
+        let Some((known, _)) = after.checked_sub(1).and_then(|at| writer.epochs.get(at)) else { return Ok(None) };
         let until = writer.epochs.get(after).map_or(end, |(_, start)| *start);
         Ok((epoch < self.leader_epoch).then_some((*known, until)))
     }

@@ -230,10 +230,7 @@ mod tests {
             producers.record(&h, i64::from(n) * 2, 1);
         }
         for n in 1..6 {
-            assert_eq!(
-                producers.check(&header(n * 2, 2, 0)).ok(),
-                Some(Verdict::Duplicate(i64::from(n) * 2))
-            );
+            assert_eq!(producers.check(&header(n * 2, 2, 0)).ok(), Some(Verdict::Duplicate(i64::from(n) * 2)));
         }
         assert!(matches!(
             producers.check(&header(0, 2, 0)),

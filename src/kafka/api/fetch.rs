@@ -99,7 +99,7 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan
     }
     let max_wait_ms = u64::try_from(reader.i32()?).unwrap_or(0);
     let min_bytes = usize::try_from(reader.i32()?).unwrap_or(0);
-    let max_bytes = usize::try_from(reader.i32()?).unwrap_or(0).min(cx.core.limits().fetch_bytes_max);
+    let max_bytes = usize::try_from(reader.i32()?).unwrap_or(0).min(cx.core.connection_settings().fetch_max_bytes);
     let read_committed = reader.i8()? == 1;
     let mut session = Session::None;
     if version >= 7 {

@@ -152,7 +152,7 @@ pub(super) fn answer(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) 
     }
     // The response header of ApiVersions is v0 in every version (KIP-511).
     let flexible =
-        key != api_versions::KEY && schema::flexible_from(key).is_some_and(|first| version >= first);
+        key != api_versions::KEY && version >= schema::flexible_from(key);
     Ok((flexible, (entry.answer)(cx, version, body)?))
 }
 
