@@ -1,0 +1,119 @@
+//! Topics made for one scenario and removed behind it.
+//!
+//! Invariant: a name is never used twice against one broker, so that offsets count from 0. Deliberately
+//! absent: any other broker than the one that is driven.
+
+use std::net::SocketAddr;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::apis;
+use super::conn::Conn;
+use super::{Error, payload};
+
+/// Kafka's TOPIC_ALREADY_EXISTS: a run with this process id was here before.
+const ALREADY_EXISTS: i16 = 36;
+/// How long a broker may take to lead what it has created.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Topics that exist until this value is dropped.
+#[derive(Debug)]
+pub(super) struct Topics {
+    addr: SocketAddr,
+    /// Their names.
+    pub(super) names: Vec<String>,
+}
+
+impl Topics {
+    /// Creates `count` topics of `partitions` and waits until every partition has a leader that answers.
+    pub(super) fn create(
+        addr: SocketAddr,
+        purpose: &str,
+        count: usize,
+        partitions: i32,
+    ) -> Result<Self, Error> {
+        let mut conn = Conn::open(addr)?;
+        let topics = Self::ask(&mut conn, addr, purpose, count, partitions)?;
+        topics.await_leaders(&mut conn, partitions)?;
+        Ok(topics)
+    }
+
+    /// One topic, as [`Topics::create`].
+    pub(super) fn one(addr: SocketAddr, purpose: &str, partitions: i32) -> Result<(Self, String), Error> {
+        let topics = Self::create(addr, purpose, 1, partitions)?;
+        let name = topics.names.first().cloned().unwrap_or_default();
+        Ok((topics, name))
+    }
+
+    fn ask(conn: &mut Conn, addr: SocketAddr, purpose: &str, count: usize, each: i32) -> Result<Self, Error> {
+        let version = conn.version(apis::CREATE_TOPICS)?;
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = |at| format!("bench-{purpose}-{}-{number}-{at}", process::id());
+            let names: Vec<String> = (0..count).map(name).collect();
+            let answer = conn.call(&mut apis::create_topics(version, &names, each))?;
+            match apis::create_topics_answer(version, answer)? {
+                ALREADY_EXISTS => {}
+                code => {
+                    apis::CREATE_TOPICS.ok(code)?;
+                    return Ok(Self { addr, names });
+                }
+            }
+        }
+    }
+
+    /// Apache Kafka names leaders that still answer error 6, so the last partition is asked as well.
+    fn await_leaders(&self, conn: &mut Conn, partitions: i32) -> Result<(), Error> {
+        let until = Instant::now() + READY_WITHIN;
+        let all = self.names.len() * usize::try_from(partitions).unwrap_or(0);
+        let metadata = conn.version(apis::METADATA)?;
+        while apis::metadata_answer(metadata, conn.call(&mut apis::metadata(metadata, &self.names))?)? < all {
+            pause(until)?;
+        }
+        for name in &self.names {
+            while end(conn, name, partitions).is_err() {
+                pause(until)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        if let Ok(mut conn) = Conn::open(self.addr)
+            && let Ok(version) = conn.version(apis::DELETE_TOPICS)
+        {
+            let _ = conn.call(&mut apis::delete_topics(version, &self.names));
+        }
+    }
+}
+
+/// The sum of the end offsets of partitions `0..partitions`.
+pub(super) fn end(conn: &mut Conn, topic: &str, partitions: i32) -> Result<i64, Error> {
+    let version = conn.version(apis::LIST_OFFSETS)?;
+    apis::list_offsets_answer(
+        version,
+        conn.call(&mut apis::list_offsets(version, topic, partitions, apis::LATEST))?,
+    )
+}
+
+/// Produces one 100-byte record with acks 1.
+pub(super) fn put_one(conn: &mut Conn, topic: &str, partition: i32) -> Result<(), Error> {
+    let version = conn.version(apis::PRODUCE)?;
+    let batch = payload::batch(100, 1, super::Codec::None, None)?;
+    let (mut frame, _) = apis::produce(version, topic, partition, 1, &batch.bytes);
+    apis::produce_answer(version, conn.call(&mut frame)?).map(|_| ())
+}
+
+fn pause(until: Instant) -> Result<(), Error> {
+    if Instant::now() > until {
+        return Err(Error::Protocol("partitions did not find a leader in time".into()));
+    }
+    thread::sleep(Duration::from_millis(2));
+    Ok(())
+}
