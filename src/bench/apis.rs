@@ -242,11 +242,14 @@ pub(super) fn list_offsets_answer(version: i16, bytes: &[u8]) -> Result<i64, Err
     Ok(sum)
 }
 
-/// Metadata of the named topics, without creating any.
-pub(super) fn metadata(version: i16, topics: &[String]) -> Vec<u8> {
+/// Metadata of the named topics, of all topics for `None`; creates none.
+pub(super) fn metadata(version: i16, topics: Option<&[String]>) -> Vec<u8> {
     let mut w = METADATA.request(version);
-    w.array(topics.len());
-    for topic in topics {
+    match topics {
+        Some(topics) => w.array(topics.len()),
+        None => w.null_array(),
+    }
+    for topic in topics.unwrap_or_default() {
         if version >= 10 {
             w.i64(0);
             w.i64(0);

@@ -78,6 +78,8 @@ pub struct Options {
     pub repeat: usize,
     /// Where `durable` and `floor` measure this machine's disk; a file is made and removed.
     pub disk_dir: PathBuf,
+    /// Leave the topics of `partitions` behind, for `usable` after a restart.
+    pub keep_topics: bool,
     /// Command line of `start`, which listens on `addr`; `{n}` becomes the number of the repetition.
     pub command: Vec<String>,
 }
@@ -110,6 +112,7 @@ impl Default for Options {
             rate: 1000,
             repeat: 10,
             disk_dir: PathBuf::from("."),
+            keep_topics: false,
             command: Vec::new(),
         }
     }
@@ -160,6 +163,8 @@ pub enum Scenario {
     Durable,
     /// Creating many partitions, and their memory.
     Partitions,
+    /// How long until the partitions that exist have leaders: run it when the broker restarts.
+    Usable,
     /// From exec to the first answer, and idle memory.
     Start,
     /// Loopback and file without a broker: what no broker can beat.
@@ -168,7 +173,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every scenario, in the order of the report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Produce,
         Self::ProduceOne,
         Self::ApiVersions,
@@ -179,6 +184,7 @@ impl Scenario {
         Self::FirstRecord,
         Self::Durable,
         Self::Partitions,
+        Self::Usable,
         Self::Start,
         Self::Floor,
     ];
@@ -197,6 +203,7 @@ impl Scenario {
             Self::FirstRecord => "first-record",
             Self::Durable => "durable",
             Self::Partitions => "partitions",
+            Self::Usable => "usable",
             Self::Start => "start",
             Self::Floor => "floor",
         }
@@ -325,6 +332,7 @@ fn run_one(scenario: Scenario, options: &Options, out: &mut dyn Write) -> Result
         Scenario::FirstRecord => print(first_record::run(options, &progress)?)?,
         Scenario::Durable => durable::run(options, &progress, &mut print)?,
         Scenario::Partitions => print(partitions::run(options)?)?,
+        Scenario::Usable => print(partitions::usable(options)?)?,
         Scenario::Start => print(start::run(options, &progress)?)?,
         Scenario::Floor => print(floor::run(options)?)?,
     }

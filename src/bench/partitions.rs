@@ -1,8 +1,9 @@
 //! Many partitions: until all can be used, what they weigh, and the first record into each.
 //!
-//! Deliberately absent: the restart that follows in the comparison (its script restarts the broker).
+//! Deliberately absent: restarting the broker (`usable` watches while another does).
 
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::apis;
 use super::conn::Conn;
@@ -13,6 +14,8 @@ use super::{Codec, Error, Options, payload};
 
 /// Partitions per topic.
 const EACH: i32 = 1000;
+/// How long a restarted broker may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Produce requests in flight while every partition gets its first record.
 const DEPTH: usize = 5;
 
@@ -34,7 +37,7 @@ pub(super) fn run(options: &Options) -> Result<Line, Error> {
 
     let version = conn.version(apis::METADATA)?;
     let asked = Instant::now();
-    let led = apis::metadata_answer(version, conn.call(&mut apis::metadata(version, &made.names))?)?;
+    let led = apis::metadata_answer(version, conn.call(&mut apis::metadata(version, Some(&made.names)))?)?;
     let metadata_ms = asked.elapsed().as_secs_f64() * 1e3;
     let touched = Instant::now();
     for topic in &made.names {
@@ -55,7 +58,35 @@ pub(super) fn run(options: &Options) -> Result<Line, Error> {
         line.number("anon_kb_each", kb(after.anon_mb)).number("anon_kb_each_written", kb(written.anon_mb));
     }
     line.flag("verified", led == usize::try_from(all).unwrap_or(0) && held == i64::from(all) + 1);
+    if options.keep_topics {
+        made.keep();
+    }
     Ok(line)
+}
+
+/// Waits, from now on, until the broker is there and `partitions` have leaders.
+pub(super) fn usable(options: &Options) -> Result<Line, Error> {
+    let wanted = options.partitions.unwrap_or(10_000).clamp(1, 1_000_000);
+    let began = Instant::now();
+    let led = loop {
+        let led = led(options).unwrap_or(0);
+        if led >= usize::try_from(wanted).unwrap_or(0) || began.elapsed() > PATIENCE {
+            break led;
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    let mut line = Line::new("usable");
+    line.integer("partitions", wanted).number("usable_s", began.elapsed().as_secs_f64());
+    line.usage(Usage::of_option(options.pid)?.map(|usage| (Usage::default(), usage)));
+    line.flag("verified", led >= usize::try_from(wanted).unwrap_or(0));
+    Ok(line)
+}
+
+/// How many partitions of all topics have a leader.
+fn led(options: &Options) -> Result<usize, Error> {
+    let mut conn = Conn::open(options.addr)?;
+    let version = conn.version(apis::METADATA)?;
+    apis::metadata_answer(version, conn.call(&mut apis::metadata(version, None))?)
 }
 
 /// One record into each partition of `topic`.

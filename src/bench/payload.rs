@@ -181,7 +181,7 @@ impl Text {
             let dice = self.next();
             let word = usize::try_from(dice % 32).ok().and_then(|at| WORDS.get(at)).copied().unwrap_or("");
             out.extend_from_slice(word.as_bytes());
-            if (dice >> 8) % 3 == 0 {
+            if (dice >> 8) % 7 < 4 {
                 out.extend_from_slice(format!("{:x}", (dice >> 16) & 0xff_ffff).as_bytes());
             }
             out.push(b' ');

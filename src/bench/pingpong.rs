@@ -23,7 +23,7 @@ pub(super) fn run(scenario: Scenario, options: &Options, progress: &Progress) ->
     let version = conn.version(api)?;
     let frame = match scenario {
         Scenario::ApiVersions => apis::api_versions(),
-        Scenario::Metadata => apis::metadata(version, &topics.names),
+        Scenario::Metadata => apis::metadata(version, Some(&topics.names)),
         _ => apis::list_offsets(version, &topic, 1, apis::LATEST),
     };
     let mut lanes = Vec::new();

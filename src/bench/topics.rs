@@ -20,7 +20,7 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Topics that exist until this value is dropped.
+/// Topics that exist until this value is dropped, unless [`Topics::keep`] lets go of them.
 #[derive(Debug)]
 pub(super) struct Topics {
     addr: SocketAddr,
@@ -71,7 +71,9 @@ impl Topics {
         let until = Instant::now() + READY_WITHIN;
         let all = self.names.len() * usize::try_from(partitions).unwrap_or(0);
         let metadata = conn.version(apis::METADATA)?;
-        while apis::metadata_answer(metadata, conn.call(&mut apis::metadata(metadata, &self.names))?)? < all {
+        while apis::metadata_answer(metadata, conn.call(&mut apis::metadata(metadata, Some(&self.names)))?)?
+            < all
+        {
             pause(until)?;
         }
         for name in &self.names {
@@ -83,9 +85,17 @@ impl Topics {
     }
 }
 
+impl Topics {
+    /// Leaves the topics behind.
+    pub(super) fn keep(mut self) {
+        self.names.clear();
+    }
+}
+
 impl Drop for Topics {
     fn drop(&mut self) {
-        if let Ok(mut conn) = Conn::open(self.addr)
+        if !self.names.is_empty()
+            && let Ok(mut conn) = Conn::open(self.addr)
             && let Ok(version) = conn.version(apis::DELETE_TOPICS)
         {
             let _ = conn.call(&mut apis::delete_topics(version, &self.names));

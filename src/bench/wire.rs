@@ -69,6 +69,10 @@ impl Writer {
         }
     }
 
+    pub(super) fn null_array(&mut self) {
+        if self.flexible { self.unsigned(0) } else { self.i32(-1) }
+    }
+
     /// A bytes or records field.
     pub(super) fn blob(&mut self, value: &[u8]) {
         self.array(value.len());
