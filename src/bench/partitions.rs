@@ -77,7 +77,9 @@ pub(super) fn usable(options: &Options) -> Result<Line, Error> {
     };
     let mut line = Line::new("usable");
     line.integer("partitions", wanted).number("usable_s", began.elapsed().as_secs_f64());
-    line.usage(Usage::of_option(options.pid)?.map(|usage| (Usage::default(), usage)));
+    if let Some(usage) = Usage::of_option(options.pid)? {
+        line.number("cpu_s", usage.cpu_s).number("rss_after_mb", usage.rss_mb);
+    }
     line.flag("verified", led >= usize::try_from(wanted).unwrap_or(0));
     Ok(line)
 }
