@@ -305,36 +305,31 @@ pub(super) fn metadata_answer(version: i16, bytes: &[u8]) -> Result<usize, Error
     Ok(led)
 }
 
-/// CreateTopics: one replica each, kept for ever (the driver's records carry a fixed timestamp).
-pub(super) fn create_topics(version: i16, topics: &[String], partitions: i32) -> Vec<u8> {
+/// CreateTopics of one topic: one replica, kept for ever (the driver's records carry a fixed timestamp).
+pub(super) fn create_topic(version: i16, topic: &str, partitions: i32) -> Vec<u8> {
     let mut w = CREATE_TOPICS.request(version);
-    w.array(topics.len());
-    for topic in topics {
-        w.string(topic);
-        w.i32(partitions);
-        w.i16(1);
-        w.array(0);
-        w.array(1);
-        w.string("retention.ms");
-        w.string("-1");
-    }
+    w.array(1);
+    w.string(topic);
+    w.i32(partitions);
+    w.i16(1);
+    w.array(0);
+    w.array(1);
+    w.string("retention.ms");
+    w.string("-1");
     w.i32(60_000);
     w.i8(0);
     w.frame()
 }
 
-/// The first error code of a CreateTopics answer, 0 when all were created.
-pub(super) fn create_topics_answer(version: i16, bytes: &[u8]) -> Result<i16, Error> {
+/// The error code of the one topic.
+pub(super) fn create_topic_answer(version: i16, bytes: &[u8]) -> Result<i16, Error> {
     let mut r = CREATE_TOPICS.answer(version, bytes)?;
     r.i32()?;
-    let mut first = 0;
-    for _ in 0..r.array()? {
-        r.string()?;
-        let code = r.i16()?;
-        r.string()?;
-        first = if first == 0 { code } else { first };
+    if r.array()? != 1 {
+        return Err(Error::Protocol("CreateTopics answered other topics than asked".into()));
     }
-    Ok(first)
+    r.string()?;
+    r.i16()
 }
 
 /// DeleteTopics; the answer is not looked at, since it only frees space for what follows.

@@ -2,7 +2,6 @@
 //!
 //! Deliberately absent: restarting the broker (`usable` watches while another does).
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::apis;
@@ -73,7 +72,7 @@ pub(super) fn usable(options: &Options) -> Result<Line, Error> {
         if led >= usize::try_from(wanted).unwrap_or(0) || began.elapsed() > PATIENCE {
             break led;
         }
-        thread::sleep(Duration::from_millis(1));
+        topics::pause(began)?;
     };
     let mut line = Line::new("usable");
     line.integer("partitions", wanted).number("usable_s", began.elapsed().as_secs_f64());
