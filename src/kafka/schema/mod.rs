@@ -130,8 +130,8 @@ pub fn header(frame: &[u8]) -> Result<RequestHeader<'_>, Malformed> {
 /// an ApiVersions request of a version that it does not know.
 fn client_id<'a>(walk: &mut Walk<'a>) -> Result<Option<&'a str>, Malformed> {
     let Some(bytes) = walk.legacy_string("client_id")? else { return Ok(None) };
-    let at = walk.malformed("client_id", Why::NotUtf8);
-    std::str::from_utf8(walk.take("client_id", bytes)?).map(Some).map_err(|_| at)
+    let text = std::str::from_utf8(walk.take("client_id", bytes)?);
+    text.map(Some).map_err(|_| walk.malformed("client_id", Why::NotUtf8))
 }
 
 /// Walks a request body against its schema: accepted bodies are safe to decode.
