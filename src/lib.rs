@@ -14,6 +14,7 @@
 //! twenty brokers run in one process.
 
 pub mod batch;
+pub mod bench;
 pub mod config;
 pub mod group;
 pub mod quota;
