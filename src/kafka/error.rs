@@ -3,6 +3,7 @@
 //! Source of the numbers: apache/kafka Errors.java, <https://kafka.apache.org/protocol#protocol_error_codes>.
 
 use crate::batch::Invalid;
+use crate::group;
 use crate::store;
 use crate::topic;
 
@@ -18,9 +19,18 @@ impl Code {
     pub(super) const CORRUPT_MESSAGE: Self = Self(2);
     pub(super) const UNKNOWN_TOPIC_OR_PARTITION: Self = Self(3);
     pub(super) const MESSAGE_TOO_LARGE: Self = Self(10);
+    pub(super) const OFFSET_METADATA_TOO_LARGE: Self = Self(12);
+    pub(super) const COORDINATOR_LOAD_IN_PROGRESS: Self = Self(14);
+    pub(super) const COORDINATOR_NOT_AVAILABLE: Self = Self(15);
     pub(super) const INVALID_TOPIC_EXCEPTION: Self = Self(17);
     pub(super) const RECORD_LIST_TOO_LARGE: Self = Self(18);
     pub(super) const INVALID_REQUIRED_ACKS: Self = Self(21);
+    pub(super) const ILLEGAL_GENERATION: Self = Self(22);
+    pub(super) const INCONSISTENT_GROUP_PROTOCOL: Self = Self(23);
+    pub(super) const INVALID_GROUP_ID: Self = Self(24);
+    pub(super) const UNKNOWN_MEMBER_ID: Self = Self(25);
+    pub(super) const INVALID_SESSION_TIMEOUT: Self = Self(26);
+    pub(super) const REBALANCE_IN_PROGRESS: Self = Self(27);
     pub(super) const INVALID_TIMESTAMP: Self = Self(32);
     pub(super) const UNSUPPORTED_VERSION: Self = Self(35);
     pub(super) const TOPIC_ALREADY_EXISTS: Self = Self(36);
@@ -35,10 +45,16 @@ impl Code {
     pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Self = Self(53);
     pub(super) const KAFKA_STORAGE_ERROR: Self = Self(56);
     pub(super) const UNKNOWN_PRODUCER_ID: Self = Self(59);
+    pub(super) const NON_EMPTY_GROUP: Self = Self(68);
+    pub(super) const GROUP_ID_NOT_FOUND: Self = Self(69);
     pub(super) const FETCH_SESSION_ID_NOT_FOUND: Self = Self(70);
     pub(super) const FENCED_LEADER_EPOCH: Self = Self(74);
     pub(super) const UNKNOWN_LEADER_EPOCH: Self = Self(75);
     pub(super) const UNSUPPORTED_COMPRESSION_TYPE: Self = Self(76);
+    pub(super) const MEMBER_ID_REQUIRED: Self = Self(79);
+    pub(super) const GROUP_MAX_SIZE_REACHED: Self = Self(81);
+    pub(super) const FENCED_INSTANCE_ID: Self = Self(82);
+    pub(super) const GROUP_SUBSCRIBED_TO_TOPIC: Self = Self(86);
     pub(super) const INVALID_RECORD: Self = Self(87);
     pub(super) const UNKNOWN_TOPIC_ID: Self = Self(100);
     pub(super) const REBOOTSTRAP_REQUIRED: Self = Self(129);
@@ -68,6 +84,35 @@ pub(super) fn of_topic(error: &topic::Error) -> Code {
         E::UnknownLeaderEpoch { .. } => Code::UNKNOWN_LEADER_EPOCH,
         E::Storage(storage) => of_store(storage),
     }
+}
+
+/// What the group coordinator answered.
+pub(super) fn of_group(error: &group::Error) -> Code {
+    use group::Error as E;
+    match error {
+        E::UnknownMember => Code::UNKNOWN_MEMBER_ID,
+        E::IllegalGeneration => Code::ILLEGAL_GENERATION,
+        E::RebalanceInProgress => Code::REBALANCE_IN_PROGRESS,
+        E::InconsistentProtocol => Code::INCONSISTENT_GROUP_PROTOCOL,
+        E::InvalidSessionTimeout => Code::INVALID_SESSION_TIMEOUT,
+        E::MemberIdRequired(_) => Code::MEMBER_ID_REQUIRED,
+        E::FencedInstance => Code::FENCED_INSTANCE_ID,
+        E::GroupMaxSizeReached => Code::GROUP_MAX_SIZE_REACHED,
+        E::InvalidGroupId => Code::INVALID_GROUP_ID,
+        E::NonEmptyGroup => Code::NON_EMPTY_GROUP,
+        E::GroupIdNotFound => Code::GROUP_ID_NOT_FOUND,
+        E::GroupSubscribedToTopic => Code::GROUP_SUBSCRIBED_TO_TOPIC,
+        E::OffsetMetadataTooLarge => Code::OFFSET_METADATA_TOO_LARGE,
+        E::CoordinatorLoading => Code::COORDINATOR_LOAD_IN_PROGRESS,
+        // The log is fenced or full: clients look for the coordinator again, and come back.
+        E::Storage => Code::COORDINATOR_NOT_AVAILABLE,
+        E::InvalidRequest => Code::INVALID_REQUEST,
+    }
+}
+
+/// 0, or the code of the error.
+pub(super) fn of_group_result<T>(result: &Result<T, group::Error>) -> Code {
+    result.as_ref().map_or_else(of_group, |_| Code::NONE)
 }
 
 fn of_batch(invalid: &Invalid) -> Code {

@@ -6,10 +6,21 @@
 //! Deliberately absent: frames and sockets.
 
 pub(super) mod api_versions;
+pub(super) mod delete_groups;
+pub(super) mod describe_groups;
 pub(super) mod fetch;
+pub(super) mod find_coordinator;
+pub(super) mod heartbeat;
+pub(super) mod join_group;
+pub(super) mod leave_group;
+pub(super) mod list_groups;
 pub(super) mod list_offsets;
 pub(super) mod metadata;
+pub(super) mod offset_commit;
+pub(super) mod offset_delete;
+pub(super) mod offset_fetch;
 pub(super) mod produce;
+pub(super) mod sync_group;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -121,7 +132,18 @@ pub(super) const TABLE: &[Entry] = &[
     fetch::ENTRY,
     entry::<list_offsets::ListOffsets>("ListOffsets"),
     entry::<metadata::Metadata>("Metadata"),
+    offset_commit::ENTRY,
+    offset_fetch::ENTRY,
+    entry::<find_coordinator::FindCoordinator>("FindCoordinator"),
+    entry::<join_group::JoinGroup>("JoinGroup"),
+    entry::<heartbeat::Heartbeat>("Heartbeat"),
+    entry::<leave_group::LeaveGroup>("LeaveGroup"),
+    entry::<sync_group::SyncGroup>("SyncGroup"),
+    entry::<describe_groups::DescribeGroups>("DescribeGroups"),
+    entry::<list_groups::ListGroups>("ListGroups"),
     api_versions::ENTRY,
+    entry::<delete_groups::DeleteGroups>("DeleteGroups"),
+    entry::<offset_delete::OffsetDelete>("OffsetDelete"),
 ];
 
 /// Key, name and version range of every API served, by key.

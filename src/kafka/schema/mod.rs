@@ -14,6 +14,11 @@
 //! Bounds: Kafka 4.4 refuses arrays above 1,000,000 elements and sections above 10,000 tags
 //! (<https://kafka.apache.org/44/getting-started/upgrade/>); weir counts both over the whole body.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
 mod field;
 mod table;
 mod walk;
@@ -33,8 +38,6 @@ pub const MAX_TAGS: u32 = 128;
 pub const MAX_UNKNOWN_TAGS: usize = 10_000;
 /// Bytes of one string, Kafka's own limit in both encodings.
 pub const MAX_STRING_BYTES: usize = 32_767;
-
-/// API key of ApiVersions, which every client may ask in a version unknown to the broker (KIP-511).
 
 /// Where a request stops following its schema, and why. For one log line; the connection closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -130,8 +133,8 @@ pub fn header(frame: &[u8]) -> Result<RequestHeader<'_>, Malformed> {
 /// an ApiVersions request of a version that it does not know.
 fn client_id<'a>(walk: &mut Walk<'a>) -> Result<Option<&'a str>, Malformed> {
     let Some(bytes) = walk.legacy_string("client_id")? else { return Ok(None) };
-    let at = walk.malformed("client_id", Why::NotUtf8);
-    std::str::from_utf8(walk.take("client_id", bytes)?).map(Some).map_err(|_| at)
+    let text = std::str::from_utf8(walk.take("client_id", bytes)?);
+    text.map(Some).map_err(|_| walk.malformed("client_id", Why::NotUtf8))
 }
 
 /// Walks a request body against its schema: accepted bodies are safe to decode.

@@ -80,8 +80,8 @@ impl<'a> Walk<'a> {
         match length {
             Some(bytes) if bytes > MAX_STRING_BYTES => Err(self.malformed(name, Why::LongString)),
             Some(bytes) => {
-                let at = self.malformed(name, Why::NotUtf8);
-                std::str::from_utf8(self.take(name, bytes)?).map(|_| ()).map_err(|_| at)
+                let text = std::str::from_utf8(self.take(name, bytes)?);
+                text.map(|_| ()).map_err(|_| self.malformed(name, Why::NotUtf8))
             }
             None => self.null(name, nullable),
         }
@@ -110,15 +110,14 @@ impl<'a> Walk<'a> {
 
     /// Reads an element count that the bytes left can hold and the budget of the body allows.
     fn count(&mut self, name: &'static str, least: usize, nullable: bool) -> Step<Option<usize>> {
-        let at = self.malformed(name, Why::CountBeyondBytes);
         let Some(count) = self.length(name, nullable)? else { return Ok(None) };
-        if count > self.rest.len() / least.max(1) {
-            return Err(at);
+        if count.saturating_mul(least.max(1)) > self.rest.len() {
+            return Err(self.malformed(name, Why::CountBeyondBytes));
         }
-        match self.elements_left.checked_sub(count) {
-            Some(left) => self.elements_left = left,
-            None => return Err(Malformed { why: Why::TooManyElements, ..at }),
-        }
+        let Some(left) = self.elements_left.checked_sub(count) else {
+            return Err(self.malformed(name, Why::TooManyElements));
+        };
+        self.elements_left = left;
         Ok(Some(count))
     }
 
@@ -173,28 +172,25 @@ impl<'a> Walk<'a> {
     }
 
     fn legacy(&mut self, name: &'static str) -> Step<Option<usize>> {
-        let at = self.malformed(name, Why::Negative);
         match i32::from_be_bytes(self.fixed(name)?) {
             -1 => Ok(None),
-            length => usize::try_from(length).map(Some).map_err(|_| at),
+            length => usize::try_from(length).map(Some).map_err(|_| self.malformed(name, Why::Negative)),
         }
     }
 
     pub(super) fn legacy_string(&mut self, name: &'static str) -> Step<Option<usize>> {
-        let at = self.malformed(name, Why::Negative);
         match i16::from_be_bytes(self.fixed(name)?) {
             -1 => Ok(None),
-            length => usize::try_from(length).map(Some).map_err(|_| at),
+            length => usize::try_from(length).map(Some).map_err(|_| self.malformed(name, Why::Negative)),
         }
     }
 
     /// Reads the byte in front of a nullable struct: 1 present, -1 null, the two that Kafka writes.
     fn present(&mut self, name: &'static str) -> Step<bool> {
-        let at = self.malformed(name, Why::Negative);
         match i8::from_be_bytes(self.fixed(name)?) {
             1 => Ok(true),
             -1 => Ok(false),
-            _ => Err(at),
+            _ => Err(self.malformed(name, Why::Negative)),
         }
     }
 
@@ -203,8 +199,7 @@ impl<'a> Walk<'a> {
     }
 
     fn size(&mut self, name: &'static str) -> Step<usize> {
-        let at = self.malformed(name, Why::CutShort);
-        usize::try_from(self.uvarint(name)?).map_err(|_| at)
+        usize::try_from(self.uvarint(name)?).map_err(|_| self.malformed(name, Why::CutShort))
     }
 
     /// Reads an unsigned varint of at most five bytes whose value fits 32 bits.
@@ -215,16 +210,15 @@ impl<'a> Walk<'a> {
             self.rest = rest;
             return Ok(u32::from(byte));
         }
-        let at = self.malformed(name, Why::Varint);
         let mut value = 0u64;
         for shift in [0, 7, 14, 21, 28] {
             let [byte] = self.fixed(name)?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return u32::try_from(value).map_err(|_| at);
+                return u32::try_from(value).map_err(|_| self.malformed(name, Why::Varint));
             }
         }
-        Err(at)
+        Err(self.malformed(name, Why::Varint))
     }
 
     pub(super) fn fixed<const N: usize>(&mut self, name: &'static str) -> Step<[u8; N]> {
@@ -247,6 +241,7 @@ impl<'a> Walk<'a> {
         self.take(name, bytes).map(|_| ())
     }
 
+    #[cold]
     pub(super) fn malformed(&self, field: &'static str, why: Why) -> Malformed {
         Malformed { field, at: self.position(), why }
     }
