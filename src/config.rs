@@ -30,7 +30,7 @@ use crate::topic::config::{check, entries, parse_bool};
 /// Where a value came from, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// The table.
+    /// The table, or a program that moves a default (the command line listens on 9092, not on a free port).
     Default,
     /// `server.properties`.
     File,
@@ -245,7 +245,8 @@ impl Config {
             .into_iter()
             .flat_map(|by| by.iter().rev().map(|(&source, text)| (source, shown(text))))
             .collect();
-        synonyms.extend(row.default.map(|text| (Source::Default, shown(text))));
+        let moved = synonyms.last().is_some_and(|(source, _)| *source == Source::Default);
+        synonyms.extend(row.default.filter(|_| !moved).map(|text| (Source::Default, shown(text))));
         Described {
             name: row.name,
             value: self.value(row.name).filter(|_| !sensitive).map(str::to_owned),

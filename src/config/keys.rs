@@ -251,9 +251,9 @@ const LIVE: &[Key] = &[
     live(
         "listeners",
         Kind::List,
-        Some("PLAINTEXT://127.0.0.1:9092"),
+        Some("PLAINTEXT://127.0.0.1:0"),
         Check::Any,
-        "What to listen on; on 127.0.0.1 alone unless told otherwise.",
+        "What to listen on; 127.0.0.1 unless told otherwise, a free port when embedded, 9092 from the command line.",
     ),
     live("log.cache.max.bytes", Kind::Long, Some("67108864"), Check::Min(0), "Memory of all tail caches.")
         .own(),

@@ -100,6 +100,9 @@ fn describe_tells_value_source_and_synonyms() {
     let order: Vec<_> = described.synonyms.iter().map(|(source, text)| (*source, text.as_str())).collect();
     assert_eq!(order, [(Source::Dynamic, "4"), (Source::File, "3"), (Source::Default, "8")]);
     assert_eq!(config.describe().len(), keys::all().count());
+    config.set("listeners", "PLAINTEXT://127.0.0.1:9092", Source::Default).unwrap();
+    let moved = config.describe_key("listeners").unwrap();
+    assert_eq!((moved.source, moved.synonyms.len()), (Source::Default, 1));
 }
 
 #[test]
@@ -175,7 +178,7 @@ fn localhost_listens_on_both_loopbacks_and_only_the_first_must_succeed() {
     let binds: Vec<_> = listener.binds().into_iter().map(|bind| (bind.host, bind.required)).collect();
     assert_eq!(binds, [("127.0.0.1".to_owned(), true), ("::1".to_owned(), false)]);
     let default = Config::default().listeners().unwrap().remove(0);
-    assert_eq!((default.host.as_str(), default.port, default.advertised), ("127.0.0.1", 9092, None));
+    assert_eq!((default.host.as_str(), default.port, default.advertised), ("127.0.0.1", 0, None));
 }
 
 #[test]
