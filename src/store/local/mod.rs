@@ -33,7 +33,7 @@ use self::sync::{Job, Workers};
 use super::{Capacity, Error, Log, LogId, LogOptions, Meta, Opened, Result, Store};
 use crate::batch::Header;
 
-pub use self::map::Mapped;
+pub use self::map::{Mapped, Mapping};
 
 const FORMAT_VERSION: u64 = 1;
 /// Syncs in flight: measured, four files reach 2.3 times the syncs of one (performance.md 2.4).
