@@ -192,6 +192,8 @@ impl LocalLog {
         let disk = &*self.shared.files.disk;
         let base = self.end.load(Ordering::Acquire);
         if !writer.dir_ready {
+            // A directory with topics and no format file would be taken for a foreign one.
+            self.shared.settle()?;
             disk.create_dirs(&self.dir).map_err(failed("create", &self.dir))?;
             self.shared.forget_past(self.id, &self.dir)?;
             writer.dir_ready = true;
@@ -254,10 +256,11 @@ impl LocalLog {
         Ok(())
     }
 
-    /// Makes the log's directory entries durable, and those of the directories above it.
+    /// Makes the log's directory entries durable, and those of the directories above it up to the store's.
     fn sync_names(&self) -> Result<()> {
-        let above = self.dir.ancestors().take(3);
-        for dir in above {
+        let mut dirs: Vec<_> = self.dir.ancestors().take(4).collect();
+        dirs.reverse();
+        for dir in dirs {
             self.shared.files.disk.sync_dir(dir).map_err(failed("sync", dir))?;
         }
         Ok(())

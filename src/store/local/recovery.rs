@@ -55,8 +55,11 @@ pub(super) fn find(
         return Ok(trusted(dir, record));
     }
     let entries = disk.list(dir).map_err(failed("list", dir))?;
-    if entries.is_empty() && disk.list(dir.parent().unwrap_or(dir)).is_ok_and(|above| !holds(&above, id)) {
-        return Ok(Found::default());
+    if entries.is_empty() {
+        let above = dir.parent().unwrap_or(dir);
+        if !holds(&disk.list(above).map_err(failed("list", above))?, id) {
+            return Ok(Found::default());
+        }
     }
     let (record, damaged) = newest_record(disk, dir, id, known)?;
     Finder { disk, dir, interval, damaged }.run(&entries, record)

@@ -272,6 +272,7 @@ impl Disk for Faulty {
                 state.nodes[node].change(Change::Cut(0));
                 node
             }
+            _ if state.names.get(path.parent().unwrap()) != Some(&Kind::Dir) => return Err(missing()),
             _ => {
                 state.nodes.push(Node::default());
                 let node = state.nodes.len() - 1;

@@ -69,7 +69,7 @@ fn scenario(disk: &Faulty, seed: u64, models: &mut [Model]) -> Result<(), Error>
                         }
                         Err(_) => {
                             assert_eq!(log.span().end, model.end(), "a failed append moves nothing");
-                            model.in_doubt = known;
+                            model.in_doubt.extend(known);
                         }
                     }
                 }
@@ -118,12 +118,20 @@ fn compare(disk: &Faulty, models: &[Model], what: &str) {
         let log = opened.log;
         let span = log.span();
         assert!(span.end >= model.durable, "{what}: durable to {} but ends at {}", model.durable, span.end);
-        assert!(span.start >= model.start && span.start <= model.start_tried.max(span.end), "{what}: start {span:?}");
+        assert!(
+            span.start >= model.start && span.start <= model.start_tried.max(span.end),
+            "{what}: start {span:?}"
+        );
         assert!(opened.note.is_none_or(|note| note.offset <= span.end), "{what}: note past the end");
         let appended: Vec<_> = model.acked.iter().chain(&model.in_doubt).collect();
         for header in read_all(&*log, span.start, 700) {
-            let twin = appended.iter().find(|known| known.base == header.base_offset && known.crc == header.crc);
-            assert!(twin.is_some(), "{what}: log {n} holds a batch at {} that nobody wrote", header.base_offset);
+            let twin =
+                appended.iter().find(|known| known.base == header.base_offset && known.crc == header.crc);
+            assert!(
+                twin.is_some(),
+                "{what}: log {n} holds a batch at {} that nobody wrote",
+                header.base_offset
+            );
         }
         let end = appended.iter().any(|known| known.next == span.end) || span.end == 0;
         assert!(end, "{what}: log {n} ends at {} inside a batch", span.end);

@@ -36,7 +36,9 @@ fn many_batches_in_one_append_are_written_in_order() {
 fn a_read_starts_with_the_batch_that_contains_the_offset() {
     on_every_engine(|store| {
         let log = open(store, id(1));
-        (0..100).for_each(|n| { push(&*log, 7, n, 100); });
+        (0..100).for_each(|n| {
+            push(&*log, 7, n, 100);
+        });
         for offset in 0..700 {
             let got = headers(&log.read(offset, 1, 700).unwrap().to_bytes().unwrap());
             assert_eq!(got.len(), 1, "one byte allows the first batch only");
@@ -49,7 +51,9 @@ fn a_read_starts_with_the_batch_that_contains_the_offset() {
 fn a_read_ends_at_until_and_within_its_size() {
     on_every_engine(|store| {
         let log = open(store, id(1));
-        (0..100).for_each(|n| { push(&*log, 2, n, 50); });
+        (0..100).for_each(|n| {
+            push(&*log, 2, n, 50);
+        });
         for until in (0..=200).step_by(2) {
             for max in [1, 111, 112, 600, 4000] {
                 let slice = log.read(0, max, until).unwrap();
@@ -80,7 +84,9 @@ fn offsets_outside_the_log_are_out_of_range_and_the_end_is_empty() {
 fn segments_roll_by_size_and_by_age() {
     on_every_engine(|store| {
         let log = open(store, id(1));
-        (0..50).for_each(|_| { push(&*log, 1, 5, 1000); });
+        (0..50).for_each(|_| {
+            push(&*log, 1, 5, 1000);
+        });
         let parts = log.segments();
         assert!(parts.len() > 10 && parts.iter().all(|p| p.bytes <= SMALL.segment_bytes));
         assert!(parts.windows(2).all(|w| w[0].next_offset == w[1].base_offset && w[0].sealed));
@@ -111,7 +117,9 @@ fn timestamps_are_found_as_by_brute_force() {
     on_every_engine(|store| {
         let log = open(store, id(1));
         let times: Vec<i64> = (0..300i64).map(|n| n * 10 + (n * 7919) % 97).collect();
-        times.iter().for_each(|t| { push(&*log, 2, *t, 80); });
+        times.iter().for_each(|t| {
+            push(&*log, 2, *t, 80);
+        });
         for start in [0, 101] {
             log.trim_to(start).unwrap();
             let live: Vec<_> = (0i64..)
@@ -134,7 +142,9 @@ fn timestamps_are_found_as_by_brute_force() {
 fn the_start_moves_up_and_frees_whole_segments() {
     on_every_engine(|store| {
         let log = open(store, id(1));
-        (0..60).for_each(|n| { push(&*log, 1, n, 500); });
+        (0..60).for_each(|n| {
+            push(&*log, 1, n, 500);
+        });
         let before = log.segments().len();
         log.trim_to(30).unwrap();
         log.trim_to(20).unwrap();
@@ -188,7 +198,9 @@ fn sync_makes_everything_durable() {
     on_every_engine(|store| {
         let logs: Vec<_> = (0..20).map(|n| open(store, id(n))).collect();
         for round in 0..5 {
-            logs.iter().for_each(|log| { push(&**log, 3, round, 2000); });
+            logs.iter().for_each(|log| {
+                push(&**log, 3, round, 2000);
+            });
             logs.iter().for_each(|log| wait_durable(&**log));
         }
         assert!(logs.iter().all(|log| log.durable().value() == 15));
@@ -199,9 +211,13 @@ fn sync_makes_everything_durable() {
 fn opening_again_replays_only_past_the_note() {
     on_every_engine(|store| {
         let log = open(store, id(1));
-        (0..40).for_each(|n| { push(&*log, 2, n, 300); });
+        (0..40).for_each(|n| {
+            push(&*log, 2, n, 300);
+        });
         log.checkpoint(b"first").unwrap();
-        (0..5).for_each(|n| { push(&*log, 2, n, 300); });
+        (0..5).for_each(|n| {
+            push(&*log, 2, n, 300);
+        });
         let mut seen = Vec::new();
         let opened = store.open_log(id(1), SMALL, &mut |h| seen.push(h.base_offset)).unwrap();
         let note = opened.note.unwrap();
@@ -229,7 +245,9 @@ fn readers_see_whole_batches_while_a_writer_appends() {
                     }
                 });
             }
-            (0..1000).for_each(|n| { push(&*log, 2, n, (n as usize * 13) % 400); });
+            (0..1000).for_each(|n| {
+                push(&*log, 2, n, (n as usize * 13) % 400);
+            });
         });
     });
 }

@@ -14,7 +14,9 @@ fn a_clean_close_keeps_logs_notes_and_small_state() {
     {
         let store = Local::open(dir.path()).unwrap();
         let log = open(&store, id(1));
-        (0..40).for_each(|n| { push(&*log, 2, n, 300); });
+        (0..40).for_each(|n| {
+            push(&*log, 2, n, 300);
+        });
         log.checkpoint(b"note").unwrap();
         log.trim_to(31).unwrap();
         assert!(matches!(store.meta().put_if("k", b"v", None).unwrap(), Put::Won(_)));
@@ -63,7 +65,9 @@ fn without_a_clean_close_the_log_is_recovered_and_the_incarnation_grows() {
         let log = open(&store, id(1));
         assert_eq!(log.span().end, i64::from(life) * 40);
         assert_eq!(log.span().durable, log.span().end);
-        (0..20).for_each(|n| { push(&*log, 2, n, 300); });
+        (0..20).for_each(|n| {
+            push(&*log, 2, n, 300);
+        });
         if life == 1 {
             log.checkpoint(b"kept").unwrap();
             wait_durable(&*log);
@@ -80,7 +84,9 @@ fn a_log_deleted_and_made_again_forgets_what_the_baseline_knows() {
     let dir = tempfile::tempdir().unwrap();
     {
         let store = Local::open(dir.path()).unwrap();
-        (0..9).for_each(|n| { push(&*open(&store, id(1)), 2, n, 300); });
+        (0..9).for_each(|n| {
+            push(&*open(&store, id(1)), 2, n, 300);
+        });
         store.close().unwrap();
     }
     {
