@@ -153,11 +153,11 @@ impl LocalLog {
         }
         let Some(active) = &mut writer.active else { return Err(Error::Fenced) };
         let handle = active.segment.handle(&self.shared.files)?;
-        active.mend(&*handle.file).map_err(failed("truncate", &active.segment.path()))?;
+        self.mend(active, &*handle.file)?;
         active.reserve(&*handle.file, total);
         if let Err(error) = write_batches(&*handle.file, batches, active.part.bytes) {
             active.torn = true;
-            drop(active.mend(&*handle.file));
+            drop(self.mend(active, &*handle.file));
             return Err(failed("write", &active.segment.path())(error));
         }
         let headers = batches.iter().map(|placed| {
@@ -175,11 +175,26 @@ impl LocalLog {
         Ok(())
     }
 
+    /// Cuts what a failed write left, durably, so that nothing past the end can ever pass for a batch.
+    fn mend(&self, active: &mut Active, file: &dyn File) -> Result<()> {
+        if active.torn {
+            let path = active.segment.path();
+            file.set_len(active.part.bytes).map_err(failed("truncate", &path))?;
+            if let Err(error) = file.sync() {
+                self.durable.fence();
+                return Err(failed("fdatasync", &path)(error));
+            }
+            active.torn = false;
+            active.reserved = active.part.bytes;
+        }
+        Ok(())
+    }
+
     /// The active segment becomes a sealed one; its file is finished in the background.
     fn roll(&self, writer: &mut Writer) -> Result<()> {
         if let Some(active) = &mut writer.active {
             let handle = active.segment.handle(&self.shared.files)?;
-            active.mend(&*handle.file).map_err(failed("truncate", &active.segment.path()))?;
+            self.mend(active, &*handle.file)?;
             locked(&active.segment.tail).seal();
             writer.active = None;
             locked(&self.state).wanted = true;
@@ -354,6 +369,7 @@ impl LocalLog {
 
     /// Writes the index of each sealed segment that has none yet and gives back its surplus blocks.
     fn finish_sealed(&self) -> Result<()> {
+        let _one = locked(&self.checkpointing);
         for segment in self.list() {
             let pending = {
                 let tail = locked(&segment.tail);
@@ -365,6 +381,10 @@ impl LocalLog {
             let part = segment.part();
             let handle = segment.handle(&self.shared.files)?;
             handle.file.set_len(part.bytes).map_err(failed("truncate", &segment.path()))?;
+            if let Err(error) = handle.file.sync() {
+                self.durable.fence();
+                return Err(failed("fdatasync", &segment.path())(error));
+            }
             let file =
                 segment.with_index(&handle, self.interval(), |index| index.encode(part.base, part.bytes))?;
             let path = segment.index_path();
@@ -570,6 +590,7 @@ impl Log for LocalLog {
         }
         // The record must not name a start past what is durable.
         self.flush()?;
+        self.finish_sealed()?;
         self.start.fetch_max(offset, Ordering::AcqRel);
         self.write_checkpoint()?;
         self.drop_below(offset);
@@ -639,16 +660,6 @@ impl LogOptions {
 }
 
 impl Active {
-    /// Cuts what a failed write left, so that nothing past the end can ever pass for a batch.
-    fn mend(&mut self, file: &dyn File) -> io::Result<()> {
-        if self.torn {
-            file.set_len(self.part.bytes)?;
-            self.torn = false;
-            self.reserved = self.part.bytes;
-        }
-        Ok(())
-    }
-
     /// Reserves blocks ahead of the write; a file system that cannot is not asked again for this segment.
     fn reserve(&mut self, file: &dyn File, more: u64) {
         let need = self.part.bytes + more;
