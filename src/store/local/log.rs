@@ -192,7 +192,8 @@ impl LocalLog {
 
     /// The active segment becomes a sealed one; its file is finished in the background.
     fn roll(&self, writer: &mut Writer) -> Result<()> {
-        if let Some(active) = &mut writer.active {
+        // An empty one (its first write failed) stays: the next would have the same name.
+        if let Some(active) = writer.active.as_mut().filter(|active| active.part.bytes > 0) {
             let handle = active.segment.handle(&self.shared.files)?;
             self.mend(active, &*handle.file)?;
             locked(&active.segment.tail).seal();
@@ -333,7 +334,7 @@ impl LocalLog {
         }
         self.flush()?;
         self.finish_sealed()?;
-        self.write_checkpoint()
+        self.write_checkpoint(i64::MIN)
     }
 
     /// Creates the next segment's file near the end of the active one, off the writer's path.
@@ -403,21 +404,26 @@ impl LocalLog {
 
     /// Writes the checkpoint where recovery found something else than it says.
     pub fn rewrite_checkpoint(&self) -> Result<()> {
-        self.write_checkpoint()
+        self.write_checkpoint(i64::MIN)
     }
 
-    fn write_checkpoint(&self) -> Result<()> {
+    /// Writes what is durable, with the start at `start` or where it is if that is higher; the start moves
+    /// once that is on disk.
+    fn write_checkpoint(&self, start: i64) -> Result<()> {
         let _one = locked(&self.checkpointing);
         {
             let mut state = locked(&self.state);
             state.wanted = false;
             state.synced_bytes = 0;
         }
-        let record = self.record();
+        let mut record = self.record();
+        record.start = record.start.max(start);
         let file = Records::encode(self.shared.generation, [(&self.id, &record)].into_iter());
         let path = self.dir.join(CHECKPOINT);
         self.shared.settle()?;
-        replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))
+        replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))?;
+        self.start.fetch_max(record.start, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Ends the log for a clean close: everything synced, surplus blocks given back.
@@ -478,8 +484,12 @@ impl LocalLog {
     fn drop_below(&self, start: i64) {
         let dropped: Vec<_> = {
             let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-            let kept = segments.partition_point(|s| s.part().next_offset <= start);
-            segments.drain(..kept).collect()
+            let below = |segment: &&Arc<Segment>| {
+                let tail = locked(&segment.tail);
+                tail.sealed && tail.part.next_offset <= start
+            };
+            let below = segments.iter().take_while(below).count();
+            segments.drain(..below).collect()
         };
         let disk = &self.shared.files.disk;
         for segment in dropped {
@@ -591,8 +601,7 @@ impl Log for LocalLog {
         // The record must not name a start past what is durable.
         self.flush()?;
         self.finish_sealed()?;
-        self.start.fetch_max(offset, Ordering::AcqRel);
-        self.write_checkpoint()?;
+        self.write_checkpoint(offset)?;
         self.drop_below(offset);
         Ok(())
     }

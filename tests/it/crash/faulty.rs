@@ -221,6 +221,21 @@ impl State {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.calls += 1;
+        if std::env::var("TRACE")
+            .is_ok_and(|t| matches!(self.fault, Fault::FailAt(n, _) | Fault::CutAt(n) if n.to_string()==t))
+        {
+            eprintln!(
+                "call {} {}",
+                self.calls,
+                std::backtrace::Backtrace::force_capture()
+                    .to_string()
+                    .lines()
+                    .filter(|l| l.contains("weir_broker::store::local"))
+                    .map(|l| l.trim().to_owned())
+                    .collect::<Vec<_>>()
+                    .join(" < ")
+            );
+        }
         match self.fault {
             Fault::CutAt(n) if self.calls == n => {
                 self.dead = true;
