@@ -5,11 +5,26 @@
 //! (`Phased`) or holds back the next request (`Alone`), and is always written in order.
 //! Deliberately absent: frames and sockets.
 
+#[cfg(test)]
+mod admin_tests;
+mod alter_configs;
 pub(super) mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_topic_partitions;
 pub(super) mod fetch;
+mod incremental_alter_configs;
+mod init_producer_id;
 pub(super) mod list_offsets;
 pub(super) mod metadata;
+mod offset_for_leader_epoch;
 pub(super) mod produce;
+mod resource;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -122,6 +137,18 @@ pub(super) const TABLE: &[Entry] = &[
     entry::<list_offsets::ListOffsets>("ListOffsets"),
     entry::<metadata::Metadata>("Metadata"),
     api_versions::ENTRY,
+    entry::<create_topics::CreateTopics>("CreateTopics"),
+    entry::<delete_topics::DeleteTopics>("DeleteTopics"),
+    entry::<delete_records::DeleteRecords>("DeleteRecords"),
+    entry::<init_producer_id::InitProducerId>("InitProducerId"),
+    entry::<offset_for_leader_epoch::OffsetForLeaderEpoch>("OffsetForLeaderEpoch"),
+    entry::<describe_configs::DescribeConfigs>("DescribeConfigs"),
+    entry::<alter_configs::AlterConfigs>("AlterConfigs"),
+    entry::<describe_log_dirs::DescribeLogDirs>("DescribeLogDirs"),
+    entry::<create_partitions::CreatePartitions>("CreatePartitions"),
+    entry::<incremental_alter_configs::IncrementalAlterConfigs>("IncrementalAlterConfigs"),
+    entry::<describe_cluster::DescribeCluster>("DescribeCluster"),
+    entry::<describe_topic_partitions::DescribeTopicPartitions>("DescribeTopicPartitions"),
 ];
 
 /// Key, name and version range of every API served, by key.
