@@ -108,7 +108,8 @@ impl Change {
 }
 
 fn list_of(name: &str, list: &dyn Fn(&str) -> Option<String>) -> topic::Result<String> {
-    list(name).ok_or_else(|| Error::InvalidConfig(format!("{name}: not a list, nothing can be added or taken out")))
+    list(name)
+        .ok_or_else(|| Error::InvalidConfig(format!("{name}: not a list, nothing can be added or taken out")))
 }
 
 fn append(list: &str, added: &str) -> String {
@@ -154,7 +155,12 @@ impl Core {
     /// # Errors
     /// [`Error::InvalidConfig`]: unknown, not alterable while running, out of range, or in contradiction
     /// to another key; [`Error::Storage`].
-    pub fn alter_broker_config(&self, scope: Scope, change: Change, validate_only: bool) -> topic::Result<()> {
+    pub fn alter_broker_config(
+        &self,
+        scope: Scope,
+        change: Change,
+        validate_only: bool,
+    ) -> topic::Result<()> {
         let _change = self.config_changes.lock().unwrap_or_else(PoisonError::into_inner);
         let source = scope.source();
         let mut config = Config::clone(&self.config());
@@ -252,7 +258,8 @@ mod tests {
     use crate::store::{Store, memory::Memory};
 
     fn open(store: &Arc<dyn Store>) -> Arc<Core> {
-        crate::broker::open::open_on(Arc::clone(store), "memory".into(), Config::default(), Clock::System).unwrap()
+        crate::broker::open::open_on(Arc::clone(store), "memory".into(), Config::default(), Clock::System)
+            .unwrap()
     }
 
     fn set(name: &str, value: &str) -> Change {
@@ -296,7 +303,9 @@ mod tests {
     fn what_names_files_secrets_or_identity_is_not_changed_over_the_network() {
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         let core = open(&store);
-        for name in ["sasl.jaas.config", "ssl.keystore.location", "log.dirs", "node.id", "confluent.x", "no.such"] {
+        for name in
+            ["sasl.jaas.config", "ssl.keystore.location", "log.dirs", "node.id", "confluent.x", "no.such"]
+        {
             let outcome = core.alter_broker_config(Scope::Node, set(name, "1"), false);
             assert!(matches!(outcome, Err(Error::InvalidConfig(_))), "{name}");
         }
@@ -308,7 +317,8 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         let core = open(&store);
         let local = "127.0.0.1:1".parse().unwrap();
-        core.alter_broker_config(Scope::Node, set("advertised.listeners", "PLAINTEXT://host:7"), false).unwrap();
+        core.alter_broker_config(Scope::Node, set("advertised.listeners", "PLAINTEXT://host:7"), false)
+            .unwrap();
         assert_eq!(core.advertised("PLAINTEXT", local), ("host".to_owned(), 7));
         let wrong = set("advertised.listeners", "NOBODY://host:7");
         assert!(matches!(core.alter_broker_config(Scope::Node, wrong, false), Err(Error::InvalidConfig(_))));

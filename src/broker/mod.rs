@@ -23,6 +23,8 @@ use crate::topic::{self, NewTopic, Registry, Topic};
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
 pub use configs::{Change, Edit, Scope, is_alterable};
+#[cfg(test)]
+pub use open::in_memory;
 pub use open::{OpenError, open};
 pub use upkeep::Upkeep;
 

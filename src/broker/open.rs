@@ -78,6 +78,12 @@ pub(super) fn open_on(
     Ok(core)
 }
 
+/// A broker without files, for tests of the doors.
+#[cfg(test)]
+pub fn in_memory(config: Config) -> Result<Arc<Core>, OpenError> {
+    open_on(Arc::new(store::memory::Memory::new()), "memory".into(), config, Clock::System)
+}
+
 /// The id that is kept with the data; a new directory takes the configured one or a random one.
 fn cluster_id(meta: &dyn Meta, config: &Config, clock: &Clock) -> Result<String, OpenError> {
     if let Some(kept) = meta.get(CLUSTER_ID)? {

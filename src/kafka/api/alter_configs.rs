@@ -25,7 +25,11 @@ impl Api for AlterConfigs {
     type Request = AlterConfigsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=2;
 
-    fn answer(cx: &mut Context<'_>, _version: i16, request: AlterConfigsRequest) -> Reply<AlterConfigsResponse> {
+    fn answer(
+        cx: &mut Context<'_>,
+        _version: i16,
+        request: AlterConfigsRequest,
+    ) -> Reply<AlterConfigsResponse> {
         let alterations = request
             .resources
             .into_iter()
@@ -57,11 +61,17 @@ fn change(configs: Vec<AlterableConfig>) -> Result<Change, Refused> {
     let mut values = BTreeMap::new();
     for config in configs {
         let Some(value) = config.value else {
-            return Err(Refused::new(Code::INVALID_REQUEST, format!("{}: null is not a value", config.name.as_str())));
+            return Err(Refused::new(
+                Code::INVALID_REQUEST,
+                format!("{}: null is not a value", config.name.as_str()),
+            ));
         };
         let name = config.name.to_string();
         if values.insert(name, value.to_string()).is_some() {
-            return Err(Refused::new(Code::INVALID_REQUEST, format!("{}: named more than once", config.name.as_str())));
+            return Err(Refused::new(
+                Code::INVALID_REQUEST,
+                format!("{}: named more than once", config.name.as_str()),
+            ));
         }
     }
     Ok(Change::Replace(values))

@@ -56,7 +56,11 @@ impl Api for CreateTopics {
     type Request = CreateTopicsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=7;
 
-    fn answer(cx: &mut Context<'_>, version: i16, request: CreateTopicsRequest) -> Reply<CreateTopicsResponse> {
+    fn answer(
+        cx: &mut Context<'_>,
+        version: i16,
+        request: CreateTopicsRequest,
+    ) -> Reply<CreateTopicsResponse> {
         let core = Arc::clone(cx.core);
         let plans = plan_all(&core, request.topics);
         let validate_only = request.validate_only;
@@ -119,13 +123,17 @@ fn plan(core: &Core, topic: CreatableTopic) -> Result<NewTopic, Refused> {
     if is_internal(&topic.name) {
         return Err(Refused::new(Code::INVALID_TOPIC_EXCEPTION, "the topic is the broker's own"));
     }
-    let partitions = if topic.assignments.is_empty() { counted(core, &topic)? } else { assigned(core, &topic)? };
+    let partitions =
+        if topic.assignments.is_empty() { counted(core, &topic)? } else { assigned(core, &topic)? };
     let mut overrides = BTreeMap::new();
     for CreatableTopicConfig { name, value, .. } in topic.configs {
         let refuse = |why| Refused::new(Code::INVALID_CONFIG, format!("{}: {why}", name.as_str()));
         let value = value.ok_or_else(|| refuse("null is not a value"))?;
         if overrides.insert(name.to_string(), value.to_string()).is_some() {
-            return Err(Refused::new(Code::INVALID_REQUEST, format!("{}: named more than once", name.as_str())));
+            return Err(Refused::new(
+                Code::INVALID_REQUEST,
+                format!("{}: named more than once", name.as_str()),
+            ));
         }
     }
     Ok(NewTopic { id: Uuid::nil(), name: topic.name.to_string(), partitions, overrides })
@@ -179,7 +187,8 @@ pub(super) fn check_brokers<'a>(
     if replicas.all(|brokers| matches!(brokers, [BrokerId(one)] if *one == node)) {
         return Ok(());
     }
-    let why = format!("the only broker is {node}: an assignment can name it once per partition, and no other");
+    let why =
+        format!("the only broker is {node}: an assignment can name it once per partition, and no other");
     Err(Refused::new(Code::INVALID_REPLICA_ASSIGNMENT, why))
 }
 
@@ -208,7 +217,10 @@ fn result(
     let configs = describe_configs::topic_configs(core, &new.overrides)
         .into_iter()
         .map(|c| {
-            CreatableTopicConfigs::default().with_name(c.name).with_value(c.value).with_config_source(c.config_source)
+            CreatableTopicConfigs::default()
+                .with_name(c.name)
+                .with_value(c.value)
+                .with_config_source(c.config_source)
         })
         .collect();
     let result =

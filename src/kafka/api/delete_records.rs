@@ -25,7 +25,11 @@ impl Api for DeleteRecords {
     type Request = DeleteRecordsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=2;
 
-    fn answer(cx: &mut Context<'_>, _version: i16, request: DeleteRecordsRequest) -> Reply<DeleteRecordsResponse> {
+    fn answer(
+        cx: &mut Context<'_>,
+        _version: i16,
+        request: DeleteRecordsRequest,
+    ) -> Reply<DeleteRecordsResponse> {
         let core = Arc::clone(cx.core);
         Reply::alone(async move {
             let mut topics = Vec::with_capacity(request.topics.len());
@@ -40,7 +44,8 @@ impl Api for DeleteRecords {
 async fn delete_in(core: &Arc<Core>, topic: DeleteRecordsTopic) -> DeleteRecordsTopicResult {
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for asked in &topic.partitions {
-        let (low_watermark, code) = match delete(core, &topic.name, asked.partition_index, asked.offset).await {
+        let (low_watermark, code) = match delete(core, &topic.name, asked.partition_index, asked.offset).await
+        {
             Ok(start) => (start, Code::NONE),
             Err(code) => (-1, code),
         };

@@ -42,10 +42,16 @@ impl Api for DeleteTopics {
     type Request = DeleteTopicsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=6;
 
-    fn answer(cx: &mut Context<'_>, version: i16, request: DeleteTopicsRequest) -> Reply<DeleteTopicsResponse> {
+    fn answer(
+        cx: &mut Context<'_>,
+        version: i16,
+        request: DeleteTopicsRequest,
+    ) -> Reply<DeleteTopicsResponse> {
         let core = Arc::clone(cx.core);
         let mut asked = request.topics;
-        asked.extend(request.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name))));
+        asked.extend(
+            request.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name))),
+        );
         let found = find_all(&core, version, asked);
         Reply::alone(async move {
             let mut responses = Vec::with_capacity(found.len());
@@ -98,7 +104,9 @@ fn find(core: &Core, version: i16, DeleteTopicState { name, topic_id, .. }: Dele
             let code = if known { Code::TOPIC_DELETION_DISABLED } else { Code::INVALID_REQUEST };
             refuse(code, "delete.topic.enable is false")
         }
-        Some(_) if !topic_id.is_nil() => refuse(Code::INVALID_REQUEST, "a topic has a name or an id here, not both"),
+        Some(_) if !topic_id.is_nil() => {
+            refuse(Code::INVALID_REQUEST, "a topic has a name or an id here, not both")
+        }
         None if topic_id.is_nil() => refuse(Code::INVALID_REQUEST, "neither name nor id"),
         Some(name) => {
             let unknown = || Refused::new(Code::UNKNOWN_TOPIC_OR_PARTITION, "no such topic");

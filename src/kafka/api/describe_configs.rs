@@ -49,7 +49,8 @@ impl Api for DescribeConfigs {
         _version: i16,
         request: DescribeConfigsRequest,
     ) -> Reply<DescribeConfigsResponse> {
-        let name = |r: &DescribeConfigsResource| Name { kind: r.resource_type, name: r.resource_name.clone() };
+        let name =
+            |r: &DescribeConfigsResource| Name { kind: r.resource_type, name: r.resource_name.clone() };
         let twice = resource::repeated(request.resources.iter().map(name));
         let results = request
             .resources
@@ -77,7 +78,8 @@ impl Api for DescribeConfigs {
         if version < CRATE_MIN {
             return Ok(decode_old(body)?);
         }
-        DescribeConfigsRequest::decode(body, version).map_err(|e| Close::Refused(format!("request body: {e}")))
+        DescribeConfigsRequest::decode(body, version)
+            .map_err(|e| Close::Refused(format!("request body: {e}")))
     }
 
     fn encode(version: i16, response: &DescribeConfigsResponse) -> Result<Vec<u8>, Close> {

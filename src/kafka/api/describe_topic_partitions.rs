@@ -77,7 +77,8 @@ fn page(
     let mut left = limit;
     for name in names {
         let Some(topic) = core.topics().by_name(&name) else {
-            let code = check_name(&name).map_or_else(|e| error::of_topic(&e), |()| Code::UNKNOWN_TOPIC_OR_PARTITION);
+            let code =
+                check_name(&name).map_or_else(|e| error::of_topic(&e), |()| Code::UNKNOWN_TOPIC_OR_PARTITION);
             response.topics.push(refused(name, code));
             continue;
         };
@@ -90,8 +91,7 @@ fn page(
             .filter(|c| c.topic_name.0 == name)
             .map_or(0, |c| usize::try_from(c.partition_index).unwrap_or_default());
         let all = topic.partitions();
-        let partitions: Vec<_> =
-            all.iter().skip(from).take(left).map(|p| describe(core, p)).collect();
+        let partitions: Vec<_> = all.iter().skip(from).take(left).map(|p| describe(core, p)).collect();
         left -= partitions.len();
         let end = from.saturating_add(partitions.len());
         response.topics.push(

@@ -13,9 +13,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use kafka_protocol::messages::ProducerId;
 use kafka_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
-use kafka_protocol::messages::ProducerId;
 
 use super::{Api, Context, Reply};
 use crate::broker::Core;

@@ -50,7 +50,10 @@ impl Name {
             BROKER if self.name.is_empty() => Ok(Resource::Broker(Scope::Cluster)),
             BROKER => self.check_node(core).map(|()| Resource::Broker(Scope::Node)),
             BROKER_LOGGER => self.check_node(core).map(|()| Resource::Loggers),
-            other => Err(Refused::new(Code::INVALID_REQUEST, format!("resource type {other} has no configuration"))),
+            other => Err(Refused::new(
+                Code::INVALID_REQUEST,
+                format!("resource type {other} has no configuration"),
+            )),
         }
     }
 
