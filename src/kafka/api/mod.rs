@@ -5,6 +5,9 @@
 //! (`Phased`) or holds back the next request (`Alone`), and is always written in order.
 //! Deliberately absent: frames and sockets.
 
+#[cfg(test)]
+mod admin_tests;
+mod alter_configs;
 pub(super) mod api_versions;
 pub(super) mod delete_groups;
 pub(super) mod describe_groups;
