@@ -5,6 +5,7 @@
 
 mod append;
 mod clock;
+mod configs;
 mod groups;
 mod open;
 mod producer_ids;
@@ -12,7 +13,8 @@ mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
 use crate::store::Store;
@@ -20,6 +22,9 @@ use crate::topic::{self, NewTopic, Registry, Topic};
 
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
+pub use configs::{Change, Edit, Scope, is_alterable};
+#[cfg(test)]
+pub use open::in_memory;
 pub use open::{OpenError, open};
 pub use upkeep::Upkeep;
 
@@ -32,7 +37,11 @@ pub struct Core {
     producer_ids: ProducerIds,
     groups: groups::Groups,
     clock: Clock,
+    /// Where the engine keeps its bytes.
+    location: PathBuf,
     config: RwLock<Arc<Config>>,
+    /// Serialises changes of configuration: each is a read, an edit and a write.
+    config_changes: Mutex<()>,
     /// Advertised address per listener; a listener without one advertises what the client connected to.
     advertised: RwLock<HashMap<String, (String, u16)>>,
     connection_settings: ConnectionSettings,
@@ -76,6 +85,12 @@ impl Core {
     #[must_use]
     pub fn capacity(&self) -> Option<crate::store::Capacity> {
         self.store.capacity()
+    }
+
+    /// Where the engine keeps its bytes, as an absolute path.
+    #[must_use]
+    pub fn location(&self) -> &Path {
+        &self.location
     }
 
     /// The configuration as it stands.

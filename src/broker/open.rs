@@ -1,7 +1,7 @@
 //! Opens a broker: store, cluster id, topics; nothing is scanned that has not changed.
 
-use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
 
 use uuid::Uuid;
 
@@ -33,14 +33,21 @@ pub enum OpenError {
 /// [`OpenError`].
 pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
     let store: Arc<dyn Store> = Arc::new(store::local::Local::open(data_dir)?);
-    open_on(store, config, clock)
+    let location = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    open_on(store, location, config, clock)
 }
 
 /// Opens a broker on any engine.
 ///
 /// # Errors
 /// [`OpenError`].
-pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
+pub(super) fn open_on(
+    store: Arc<dyn Store>,
+    location: PathBuf,
+    mut config: Config,
+    clock: Clock,
+) -> Result<Arc<Core>, OpenError> {
+    super::configs::load(store.meta(), &mut config)?;
     let cluster_id = cluster_id(store.meta(), &config, &clock)?;
     let config = Arc::new(config);
     let defaults = super::topic_defaults(&config);
@@ -62,11 +69,19 @@ pub(super) fn open_on(store: Arc<dyn Store>, config: Config, clock: Clock) -> Re
         flush: config.store_settings().flush,
         cluster_id,
         node_id: config.identity().node_id,
+        location,
         config: RwLock::new(config),
+        config_changes: Mutex::default(),
         store,
     });
     core.load_groups()?;
     Ok(core)
+}
+
+/// A broker without files, for tests of the doors.
+#[cfg(test)]
+pub fn in_memory(config: Config) -> Result<Arc<Core>, OpenError> {
+    open_on(Arc::new(store::memory::Memory::new()), "memory".into(), config, Clock::System)
 }
 
 /// The id that is kept with the data; a new directory takes the configured one or a random one.

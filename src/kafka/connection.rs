@@ -117,8 +117,9 @@ impl Connection {
     pub(super) async fn serve(mut self) -> Close {
         let stopping = self.shared.stopping();
         tokio::pin!(stopping);
+        let mut draining = false;
         let end = poll_fn(|task| {
-            let draining = stopping.as_mut().poll(task).is_ready();
+            draining = draining || stopping.as_mut().poll(task).is_ready();
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}

@@ -2,6 +2,8 @@
 //!
 //! Source of the numbers: apache/kafka Errors.java, <https://kafka.apache.org/protocol#protocol_error_codes>.
 
+use kafka_protocol::protocol::StrBytes;
+
 use crate::batch::Invalid;
 use crate::group;
 use crate::store;
@@ -35,6 +37,8 @@ impl Code {
     pub(super) const UNSUPPORTED_VERSION: Self = Self(35);
     pub(super) const TOPIC_ALREADY_EXISTS: Self = Self(36);
     pub(super) const INVALID_PARTITIONS: Self = Self(37);
+    pub(super) const INVALID_REPLICATION_FACTOR: Self = Self(38);
+    pub(super) const INVALID_REPLICA_ASSIGNMENT: Self = Self(39);
     pub(super) const INVALID_CONFIG: Self = Self(40);
     pub(super) const INVALID_REQUEST: Self = Self(42);
     pub(super) const UNSUPPORTED_FOR_MESSAGE_FORMAT: Self = Self(43);
@@ -42,12 +46,14 @@ impl Code {
     pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: Self = Self(45);
     pub(super) const INVALID_PRODUCER_EPOCH: Self = Self(47);
     pub(super) const INVALID_TXN_STATE: Self = Self(48);
+    pub(super) const INVALID_TRANSACTION_TIMEOUT: Self = Self(50);
     pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Self = Self(53);
     pub(super) const KAFKA_STORAGE_ERROR: Self = Self(56);
     pub(super) const UNKNOWN_PRODUCER_ID: Self = Self(59);
     pub(super) const NON_EMPTY_GROUP: Self = Self(68);
     pub(super) const GROUP_ID_NOT_FOUND: Self = Self(69);
     pub(super) const FETCH_SESSION_ID_NOT_FOUND: Self = Self(70);
+    pub(super) const TOPIC_DELETION_DISABLED: Self = Self(73);
     pub(super) const FENCED_LEADER_EPOCH: Self = Self(74);
     pub(super) const UNKNOWN_LEADER_EPOCH: Self = Self(75);
     pub(super) const UNSUPPORTED_COMPRESSION_TYPE: Self = Self(76);
@@ -57,7 +63,46 @@ impl Code {
     pub(super) const GROUP_SUBSCRIBED_TO_TOPIC: Self = Self(86);
     pub(super) const INVALID_RECORD: Self = Self(87);
     pub(super) const UNKNOWN_TOPIC_ID: Self = Self(100);
+    pub(super) const MISMATCHED_ENDPOINT_TYPE: Self = Self(114);
+    pub(super) const UNSUPPORTED_ENDPOINT_TYPE: Self = Self(115);
     pub(super) const REBOOTSTRAP_REQUIRED: Self = Self(129);
+}
+
+/// Longest message in a response, bytes: it may repeat what the client sent.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// A code with words for people, where the response has room for both.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) code: Code,
+    message: String,
+}
+
+impl Refused {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        Self { code, message }
+    }
+
+    /// The words, as response fields take them.
+    pub(super) fn message(&self) -> Option<StrBytes> {
+        Some(StrBytes::from_string(self.message.clone()))
+    }
+
+    /// Error fields of a response: code and words, or no error.
+    pub(super) fn fields<T>(outcome: &Result<T, Self>) -> (i16, Option<StrBytes>) {
+        match outcome {
+            Ok(_) => (Code::NONE.0, None),
+            Err(refused) => (refused.code.0, refused.message()),
+        }
+    }
+}
+
+impl From<topic::Error> for Refused {
+    fn from(error: topic::Error) -> Self {
+        Self::new(of_topic(&error), error.to_string())
+    }
 }
 
 /// What a topic or partition answered.

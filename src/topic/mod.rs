@@ -15,7 +15,7 @@ mod retention;
 pub use config::TopicConfig;
 pub use error::Error;
 pub use partition::{Append, Appended, Partition, ReadOutcome};
-pub use registry::{Defaults, NewTopic, Registry, Topic, check_name};
+pub use registry::{Defaults, NewTopic, Registry, Topic, check_name, is_internal};
 
 /// Result of the topic room.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -324,9 +324,10 @@ impl Partition {
         }
         let writer = self.writer();
         let after = writer.epochs.partition_point(|(e, _)| *e <= epoch);
-        let Some((known, _)) = after.checked_sub(1).and_then(|at| writer.epochs.get(at)) else { return Ok(None) };
         let until = writer.epochs.get(after).map_or(end, |(_, start)| *start);
-        Ok((epoch < self.leader_epoch).then_some((*known, until)))
+        // An epoch older than all that wrote something ends where the first of them starts, as in Kafka.
+        let known = after.checked_sub(1).and_then(|at| writer.epochs.get(at)).map_or(epoch, |(known, _)| *known);
+        Ok((0..self.leader_epoch).contains(&epoch).then_some((known, until)))
     }
 
     /// Removes records below `offset` (-1: the high watermark); returns the new log start.

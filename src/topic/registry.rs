@@ -410,7 +410,8 @@ pub fn check_name(name: &str) -> Result<()> {
 }
 
 /// Whether a name is one of the broker's own topics.
-fn is_internal(name: &str) -> bool {
+#[must_use]
+pub fn is_internal(name: &str) -> bool {
     matches!(name, "__consumer_offsets" | "__transaction_state")
 }
 

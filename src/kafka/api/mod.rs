@@ -5,22 +5,37 @@
 //! (`Phased`) or holds back the next request (`Alone`), and is always written in order.
 //! Deliberately absent: frames and sockets.
 
-pub(super) mod api_versions;
-pub(super) mod delete_groups;
-pub(super) mod describe_groups;
-pub(super) mod fetch;
-pub(super) mod find_coordinator;
-pub(super) mod heartbeat;
-pub(super) mod join_group;
-pub(super) mod leave_group;
-pub(super) mod list_groups;
-pub(super) mod list_offsets;
-pub(super) mod metadata;
-pub(super) mod offset_commit;
-pub(super) mod offset_delete;
-pub(super) mod offset_fetch;
+#[cfg(test)]
+mod admin_tests;
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_topic_partitions;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
 pub(super) mod produce;
-pub(super) mod sync_group;
+mod resource;
+mod sync_group;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -142,8 +157,20 @@ pub(super) const TABLE: &[Entry] = &[
     entry::<describe_groups::DescribeGroups>("DescribeGroups"),
     entry::<list_groups::ListGroups>("ListGroups"),
     api_versions::ENTRY,
+    entry::<create_topics::CreateTopics>("CreateTopics"),
+    entry::<delete_topics::DeleteTopics>("DeleteTopics"),
+    entry::<delete_records::DeleteRecords>("DeleteRecords"),
+    entry::<init_producer_id::InitProducerId>("InitProducerId"),
+    entry::<offset_for_leader_epoch::OffsetForLeaderEpoch>("OffsetForLeaderEpoch"),
+    entry::<describe_configs::DescribeConfigs>("DescribeConfigs"),
+    entry::<alter_configs::AlterConfigs>("AlterConfigs"),
+    entry::<describe_log_dirs::DescribeLogDirs>("DescribeLogDirs"),
+    entry::<create_partitions::CreatePartitions>("CreatePartitions"),
     entry::<delete_groups::DeleteGroups>("DeleteGroups"),
+    entry::<incremental_alter_configs::IncrementalAlterConfigs>("IncrementalAlterConfigs"),
     entry::<offset_delete::OffsetDelete>("OffsetDelete"),
+    entry::<describe_cluster::DescribeCluster>("DescribeCluster"),
+    entry::<describe_topic_partitions::DescribeTopicPartitions>("DescribeTopicPartitions"),
 ];
 
 /// Key, name and version range of every API served, by key.

@@ -153,11 +153,11 @@ impl LocalLog {
         }
         let Some(active) = &mut writer.active else { return Err(Error::Fenced) };
         let handle = active.segment.handle(&self.shared.files)?;
-        active.mend(&*handle.file).map_err(failed("truncate", &active.segment.path()))?;
+        self.mend(active, &*handle.file)?;
         active.reserve(&*handle.file, total);
         if let Err(error) = write_batches(&*handle.file, batches, active.part.bytes) {
             active.torn = true;
-            drop(active.mend(&*handle.file));
+            drop(self.mend(active, &*handle.file));
             return Err(failed("write", &active.segment.path())(error));
         }
         let headers = batches.iter().map(|placed| {
@@ -175,11 +175,27 @@ impl LocalLog {
         Ok(())
     }
 
+    /// Cuts what a failed write left, durably, so that nothing past the end can ever pass for a batch.
+    fn mend(&self, active: &mut Active, file: &dyn File) -> Result<()> {
+        if active.torn {
+            let path = active.segment.path();
+            file.set_len(active.part.bytes).map_err(failed("truncate", &path))?;
+            if let Err(error) = file.sync() {
+                self.durable.fence();
+                return Err(failed("fdatasync", &path)(error));
+            }
+            active.torn = false;
+            active.reserved = active.part.bytes;
+        }
+        Ok(())
+    }
+
     /// The active segment becomes a sealed one; its file is finished in the background.
     fn roll(&self, writer: &mut Writer) -> Result<()> {
-        if let Some(active) = &mut writer.active {
+        // An empty one (its first write failed) stays: the next would have the same name.
+        if let Some(active) = writer.active.as_mut().filter(|active| active.part.bytes > 0) {
             let handle = active.segment.handle(&self.shared.files)?;
-            active.mend(&*handle.file).map_err(failed("truncate", &active.segment.path()))?;
+            self.mend(active, &*handle.file)?;
             locked(&active.segment.tail).seal();
             writer.active = None;
             locked(&self.state).wanted = true;
@@ -192,6 +208,8 @@ impl LocalLog {
         let disk = &*self.shared.files.disk;
         let base = self.end.load(Ordering::Acquire);
         if !writer.dir_ready {
+            // A directory with topics and no format file would be taken for a foreign one.
+            self.shared.settle()?;
             disk.create_dirs(&self.dir).map_err(failed("create", &self.dir))?;
             self.shared.forget_past(self.id, &self.dir)?;
             writer.dir_ready = true;
@@ -254,10 +272,11 @@ impl LocalLog {
         Ok(())
     }
 
-    /// Makes the log's directory entries durable, and those of the directories above it.
+    /// Makes the log's directory entries durable, and those of the directories above it up to the store's.
     fn sync_names(&self) -> Result<()> {
-        let above = self.dir.ancestors().take(3);
-        for dir in above {
+        let mut dirs: Vec<_> = self.dir.ancestors().take(4).collect();
+        dirs.reverse();
+        for dir in dirs {
             self.shared.files.disk.sync_dir(dir).map_err(failed("sync", dir))?;
         }
         Ok(())
@@ -315,7 +334,7 @@ impl LocalLog {
         }
         self.flush()?;
         self.finish_sealed()?;
-        self.write_checkpoint()
+        self.write_checkpoint(i64::MIN)
     }
 
     /// Creates the next segment's file near the end of the active one, off the writer's path.
@@ -351,6 +370,7 @@ impl LocalLog {
 
     /// Writes the index of each sealed segment that has none yet and gives back its surplus blocks.
     fn finish_sealed(&self) -> Result<()> {
+        let _one = locked(&self.checkpointing);
         for segment in self.list() {
             let pending = {
                 let tail = locked(&segment.tail);
@@ -362,6 +382,10 @@ impl LocalLog {
             let part = segment.part();
             let handle = segment.handle(&self.shared.files)?;
             handle.file.set_len(part.bytes).map_err(failed("truncate", &segment.path()))?;
+            if let Err(error) = handle.file.sync() {
+                self.durable.fence();
+                return Err(failed("fdatasync", &segment.path())(error));
+            }
             let file =
                 segment.with_index(&handle, self.interval(), |index| index.encode(part.base, part.bytes))?;
             let path = segment.index_path();
@@ -380,21 +404,26 @@ impl LocalLog {
 
     /// Writes the checkpoint where recovery found something else than it says.
     pub fn rewrite_checkpoint(&self) -> Result<()> {
-        self.write_checkpoint()
+        self.write_checkpoint(i64::MIN)
     }
 
-    fn write_checkpoint(&self) -> Result<()> {
+    /// Writes what is durable, with the start at `start` or where it is if that is higher; the start moves
+    /// once that is on disk.
+    fn write_checkpoint(&self, start: i64) -> Result<()> {
         let _one = locked(&self.checkpointing);
         {
             let mut state = locked(&self.state);
             state.wanted = false;
             state.synced_bytes = 0;
         }
-        let record = self.record();
+        let mut record = self.record();
+        record.start = record.start.max(start);
         let file = Records::encode(self.shared.generation, [(&self.id, &record)].into_iter());
         let path = self.dir.join(CHECKPOINT);
         self.shared.settle()?;
-        replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))
+        replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))?;
+        self.start.fetch_max(record.start, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Ends the log for a clean close: everything synced, surplus blocks given back.
@@ -455,8 +484,12 @@ impl LocalLog {
     fn drop_below(&self, start: i64) {
         let dropped: Vec<_> = {
             let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-            let kept = segments.partition_point(|s| s.part().next_offset <= start);
-            segments.drain(..kept).collect()
+            let below = |segment: &&Arc<Segment>| {
+                let tail = locked(&segment.tail);
+                tail.sealed && tail.part.next_offset <= start
+            };
+            let below = segments.iter().take_while(below).count();
+            segments.drain(..below).collect()
         };
         let disk = &self.shared.files.disk;
         for segment in dropped {
@@ -567,8 +600,8 @@ impl Log for LocalLog {
         }
         // The record must not name a start past what is durable.
         self.flush()?;
-        self.start.fetch_max(offset, Ordering::AcqRel);
-        self.write_checkpoint()?;
+        self.finish_sealed()?;
+        self.write_checkpoint(offset)?;
         self.drop_below(offset);
         Ok(())
     }
@@ -636,16 +669,6 @@ impl LogOptions {
 }
 
 impl Active {
-    /// Cuts what a failed write left, so that nothing past the end can ever pass for a batch.
-    fn mend(&mut self, file: &dyn File) -> io::Result<()> {
-        if self.torn {
-            file.set_len(self.part.bytes)?;
-            self.torn = false;
-            self.reserved = self.part.bytes;
-        }
-        Ok(())
-    }
-
     /// Reserves blocks ahead of the write; a file system that cannot is not asked again for this segment.
     fn reserve(&mut self, file: &dyn File, more: u64) {
         let need = self.part.bytes + more;

@@ -1,6 +1,7 @@
 //! The local engine: segment files, indexes, recovery, sync threads, read-only maps.
 //!
-//! Owns the data directory: `format` (version, generation, incarnation), `lock`, `meta` (redb), `clean`
+//! Owns the data directory: `format` (version, generation, incarnation; replaced durably), `life` (the same,
+//! written at open without a sync), `lock`, `meta` (redb), `clean`
 //! (written last by a clean close; kept as `baseline` afterwards, a checkpoint of every log), and
 //! `topics/<topic id>/<partition>/`. Invariant: nothing in a directory that is foreign, newer or owned by
 //! another process is touched; what cannot be explained is renamed into `quarantine/`, never deleted.
@@ -33,7 +34,7 @@ use self::sync::{Job, Workers};
 use super::{Capacity, Error, Log, LogId, LogOptions, Meta, Opened, Result, Store};
 use crate::batch::Header;
 
-pub use self::map::Mapped;
+pub use self::map::{Mapped, Mapping};
 
 const FORMAT_VERSION: u64 = 1;
 /// Syncs in flight: measured, four files reach 2.3 times the syncs of one (performance.md 2.4).
@@ -307,27 +308,32 @@ impl Shared {
         options.segment_bytes / 10 * 9
     }
 
-    /// Writes this life's format file (not durable yet, see [`Shared::settle`]) and lists the quarantine.
+    /// Writes this life's numbers, so that a process killed before [`Shared::settle`] is noticed, and lists
+    /// the quarantine. A power cut may lose or damage the file; then nothing of this life was durable.
     fn begin(&self) -> Result<()> {
-        let disk = &*self.files.disk;
-        let (path, temporary) = (self.dir.join("format"), self.dir.join("format.tmp"));
-        let file = disk.create(&temporary).map_err(failed("create", &temporary))?;
-        write_all(&*file, self.format.text().as_bytes()).map_err(failed("write", &temporary))?;
-        disk.rename(&temporary, &path).map_err(failed("rename", &temporary))?;
+        let (disk, path) = (&*self.files.disk, self.dir.join("life"));
+        let written = disk.create(&path).and_then(|file| write_all(&*file, self.format.text().as_bytes()));
+        written.map_err(failed("write", &path))?;
         let quarantine = self.dir.join("quarantine");
         let entries = disk.list(&quarantine).map_err(failed("list", &quarantine))?;
         locked(&self.quarantined).extend(entries.iter().filter_map(|e| quarantined_id(&e.name)));
         Ok(())
     }
 
-    /// Makes this life's format file durable, once, before anything else becomes durable: so neither
-    /// generation nor incarnation can go back under durable data, and a fresh open costs no sync.
+    /// Replaces the format file by this life's, durably and once, before anything else of this life becomes
+    /// durable: so generation and incarnation cannot go back under durable data, and a fresh open costs no sync.
     fn settle(&self) -> Result<()> {
         let mut settled = locked(&self.settled);
         if !*settled {
             let (disk, path) = (&*self.files.disk, self.dir.join("format"));
-            disk.open(&path).and_then(|file| file.sync()).map_err(failed("sync", &path))?;
-            disk.sync_dir(&self.dir).map_err(failed("sync", &self.dir))?;
+            // The directory's own name; one above that may not be read was not made by us.
+            if let Some(above) = self.dir.parent() {
+                match disk.sync_dir(above) {
+                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+                    synced => synced.map_err(failed("sync", above))?,
+                }
+            }
+            replace(disk, &path, self.format.text().as_bytes()).map_err(failed("write", &path))?;
             *settled = true;
         }
         Ok(())
@@ -423,12 +429,14 @@ impl Format {
         format!("{body}crc {crc}\n")
     }
 
-    /// Reads the format file before anything is touched; `None` for a fresh directory.
+    /// Reads what the last life left, before anything is touched; `None` for a fresh directory.
     fn read(disk: &dyn Disk, dir: &Path, entries: &[Entry]) -> Result<Option<Self>> {
-        let ours = ["lock", "format.tmp", "lost+found"];
+        let life = Self::read_file(disk, &dir.join("life"))?.filter(|life| life.version == FORMAT_VERSION);
         if !entries.iter().any(|entry| entry.name == "format") {
+            // All that a life makes before it settles.
+            let ours = ["lock", "life", "format.tmp", "meta", "lost+found"];
             return match entries.iter().find(|entry| !ours.contains(&entry.name.as_str())) {
-                None => Ok(None),
+                None => Ok(life),
                 Some(entry) => Err(Error::Refused(format!(
                     "{} is not a data directory of weir: it holds {:?} and no format file",
                     dir.display(),
@@ -437,20 +445,25 @@ impl Format {
             };
         }
         let path = dir.join("format");
-        let text = read_all(disk, &path).map_err(failed("read", &path))?.unwrap_or_default();
-        let format = String::from_utf8(text).ok().and_then(|text| Self::parse(&text));
-        match format {
+        match Self::read_file(disk, &path)? {
             None => Err(Error::Refused(format!(
                 "{} is damaged: nothing in its directory was touched",
                 path.display()
             ))),
-            Some(format) if format.version > FORMAT_VERSION => Err(Error::Refused(format!(
-                "{} has format {} and this weir knows {FORMAT_VERSION}: use a newer one",
+            Some(format) if format.version != FORMAT_VERSION => Err(Error::Refused(format!(
+                "{} has format {} and this weir knows {FORMAT_VERSION}: use another version",
                 dir.display(),
                 format.version
             ))),
-            format => Ok(format),
+            Some(format) => {
+                Ok(Some(life.filter(|life| life.generation > format.generation).unwrap_or(format)))
+            }
         }
+    }
+
+    fn read_file(disk: &dyn Disk, path: &Path) -> Result<Option<Self>> {
+        let text = read_all(disk, path).map_err(failed("read", path))?.unwrap_or_default();
+        Ok(String::from_utf8(text).ok().and_then(|text| Self::parse(&text)))
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -55,8 +55,11 @@ pub(super) fn find(
         return Ok(trusted(dir, record));
     }
     let entries = disk.list(dir).map_err(failed("list", dir))?;
-    if entries.is_empty() && disk.list(dir.parent().unwrap_or(dir)).is_ok_and(|above| !holds(&above, id)) {
-        return Ok(Found::default());
+    if entries.is_empty() {
+        let above = dir.parent().unwrap_or(dir);
+        if !holds(&disk.list(above).map_err(failed("list", above))?, id) {
+            return Ok(Found::default());
+        }
     }
     let (record, damaged) = newest_record(disk, dir, id, known)?;
     Finder { disk, dir, interval, damaged }.run(&entries, record)
@@ -137,24 +140,17 @@ impl Finder<'_> {
         let trusted = record.as_ref();
         let first = files.first().map_or(0, |(base, _)| *base);
         found.start = trusted.map_or(first, |record| record.start);
-        found.end =
-            trusted.map_or(first, |record| record.parts.first().map_or(record.start, |part| part.base));
         let parts = trusted.map(|record| record.parts.as_slice()).unwrap_or_default();
+        let live = parts.iter().find(|part| part.next_offset > found.start).map(|part| part.base);
+        found.end = trusted.map_or(first, |record| live.unwrap_or_else(|| record.end()));
         self.check_known(parts, found.start, &files)?;
-        let mut torn = false;
+        let (floor, mut torn) = (found.end, false);
         for (i, (base, bytes)) in files.iter().enumerate() {
             let part = parts.iter().find(|part| part.base == *base).copied();
             let last_known = parts.last().is_none_or(|last| *base >= last.base);
-            if part.is_none()
-                && *base < found.start
-                && files.get(i + 1).is_some_and(|next| next.0 <= found.start)
-            {
+            if *base < floor {
+                // Trimmed in an earlier life, which ended before the file was gone.
                 found.leftovers.push(log_path(self.dir, *base));
-                continue;
-            }
-            if part.is_some_and(|part| part.next_offset <= found.start && files.len() > i + 1) {
-                found.leftovers.push(log_path(self.dir, *base));
-                found.end = part.map_or(found.end, |part| part.next_offset);
                 continue;
             }
             if torn || (*base > found.end && last_known && !self.damaged) {

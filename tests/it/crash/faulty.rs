@@ -1,0 +1,440 @@
+//! A disk in memory that loses what was not synced, tears writes and fails or dies at the n-th call.
+//!
+//! Bytes are durable after the file's `sync`, names after `sync_dir` of their directory. At a power cut each
+//! unsynced write survives whole, in part (a subset of its 512-byte sectors, zeros for the rest) or not
+//! at all; of the unsynced changes to one directory a prefix survives, as on a journaling file system.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use weir_broker::store::Capacity;
+use weir_broker::store::local::Mapping;
+use weir_broker::store::local::disk::{Disk, Entry, File, Guard};
+
+/// A small generator of reproducible numbers (xorshift64*).
+#[derive(Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Numbers that follow from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
+    }
+}
+
+/// What happens at the n-th call.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    None,
+    /// Power is cut during this call: it and all later ones fail.
+    CutAt(u64),
+    /// This call fails, the others work.
+    FailAt(u64, i32),
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Cut(u64),
+}
+
+#[derive(Clone, Default)]
+struct Node {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Name {
+    Dir(PathBuf),
+    File(PathBuf, usize),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Dir,
+    File(usize),
+}
+
+type Names = BTreeMap<PathBuf, Kind>;
+
+struct State {
+    nodes: Vec<Node>,
+    names: Names,
+    durable_names: Names,
+    pending: Vec<Name>,
+    calls: u64,
+    fault: Fault,
+    dead: bool,
+    dice: Dice,
+}
+
+/// The disk; clones are the same disk.
+#[derive(Clone)]
+pub struct Faulty(Arc<Mutex<State>>);
+
+impl Faulty {
+    /// An empty disk.
+    pub fn new(fault: Fault, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            nodes: Vec::new(),
+            names: Names::new(),
+            durable_names: Names::new(),
+            pending: Vec::new(),
+            calls: 0,
+            fault,
+            dead: false,
+            dice: Dice::new(seed),
+        })))
+    }
+
+    /// Whether the fault has struck.
+    pub fn struck(&self) -> bool {
+        let state = self.state();
+        match state.fault {
+            Fault::None => false,
+            Fault::CutAt(n) | Fault::FailAt(n, _) => state.calls >= n,
+        }
+    }
+
+    /// The disk as it is found when the power is back; no more faults.
+    pub fn after_power_cut(&self) -> Self {
+        let mut state = self.state();
+        let mut dice = state.dice.clone();
+        let nodes = state.nodes.iter().map(|node| node.survive(&mut dice)).collect();
+        let mut names = state.durable_names.clone();
+        let mut dropped: Vec<PathBuf> = Vec::new();
+        for change in &state.pending {
+            let dir = change.dir();
+            if dropped.contains(&dir) || dice.below(2) == 0 {
+                dropped.push(dir);
+            } else {
+                change.apply(&mut names);
+            }
+        }
+        state.dead = true;
+        Self(Arc::new(Mutex::new(State {
+            nodes,
+            durable_names: names.clone(),
+            names,
+            pending: Vec::new(),
+            calls: 0,
+            fault: Fault::None,
+            dead: false,
+            dice,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Node {
+    fn survive(&self, dice: &mut Dice) -> Self {
+        let mut bytes = self.durable.clone();
+        for change in &self.pending {
+            match change {
+                Change::Cut(len) if dice.below(2) == 0 => bytes.resize(*len as usize, 0),
+                Change::Write(at, data) => {
+                    let how = dice.below(3);
+                    for (i, sector) in data.chunks(512).enumerate() {
+                        if how == 0 || (how == 1 && dice.below(2) == 0) {
+                            put(&mut bytes, *at + i as u64 * 512, sector);
+                        }
+                    }
+                }
+                Change::Cut(_) => {}
+            }
+        }
+        Self { live: bytes.clone(), durable: bytes, pending: Vec::new() }
+    }
+
+    fn change(&mut self, change: Change) {
+        match &change {
+            Change::Write(at, data) => put(&mut self.live, *at, data),
+            Change::Cut(len) => self.live.resize(*len as usize, 0),
+        }
+        self.pending.push(change);
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, at: u64, data: &[u8]) {
+    let at = at as usize;
+    if bytes.len() < at + data.len() {
+        bytes.resize(at + data.len(), 0);
+    }
+    bytes[at..at + data.len()].copy_from_slice(data);
+}
+
+impl Name {
+    fn dir(&self) -> PathBuf {
+        match self {
+            Self::Dir(path) | Self::File(path, _) | Self::Rename(_, path) | Self::Remove(path) => {
+                path.parent().unwrap().to_owned()
+            }
+        }
+    }
+
+    fn apply(&self, names: &mut Names) {
+        let parent_there = |names: &Names, path: &Path| {
+            let parent = path.parent().unwrap();
+            parent == Path::new("/") || names.get(parent) == Some(&Kind::Dir)
+        };
+        match self {
+            Self::Dir(path) if parent_there(names, path) => drop(names.insert(path.clone(), Kind::Dir)),
+            Self::File(path, node) if parent_there(names, path) => {
+                names.insert(path.clone(), Kind::File(*node));
+            }
+            Self::Rename(from, to) if names.contains_key(from) && parent_there(names, to) => {
+                let moved: Vec<_> = names.keys().filter(|k| k.starts_with(from)).cloned().collect();
+                for old in moved {
+                    let kind = names.remove(&old).unwrap();
+                    let rest = old.strip_prefix(from).unwrap();
+                    let new = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
+                    names.insert(new, kind);
+                }
+            }
+            Self::Remove(path) => names.retain(|k, _| !k.starts_with(path)),
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    /// Counts a call; answers whether the power goes in the middle of it.
+    fn call(&mut self) -> io::Result<bool> {
+        if self.dead {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.calls += 1;
+        if std::env::var("TRACE")
+            .is_ok_and(|t| matches!(self.fault, Fault::FailAt(n, _) | Fault::CutAt(n) if n.to_string()==t))
+        {
+            eprintln!(
+                "call {} {}",
+                self.calls,
+                std::backtrace::Backtrace::force_capture()
+                    .to_string()
+                    .lines()
+                    .filter(|l| l.contains("weir_broker::store::local"))
+                    .map(|l| l.trim().to_owned())
+                    .collect::<Vec<_>>()
+                    .join(" < ")
+            );
+        }
+        match self.fault {
+            Fault::CutAt(n) if self.calls == n => {
+                self.dead = true;
+                Ok(true)
+            }
+            Fault::FailAt(n, errno) if self.calls == n => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(false),
+        }
+    }
+
+    fn rename(&mut self, change: Name) -> io::Result<()> {
+        let cut = self.call()?;
+        change.apply(&mut self.names);
+        self.pending.push(change);
+        done(cut)
+    }
+}
+
+fn done(cut: bool) -> io::Result<()> {
+    if cut { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+}
+
+fn missing() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+impl Disk for Faulty {
+    fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let cut = state.call()?;
+        let mut path = PathBuf::from("/");
+        for part in dir.components().skip(1) {
+            path.push(part);
+            if !state.names.contains_key(&path) {
+                let change = Name::Dir(path.clone());
+                change.apply(&mut state.names);
+                state.pending.push(change);
+            }
+        }
+        done(cut)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        let cut = state.call()?;
+        let node = match state.names.get(path) {
+            Some(Kind::File(node)) => {
+                let node = *node;
+                state.nodes[node].change(Change::Cut(0));
+                node
+            }
+            _ if state.names.get(path.parent().unwrap()) != Some(&Kind::Dir) => return Err(missing()),
+            _ => {
+                state.nodes.push(Node::default());
+                let node = state.nodes.len() - 1;
+                let change = Name::File(path.to_owned(), node);
+                change.apply(&mut state.names);
+                state.pending.push(change);
+                node
+            }
+        };
+        done(cut)?;
+        Ok(Arc::new(Open { disk: self.clone(), node }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        done(state.call()?)?;
+        match state.names.get(path) {
+            Some(Kind::File(node)) => Ok(Arc::new(Open { disk: self.clone(), node: *node })),
+            _ => Err(missing()),
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        done(state.call()?)?;
+        let pending = std::mem::take(&mut state.pending);
+        for change in pending {
+            if change.dir() == dir {
+                change.apply(&mut state.durable_names);
+            } else {
+                state.pending.push(change);
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.names.contains_key(from) {
+            return Err(missing());
+        }
+        state.rename(Name::Rename(from.to_owned(), to.to_owned()))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.state().rename(Name::Remove(path.to_owned()))
+    }
+
+    fn remove_dirs(&self, dir: &Path) -> io::Result<()> {
+        self.state().rename(Name::Remove(dir.to_owned()))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut state = self.state();
+        done(state.call()?)?;
+        let entry = |(path, kind): (&PathBuf, &Kind)| Entry {
+            name: path.file_name().unwrap().to_string_lossy().into_owned(),
+            is_dir: *kind == Kind::Dir,
+            is_file: *kind != Kind::Dir,
+            bytes: if let Kind::File(node) = kind { state.nodes[*node].live.len() as u64 } else { 0 },
+        };
+        Ok(state.names.iter().filter(|(path, _)| path.parent() == Some(dir)).map(entry).collect())
+    }
+
+    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        let mut state = self.state();
+        done(state.call()?)?;
+        Ok(match state.names.get(path) {
+            Some(Kind::File(node)) => Some(state.nodes[*node].live.len() as u64),
+            _ => None,
+        })
+    }
+
+    fn lock(&self, _path: &Path, _owner: &str) -> io::Result<Result<Guard, String>> {
+        Ok(Ok(Box::new(())))
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Capacity> {
+        Ok(Capacity { total_bytes: 1 << 40, free_bytes: 1 << 39 })
+    }
+}
+
+struct Open {
+    disk: Faulty,
+    node: usize,
+}
+
+impl File for Open {
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let mut data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        // Now and then a short write, which is legal.
+        if !matches!(state.fault, Fault::None) && state.dice.below(16) == 0 && data.len() > 1 {
+            let keep = 1 + state.dice.below(data.len() as u64 - 1) as usize;
+            data.truncate(keep);
+        }
+        let cut = state.call();
+        if !matches!(cut, Ok(false)) {
+            let keep = state.dice.below(data.len() as u64 + 1) as usize;
+            data.truncate(keep);
+        }
+        if !(state.dead && cut.is_err()) {
+            state.nodes[self.node].change(Change::Write(at, data.clone()));
+        }
+        done(cut?)?;
+        Ok(data.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        done(state.call()?)?;
+        let live = &state.nodes[self.node].live;
+        let rest = live.get(at as usize..).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let outcome = state.call();
+        let node = &mut state.nodes[self.node];
+        if let Ok(false) = outcome {
+            node.durable = node.live.clone();
+            node.pending.clear();
+        }
+        done(outcome?)
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.disk.state().nodes[self.node].live.len() as u64)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let cut = state.call()?;
+        state.nodes[self.node].change(Change::Cut(bytes));
+        done(cut)
+    }
+
+    fn reserve(&self, _at: u64, _bytes: u64) -> io::Result<()> {
+        done(self.disk.state().call()?)
+    }
+
+    fn start_writeback(&self, _at: u64, _bytes: u64) {}
+
+    fn map(&self, _bytes: usize) -> Option<Mapping> {
+        None
+    }
+}

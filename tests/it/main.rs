@@ -1,0 +1,4 @@
+//! Tests of whole rooms, in one binary.
+
+mod crash;
+mod store;

@@ -1,0 +1,161 @@
+//! What a local store is after a clean close, after none, and who may open it.
+
+use std::fs;
+use std::path::Path;
+
+use weir_broker::store::local::Local;
+use weir_broker::store::{Error, Put, Store};
+
+use super::{SMALL, id, open, push, read_all, wait_durable};
+
+#[test]
+fn a_clean_close_keeps_logs_notes_and_small_state() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Local::open(dir.path()).unwrap();
+        let log = open(&store, id(1));
+        (0..40).for_each(|n| {
+            push(&*log, 2, n, 300);
+        });
+        log.checkpoint(b"note").unwrap();
+        log.trim_to(31).unwrap();
+        assert!(matches!(store.meta().put_if("k", b"v", None).unwrap(), Put::Won(_)));
+        store.close().unwrap();
+    }
+    for _ in 0..3 {
+        let store = Local::open(dir.path()).unwrap();
+        assert_eq!(store.incarnation(), 0);
+        assert_eq!(store.logs().unwrap(), vec![id(1)]);
+        let mut replayed = 0;
+        let opened = store.open_log(id(1), SMALL, &mut |_| replayed += 1).unwrap();
+        assert_eq!((replayed, opened.note.unwrap().offset), (0, 80));
+        let span = opened.log.span();
+        assert_eq!((span.start, span.durable, span.end), (31, 80, 80));
+        assert_eq!(read_all(&*opened.log, 31, 700).len(), 25);
+        assert_eq!(&store.meta().get("k").unwrap().unwrap().value[..], b"v");
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn logs_not_opened_in_a_life_survive_its_clean_close() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Local::open(dir.path()).unwrap();
+        push(&*open(&store, id(1)), 2, 0, 10);
+        push(&*open(&store, id(2)), 3, 0, 10);
+        store.close().unwrap();
+    }
+    {
+        let store = Local::open(dir.path()).unwrap();
+        push(&*open(&store, id(1)), 2, 0, 10);
+        store.close().unwrap();
+    }
+    let store = Local::open(dir.path()).unwrap();
+    assert_eq!(open(&store, id(1)).span().end, 4);
+    assert_eq!(open(&store, id(2)).span().end, 3);
+}
+
+#[test]
+fn without_a_clean_close_the_log_is_recovered_and_the_incarnation_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    for life in 0..4 {
+        let store = Local::open(dir.path()).unwrap();
+        assert_eq!(store.incarnation(), life);
+        let log = open(&store, id(1));
+        assert_eq!(log.span().end, i64::from(life) * 40);
+        assert_eq!(log.span().durable, log.span().end);
+        (0..20).for_each(|n| {
+            push(&*log, 2, n, 300);
+        });
+        if life == 1 {
+            log.checkpoint(b"kept").unwrap();
+            wait_durable(&*log);
+        }
+    }
+    let store = Local::open(dir.path()).unwrap();
+    let log = open(&store, id(1));
+    assert_eq!(read_all(&*log, 0, 700).len(), 80);
+    assert_eq!(store.logs().unwrap(), vec![id(1)]);
+}
+
+#[test]
+fn a_log_deleted_and_made_again_forgets_what_the_baseline_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Local::open(dir.path()).unwrap();
+        (0..9).for_each(|n| {
+            push(&*open(&store, id(1)), 2, n, 300);
+        });
+        store.close().unwrap();
+    }
+    {
+        let store = Local::open(dir.path()).unwrap();
+        store.delete_log(id(1)).unwrap();
+        let log = open(&store, id(1));
+        push(&*log, 1, 0, 10);
+        wait_durable(&*log);
+    }
+    let store = Local::open(dir.path()).unwrap();
+    assert_eq!(open(&store, id(1)).span().end, 1);
+}
+
+#[test]
+fn no_file_exists_for_a_log_before_its_first_append() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    let log = open(&store, id(1));
+    log.checkpoint(b"").unwrap();
+    log.sync();
+    assert!(!dir.path().join("topics").exists());
+    assert!(store.logs().unwrap().is_empty());
+}
+
+#[test]
+fn a_second_owner_is_refused_with_the_directory_and_the_first_ones_pid() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Local::open(dir.path()).unwrap();
+    let Err(Error::Refused(why)) = Local::open(dir.path()) else { panic!("two owners") };
+    assert!(why.contains(&dir.path().display().to_string()) && why.contains(&std::process::id().to_string()));
+    drop(first);
+    assert!(Local::open(dir.path()).is_ok());
+}
+
+#[test]
+fn foreign_and_newer_directories_are_refused_and_left_as_they_are() {
+    for (name, text) in [("server.properties", "x"), ("format", "weir 2\nwhatever\n"), ("format", "garbage")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(name), text).unwrap();
+        assert!(matches!(Local::open(dir.path()), Err(Error::Refused(_))), "{name} {text}");
+        assert_eq!(tree(dir.path()), vec![(name.to_owned(), text.as_bytes().to_vec())]);
+    }
+}
+
+#[test]
+fn strange_things_in_the_directory_are_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Local::open(dir.path()).unwrap();
+        wait_durable(&*{
+            let log = open(&store, id(1));
+            push(&*log, 1, 0, 10);
+            log
+        });
+    }
+    let topics = dir.path().join("topics");
+    fs::create_dir(topics.join("no-uuid")).unwrap();
+    fs::write(topics.join("file"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc", topics.join(uuid::Uuid::from_u128(9).to_string())).unwrap();
+    fs::create_dir(topics.join(uuid::Uuid::from_u128(1).to_string()).join("007")).unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    assert_eq!(store.logs().unwrap(), vec![id(1)]);
+    assert_eq!(open(&store, id(1)).span().end, 1);
+    assert!(topics.join("no-uuid").exists() && topics.join("file").exists());
+}
+
+/// Plain files directly in `dir` with their content.
+fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
+}
