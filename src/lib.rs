@@ -13,6 +13,8 @@
 //! Deliberately absent: globals. No subscriber, recorder, allocator or `exit` is installed here, so
 //! twenty brokers run in one process.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests make bytes out of small numbers"))]
+
 pub mod batch;
 pub mod bench;
 pub mod config;
