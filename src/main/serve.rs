@@ -158,9 +158,11 @@ fn announce(addrs: &[SocketAddr], place: &str, ready_words: Option<i32>) -> Resu
     let all = addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut text = format!("weir ready kafka={all} data={place}\n");
     if let Some(node_id) = ready_words {
-        text.push_str(&format!(
-            "[KafkaServer id={node_id}] started\nTransitioning from RECOVERY to RUNNING\nKafka Server started\n"
-        ));
+        text.extend([
+            &format!("[KafkaServer id={node_id}] started\n"),
+            "Transitioning from RECOVERY to RUNNING\n",
+            "Kafka Server started\n",
+        ]);
     }
     info!("attach Kafka clients with bootstrap.servers={all}");
     let mut out = io::stdout().lock();
