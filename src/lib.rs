@@ -14,6 +14,7 @@
 //! twenty brokers run in one process.
 
 pub mod batch;
+pub mod bench;
 pub mod config;
 pub mod group;
 pub mod quota;
@@ -24,3 +25,7 @@ mod admin;
 mod broker;
 mod kafka;
 mod kinesis;
+mod server;
+
+pub use kafka::supported_apis;
+pub use server::{Broker, Builder, StartError};

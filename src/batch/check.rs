@@ -1,11 +1,27 @@
-//! The checks that a client's batch passes before anybody trusts it, cheapest first.
+//! The checks that a client's batch passes before anybody trusts it.
 //!
 //! Owns: [`Batch`], the only proof that the checks have been made, and [`Invalid`], why they failed.
-//! Deliberately absent: limits of topics (max.message.bytes, timestamps): those are the topic's.
+//! Order: length, magic, CRC, header, records. The CRC comes before the header's rules, because bytes that
+//! were damaged on the way must be answered as corrupt (clients retry) and never as invalid (they give up).
+//! Deliberately absent: limits of topics (max.message.bytes, timestamps, log-append-time bits set by a
+//! client, keys on compacted topics): those are the topic's.
+//! Source: apache/kafka LogValidator.java, DefaultRecordBatch.java (`ensureValid`).
 
 use bytes::Bytes;
 
-use super::header::{CRC_FROM, HEADER_BYTES, Header};
+use super::codec::{Codec, decompress};
+use super::header::{CRC_FROM, HEADER_BYTES, Header, MAGIC_AT, TimestampType};
+use super::records::{Deltas, MIN_RECORD_BYTES, walk};
+
+/// Largest records section that any check decompresses to.
+pub const MAX_PLAIN_BYTES: usize = 64 << 20;
+
+/// Most records in one batch.
+pub const MAX_RECORDS: i32 = 1_000_000;
+
+/// How many times larger than its compressed bytes a records section may be, above 1 MiB.
+const MAX_RATIO: usize = 1000;
+const SMALL_PLAIN_BYTES: usize = 1 << 20;
 
 /// Exactly one whole v2 batch whose header, length and CRC-32C have been checked.
 #[derive(Clone, Debug)]
@@ -14,11 +30,25 @@ pub struct Batch {
     bytes: Bytes,
 }
 
+/// What [`Batch::check`] lets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether zstd is allowed: from Produce v7 on (KIP-110).
+    pub zstd: bool,
+    /// Whether the records of an uncompressed batch are walked. Off trusts clients with their counts.
+    pub walk: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { zstd: true, walk: true }
+    }
+}
+
 /// Why bytes are not a batch that a client may append.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// Shorter or longer than its length field, length field impossible, or CRC mismatch
-    /// (Kafka: CORRUPT_MESSAGE).
+    /// Shorter than its length field, length field impossible, or CRC mismatch (Kafka: CORRUPT_MESSAGE).
     #[error("corrupt batch: {0}")]
     Corrupt(&'static str),
     /// Well-formed but breaks a rule of the format (Kafka: INVALID_RECORD).
@@ -33,38 +63,168 @@ pub enum Invalid {
 }
 
 impl Batch {
-    /// Checks a client's batch: exactly one, whole, magic 2, CRC-32C, counts, control bit, sequence, codec.
+    /// Checks a client's batch: exactly one, whole, magic 2, CRC-32C, counts, control bit, sequence, codec,
+    /// and the records themselves where they are not compressed. A wrong max timestamp is corrected, as
+    /// Kafka does (one copy, new CRC).
+    ///
+    /// Compressed records stay compressed, with one exception: a max timestamp before the base timestamp
+    /// was never set (some clients leave it out), so the true one is looked up by [`Batch::check_deep`].
     ///
     /// # Errors
     /// [`Invalid`], the first rule that is broken.
-    pub fn check(bytes: Bytes) -> Result<Self, Invalid> {
-        let header = Header::read(&bytes).ok_or(Invalid::Corrupt("shorter than a batch header"))?;
-        let total = header.total_bytes().ok_or(Invalid::Corrupt("impossible length"))?;
-        if total != bytes.len() {
-            return Err(Invalid::Corrupt("length does not match the bytes"));
+    pub fn check(bytes: Bytes, rules: Rules) -> Result<Self, Invalid> {
+        let batch = Self::whole(bytes)?;
+        let header = &batch.header;
+        check_client_header(header, batch.bytes.len() - HEADER_BYTES)?;
+        match Codec::of(header)? {
+            Codec::Zstd if !rules.zstd => Err(Invalid::Codec(4)),
+            Codec::None if rules.walk => {
+                let deltas = walk(batch.section(), header.record_count)?;
+                batch.with_true_timestamp(deltas)
+            }
+            Codec::None => Ok(batch),
+            _ if header.max_timestamp < header.base_timestamp => Ok(batch.check_deep(MAX_PLAIN_BYTES)?.0),
+            _ => Ok(batch),
         }
-        if header.magic != 2 {
-            return Err(Invalid::Magic(header.magic));
-        }
-        let covered = bytes.get(CRC_FROM..).unwrap_or_default();
-        if crc32c(covered) != header.crc {
-            return Err(Invalid::Corrupt("CRC-32C mismatch"));
-        }
-        debug_assert!(bytes.len() >= HEADER_BYTES);
+    }
+
+    /// Checks the records of a client's batch even where they are compressed, for topics that are compacted
+    /// or strict. Answers the batch (max timestamp corrected) and its plain records section. Decompresses to
+    /// at most `max_bytes` and at most 1000 times the compressed bytes (1 MiB is always granted).
+    ///
+    /// # Errors
+    /// [`Invalid::Record`] when the records are damaged, too many or too large.
+    pub fn check_deep(self, max_bytes: usize) -> Result<(Self, Bytes), Invalid> {
+        let records = self.bytes.slice(HEADER_BYTES..);
+        let codec = Codec::of(&self.header)?;
+        let cap = match codec {
+            Codec::None => max_bytes,
+            _ => max_bytes.min(records.len().saturating_mul(MAX_RATIO).max(SMALL_PLAIN_BYTES)),
+        };
+        let section = decompress(codec, &records, cap)?;
+        let deltas = walk(&section, self.header.record_count)?;
+        Ok((self.with_true_timestamp(deltas)?, section))
+    }
+
+    /// Checks a batch that this broker stored: one whole batch, magic 2, CRC-32C, counts that compaction may
+    /// have lowered, offsets that stay in range. Control batches are fine, and so are empty ones.
+    ///
+    /// # Errors
+    /// [`Invalid`], the first rule that is broken.
+    pub fn stored(bytes: Bytes) -> Result<Self, Invalid> {
+        let batch = Self::whole(bytes)?;
+        check_stored_header(&batch.header)?;
+        Ok(batch)
+    }
+
+    /// One whole batch with the right magic and CRC.
+    fn whole(bytes: Bytes) -> Result<Self, Invalid> {
+        let header = read_whole(&bytes)?;
+        check_crc(&header, &bytes)?;
         Ok(Self { header, bytes })
     }
 
-    /// The header as received; base offset and leader epoch are the sender's.
+    /// A batch that was just encoded here and so needs no check; `bytes` are header and records.
+    pub(super) fn trusted(header: Header, bytes: Bytes) -> Self {
+        debug_assert_eq!(header.total_bytes(), Some(bytes.len()));
+        debug_assert_eq!(header.crc, crc32c(bytes.get(CRC_FROM..).unwrap_or_default()));
+        Self { header, bytes }
+    }
+
+    /// This batch, its max timestamp set to the true one if it is another.
+    fn with_true_timestamp(self, deltas: Deltas) -> Result<Self, Invalid> {
+        let base = self.header.base_timestamp;
+        let largest = base.checked_add(deltas.max).ok_or(Invalid::Record("timestamp out of range"))?;
+        base.checked_add(deltas.min).ok_or(Invalid::Record("timestamp out of range"))?;
+        let by_client = self.header.timestamp_type() == TimestampType::Create;
+        if by_client && largest != self.header.max_timestamp {
+            return Ok(self.patched(self.header.attributes, largest));
+        }
+        Ok(self)
+    }
+
+    /// The header. Base offset and leader epoch are the sender's.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The whole batch as received.
+    /// The whole batch.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+
+    /// The records section as it came, compressed or not.
+    pub(super) fn section(&self) -> &[u8] {
+        self.bytes.get(HEADER_BYTES..).unwrap_or_default()
+    }
+}
+
+/// Reads the header of bytes that must be exactly one whole v2 batch. Magic stands at the same byte in every
+/// format, and a legacy message is shorter than a v2 header, so it is looked at first.
+pub(super) fn read_whole(bytes: &[u8]) -> Result<Header, Invalid> {
+    match bytes.get(MAGIC_AT).map(|b| b.cast_signed()) {
+        None if bytes.is_empty() => return Err(Invalid::Record("no batch")),
+        Some(2) | None => (),
+        Some(legacy @ (0 | 1)) => return Err(Invalid::Magic(legacy)),
+        Some(_) => return Err(Invalid::Record("unknown magic")),
+    }
+    let header = Header::read(bytes).ok_or(Invalid::Corrupt("shorter than a batch header"))?;
+    let total = header.total_bytes().ok_or(Invalid::Corrupt("impossible length"))?;
+    match total.cmp(&bytes.len()) {
+        std::cmp::Ordering::Equal => Ok(header),
+        std::cmp::Ordering::Greater => Err(Invalid::Corrupt("shorter than its length")),
+        std::cmp::Ordering::Less => Err(Invalid::Record("more than one batch, or bytes behind it")),
+    }
+}
+
+pub(super) fn check_crc(header: &Header, bytes: &[u8]) -> Result<(), Invalid> {
+    let covered = bytes.get(CRC_FROM..).unwrap_or_default();
+    if crc32c(covered) == header.crc { Ok(()) } else { Err(Invalid::Corrupt("CRC-32C mismatch")) }
+}
+
+/// The rules of a header that a client sent; `section_bytes` is what its records take.
+fn check_client_header(header: &Header, section_bytes: usize) -> Result<(), Invalid> {
+    let count = header.record_count;
+    let broken = if header.base_offset != 0 {
+        "base offset is not 0"
+    } else if count <= 0 || header.last_offset_delta.checked_add(1) != Some(count) {
+        "record count does not match the offsets"
+    } else if count > MAX_RECORDS
+        || usize::try_from(count).unwrap_or(usize::MAX) > most_records(header, section_bytes)
+    {
+        "more records than the bytes can hold"
+    } else if header.is_control() {
+        "control batches are the broker's"
+    } else if header.has_delete_horizon() {
+        "the delete horizon is the broker's"
+    } else if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        "producer id without epoch or sequence"
+    } else if header.producer_id < 0 && header.is_transactional() {
+        "transactional without a producer id"
+    } else {
+        return Ok(());
+    };
+    Err(Invalid::Record(broken))
+}
+
+/// How many records can be in so many bytes, compressed or not.
+fn most_records(header: &Header, section_bytes: usize) -> usize {
+    let plain = match header.attributes & 0x07 {
+        0 => section_bytes,
+        _ => section_bytes.saturating_mul(MAX_RATIO).max(SMALL_PLAIN_BYTES),
+    };
+    plain / MIN_RECORD_BYTES
+}
+
+/// The rules of a header that this broker stored.
+pub(super) fn check_stored_header(header: &Header) -> Result<(), Invalid> {
+    Codec::of(header)?;
+    let delta = header.last_offset_delta;
+    let counts = delta >= 0 && (0..=i64::from(delta) + 1).contains(&i64::from(header.record_count));
+    let offsets = header.base_offset >= 0 && header.base_offset.checked_add(i64::from(delta) + 1).is_some();
+    if counts && offsets { Ok(()) } else { Err(Invalid::Record("impossible counts or offsets")) }
 }
 
 /// CRC-32C (Castagnoli, iSCSI) of `bytes`.

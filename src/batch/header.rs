@@ -11,6 +11,15 @@ pub(crate) const LENGTH_PREFIX_BYTES: usize = 12;
 /// Where the CRC-32C starts to cover: the attributes.
 pub(crate) const CRC_FROM: usize = 21;
 
+/// Where magic stands, in every message format that ever was.
+pub(crate) const MAGIC_AT: usize = 16;
+
+/// Attribute bits.
+pub(super) const LOG_APPEND_TIME: i16 = 0x08;
+pub(super) const TRANSACTIONAL: i16 = 0x10;
+pub(super) const CONTROL: i16 = 0x20;
+const DELETE_HORIZON: i16 = 0x40;
+
 /// Whether record timestamps are the client's or the broker's (attribute bit 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
@@ -80,34 +89,66 @@ impl Header {
         (total >= HEADER_BYTES).then_some(total)
     }
 
-    /// Offset of the last record.
+    /// Writes the header as it stands on disk.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        let mut at = 0;
+        let mut put = |field: &[u8]| {
+            #[allow(clippy::indexing_slicing, reason = "the widths below add up to the array")]
+            out[at..at + field.len()].copy_from_slice(field);
+            at += field.len();
+        };
+        put(&self.base_offset.to_be_bytes());
+        put(&self.length.to_be_bytes());
+        put(&self.leader_epoch.to_be_bytes());
+        put(&self.magic.to_be_bytes());
+        put(&self.crc.to_be_bytes());
+        put(&self.attributes.to_be_bytes());
+        put(&self.last_offset_delta.to_be_bytes());
+        put(&self.base_timestamp.to_be_bytes());
+        put(&self.max_timestamp.to_be_bytes());
+        put(&self.producer_id.to_be_bytes());
+        put(&self.producer_epoch.to_be_bytes());
+        put(&self.base_sequence.to_be_bytes());
+        put(&self.record_count.to_be_bytes());
+        out
+    }
+
+    /// Offset of the last record. Saturates, for headers that nobody has checked yet.
     #[must_use]
     pub fn last_offset(&self) -> i64 {
-        self.base_offset + i64::from(self.last_offset_delta)
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
     }
 
     /// Offset after the last record: where the next batch starts.
     #[must_use]
     pub fn next_offset(&self) -> i64 {
-        self.last_offset() + 1
+        self.last_offset().saturating_add(1)
     }
 
     /// Whether the timestamps are the client's or the broker's.
     #[must_use]
     pub fn timestamp_type(&self) -> TimestampType {
-        if self.attributes & 0x08 == 0 { TimestampType::Create } else { TimestampType::LogAppend }
+        if self.attributes & LOG_APPEND_TIME == 0 { TimestampType::Create } else { TimestampType::LogAppend }
     }
 
     /// Attribute bit 4: part of a transaction.
     #[must_use]
     pub fn is_transactional(&self) -> bool {
-        self.attributes & 0x10 != 0
+        self.attributes & TRANSACTIONAL != 0
     }
 
     /// Attribute bit 5: a transaction marker, never sent by a client.
     #[must_use]
     pub fn is_control(&self) -> bool {
-        self.attributes & 0x20 != 0
+        self.attributes & CONTROL != 0
+    }
+
+    /// Attribute bit 6: the base timestamp is when compaction may drop tombstones (KIP-534).
+    #[must_use]
+    pub fn has_delete_horizon(&self) -> bool {
+        self.attributes & DELETE_HORIZON != 0
     }
 }
 

@@ -9,15 +9,24 @@
 //! CRC-32/ISO-HDLC: right for legacy message sets and for weir's own files, wrong here.
 //! Source: apache/kafka DefaultRecordBatch.java; <https://kafka.apache.org/documentation/#recordbatch>.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 mod build;
 mod check;
 mod codec;
 mod header;
+mod patch;
 mod records;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod varint;
 
-pub use build::{Builder, Record};
-pub use check::{Batch, Invalid};
+pub use build::{Builder, Marker, Record};
+pub use check::{Batch, Invalid, MAX_PLAIN_BYTES, MAX_RECORDS, Rules};
 pub use codec::{Codec, decompress};
 pub(crate) use header::CRC_FROM;
 pub use header::{HEADER_BYTES, Header, TimestampType};
-pub use records::{RecordView, Records};
+pub use patch::PREFIX_BYTES;
+pub use records::{Headers, MAX_HEADERS, RecordView, Records};
+pub use stored::{Batches, StoredBatch};

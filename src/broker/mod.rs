@@ -1,1 +1,201 @@
-//! The façade that the doors hold: opens everything, journals group records, runs upkeep.
+//! The façade that the doors hold: opens everything, creates topics, journals group records, runs upkeep.
+//!
+//! Invariant: what a verb returns is as durable as it says and visible to every other caller.
+//! Deliberately absent: wire formats, sockets, clap; policy of topics and groups (their rooms have it).
+
+mod append;
+mod clock;
+mod configs;
+mod groups;
+mod open;
+mod producer_ids;
+mod upkeep;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
+use crate::store::Store;
+use crate::topic::{self, NewTopic, Registry, Topic};
+
+pub use append::{Receipt, Wave};
+pub use clock::Clock;
+pub use configs::{Change, Edit, Scope, is_alterable};
+#[cfg(test)]
+pub use open::in_memory;
+pub use open::{OpenError, open};
+pub use upkeep::Upkeep;
+
+use producer_ids::ProducerIds;
+
+/// One broker: everything that is not a door.
+pub struct Core {
+    store: Arc<dyn Store>,
+    topics: Registry,
+    producer_ids: ProducerIds,
+    groups: groups::Groups,
+    clock: Clock,
+    /// Where the engine keeps its bytes.
+    location: PathBuf,
+    config: RwLock<Arc<Config>>,
+    /// Serialises changes of configuration: each is a read, an edit and a write.
+    config_changes: Mutex<()>,
+    /// Advertised address per listener; a listener without one advertises what the client connected to.
+    advertised: RwLock<HashMap<String, (String, u16)>>,
+    connection_settings: ConnectionSettings,
+    topic_settings: TopicSettings,
+    flush: Flush,
+    cluster_id: String,
+    node_id: i32,
+}
+
+/// Advertised addresses by listener.
+fn advertised(config: &Config) -> Result<HashMap<String, (String, u16)>, crate::config::Refusal> {
+    Ok(config.listeners()?.into_iter().filter_map(|l| Some((l.name, l.advertised?))).collect())
+}
+
+/// What topics take their defaults from.
+fn topic_defaults(config: &Arc<Config>) -> topic::Defaults {
+    let config = Arc::clone(config);
+    Box::new(move |key| config.value(key).map(str::to_owned))
+}
+
+impl Core {
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Time and ids.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The topics.
+    #[must_use]
+    pub fn topics(&self) -> &Registry {
+        &self.topics
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn capacity(&self) -> Option<crate::store::Capacity> {
+        self.store.capacity()
+    }
+
+    /// Where the engine keeps its bytes, as an absolute path.
+    #[must_use]
+    pub fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// The configuration as it stands.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Limits of connections and requests.
+    #[must_use]
+    pub fn connection_settings(&self) -> &ConnectionSettings {
+        &self.connection_settings
+    }
+
+    /// Limits and defaults of topics.
+    #[must_use]
+    pub fn topic_settings(&self) -> &TopicSettings {
+        &self.topic_settings
+    }
+
+    /// Id of the cluster, kept with the data directory.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Id of this node.
+    #[must_use]
+    pub fn node_id(&self) -> i32 {
+        self.node_id
+    }
+
+    /// Whether `acks=all` waits for stable storage (law 4).
+    #[must_use]
+    pub fn acks_wait_for_sync(&self) -> bool {
+        self.flush == Flush::Group
+    }
+
+    /// Whether Metadata may create topics.
+    #[must_use]
+    pub fn auto_creates_topics(&self) -> bool {
+        self.topic_settings.auto_create
+    }
+
+    /// What clients of a listener are told to connect to; without an advertised address, what this client
+    /// connected to (`local`).
+    #[must_use]
+    pub fn advertised(&self, listener: &str, local: SocketAddr) -> (String, u16) {
+        let advertised = self.advertised.read().unwrap_or_else(PoisonError::into_inner);
+        match advertised.get(listener) {
+            Some((host, 0)) => (host.clone(), local.port()),
+            Some((host, port)) => (host.clone(), *port),
+            // A v4 client of a v6 socket must not be told an address that it cannot parse.
+            None => (local.ip().to_canonical().to_string(), local.port()),
+        }
+    }
+
+    /// Creates a topic off the caller's thread; visible and durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Registry::create`].
+    pub async fn create_topic(
+        self: &Arc<Self>,
+        name: String,
+        partitions: i32,
+        overrides: BTreeMap<String, String>,
+    ) -> topic::Result<Arc<Topic>> {
+        let new = NewTopic { id: self.clock.uuid(), name, partitions, overrides };
+        self.blocking(move |core| core.topics.create(new)).await
+    }
+
+    /// Creates a topic with `num.partitions` partitions. One that appeared meanwhile is fine.
+    ///
+    /// # Errors
+    /// As [`Registry::create`].
+    pub async fn create_topic_with_defaults(self: &Arc<Self>, name: String) -> topic::Result<Arc<Topic>> {
+        match self.create_topic(name, self.topic_settings.default_partitions, BTreeMap::new()).await {
+            Err(topic::Error::TopicExists(name)) => {
+                self.topics.by_name(&name).ok_or(topic::Error::UnknownTopic)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// A producer id that was never given before, also not before a restart.
+    ///
+    /// # Errors
+    /// [`topic::Error::Storage`].
+    pub async fn next_producer_id(self: &Arc<Self>) -> topic::Result<i64> {
+        if let Some(id) = self.producer_ids.take() {
+            return Ok(id);
+        }
+        self.blocking(|core| core.producer_ids.refill(core.store.meta())).await
+    }
+
+    /// Runs work that waits for the disk off the caller's thread.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> topic::Result<T> + Send + 'static,
+    ) -> topic::Result<T> {
+        let core = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&core)).await {
+            Ok(outcome) => outcome,
+            // The work panicked: nothing is known about what it did.
+            Err(_) => Err(topic::Error::Storage(crate::store::Error::Fenced)),
+        }
+    }
+}

@@ -1,6 +1,98 @@
 //! Consumer groups as pure state machines: who reads what, and how far they have come.
 //!
-//! Shape (after Apache Kafka's `GroupCoordinatorShard`): `handle` turns an event into records, replies and a
-//! deadline and changes only what may be lost in a crash; `replay` applies one record and is the same
-//! for a live broker and for one that starts. The caller journals the records in between.
-//! Deliberately absent: I/O, clocks (time is passed in), randomness (ids are passed in), wire formats of requests.
+//! Shape (after Apache Kafka's `GroupCoordinatorShard`): `Coordinator::handle` turns an event into journal
+//! records and replies; `Coordinator::replay` applies one record and is the same for a live broker and for one
+//! that starts. What must survive a crash (offsets, assignments, deletions) changes only in `replay`; what a
+//! crash may forget (who waits for a join, session deadlines) changes in `handle` and `tick`.
+//! Deliberately absent: I/O, clocks (time is passed in), randomness (ids are passed in), wire formats of
+//! requests, error codes (the Kafka door has the table), KIP-848 groups and transactions (`Kind` has room).
+
+mod classic;
+mod coordinator;
+mod event;
+mod journal;
+mod member;
+mod offsets;
+mod rejoin;
+mod subscription;
+mod wire;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+pub use coordinator::Coordinator;
+pub use event::{
+    Commit, CommitPartition, CommitTopic, CommittedTopic, DeleteOffsets, Described, DescribedMember, Error,
+    Event, FetchGroup, FetchedGroup, FetchedTopic, GroupType, Heartbeat, Join, Joined, JoinedMember, Leave,
+    LeaveResult, LeavingMember, Listed, Outcome, Reply, State, Sync, Synced, Token, TopicPartitions,
+};
+pub use journal::{JournalError, JournalRecord};
+pub use offsets::CommittedOffset;
+
+/// Numbers a coordinator is bound by; plain data, read once. Defaults are Kafka's where Kafka has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `group.min.session.timeout.ms`.
+    pub session_timeout_min_ms: i32,
+    /// `group.max.session.timeout.ms`.
+    pub session_timeout_max_ms: i32,
+    /// `group.initial.rebalance.delay.ms`: how long the first join of an empty group waits for company.
+    pub initial_rebalance_delay_ms: i32,
+    /// A member that has joined for the first time may wait this long for its group (5 minutes in Kafka).
+    pub new_member_join_timeout_ms: i32,
+    /// `group.max.size`.
+    pub group_max_size: usize,
+    /// `offset.metadata.max.bytes`; counted in UTF-16 units, as Kafka does.
+    pub metadata_max_chars: usize,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention_ms: i64,
+    /// `offsets.retention.check.interval.ms`: pause between two sweeps for expired offsets and empty groups.
+    pub retention_check_interval_ms: i64,
+    /// Partitions of `__consumer_offsets`; must never change for a data directory.
+    pub journal_partitions: i32,
+    /// Longest group id; a longer one is `InvalidGroupId`.
+    pub group_id_max_bytes: usize,
+    /// Most subscription bytes one member may keep over all its protocols.
+    pub subscription_max_bytes: usize,
+    /// Most groups; the next one is `GroupMaxSizeReached`.
+    pub groups_max: usize,
+    /// Most member ids handed out and not yet used (KIP-394); the one nearest its end makes room.
+    pub pending_members_max: usize,
+    /// Longest life of such an id; a shorter session timeout wins.
+    pub pending_expiry_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            session_timeout_min_ms: 6_000,
+            session_timeout_max_ms: 1_800_000,
+            initial_rebalance_delay_ms: 0,
+            new_member_join_timeout_ms: 300_000,
+            group_max_size: 1_000,
+            metadata_max_chars: 4_096,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
+            retention_check_interval_ms: 600_000,
+            journal_partitions: 50,
+            group_id_max_bytes: 255,
+            subscription_max_bytes: 1 << 20,
+            groups_max: 20_000,
+            pending_members_max: 1_000,
+            pending_expiry_ms: 60_000,
+        }
+    }
+}
+
+/// The partition of `__consumer_offsets` (out of 50) that holds a group, as every Kafka tool computes it.
+pub fn partition_for(group: &str) -> i32 {
+    partition_of(group, 50)
+}
+
+/// Java's `String.hashCode` over UTF-16 units, sign bit cleared as `Utils.abs` does, modulo `partitions`.
+fn partition_of(group: &str, partitions: i32) -> i32 {
+    let hash = group.encode_utf16().fold(0i32, |h, unit| h.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Utils.abs maps i32::MIN to 0 and is the absolute value elsewhere.
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
+}

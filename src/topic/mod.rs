@@ -1,1 +1,21 @@
 //! Topics and their partitions: registry, the one writer, readers, producer sequences, retention.
+//!
+//! Invariant: a partition has one writer (a short lock that is never held across an await); readers never
+//! queue behind it. Whatever a caller was told is already visible to every other caller.
+//! Deliberately absent: `kafka_protocol`, HTTP, groups, clocks (time is passed in), waiting (watermarks are
+//! handed out instead).
+
+pub mod config;
+mod error;
+mod partition;
+mod producers;
+mod registry;
+mod retention;
+
+pub use config::TopicConfig;
+pub use error::Error;
+pub use partition::{Append, Appended, Partition, ReadOutcome};
+pub use registry::{Defaults, NewTopic, Registry, Topic, check_name, is_internal};
+
+/// Result of the topic room.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -37,7 +37,7 @@ pub fn batch(records: i32, timestamp: i64, body: usize) -> Batch {
     b.extend((0..body).map(|i| (i as u8).wrapping_mul(31).wrapping_add(timestamp as u8)));
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &b[21..]) as u32;
     b[17..21].copy_from_slice(&crc.to_be_bytes());
-    Batch::check(b.into()).unwrap()
+    Batch::stored(b.into()).unwrap()
 }
 
 /// Appends one batch at the end and answers its base offset.
@@ -54,7 +54,7 @@ pub fn headers(mut bytes: &[u8]) -> Vec<Header> {
     while !bytes.is_empty() {
         let header = Header::read(bytes).unwrap();
         let (one, rest) = bytes.split_at(header.total_bytes().unwrap());
-        Batch::check(bytes::Bytes::copy_from_slice(one)).unwrap();
+        Batch::stored(bytes::Bytes::copy_from_slice(one)).unwrap();
         out.push(header);
         bytes = rest;
     }

@@ -1,0 +1,125 @@
+//! What this machine allows without a broker: loopback TCP, the same into a file, and syncs of that file.
+//!
+//! Invariant: the file is removed. CPU is each thread's own, to the nanosecond. Deliberately absent: CRC and
+//! memory copies, which are a tenth of these.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::process;
+use super::report::Line;
+use super::{Error, Options};
+
+/// Bytes of one write and of one read.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes through the socket per measurement.
+const TOTAL_BYTES: usize = 2_000_000_000;
+
+/// Runs all of them: `tcp` is the floor of fetch, `tcp_file` that of produce.
+pub(super) fn run(options: &Options) -> Result<Line, Error> {
+    let tcp = transfer(None)?;
+    let file = Scratch::create(&options.disk_dir)?;
+    let tcp_file = transfer(Some(&file.file))?;
+    let mut line = Line::new("floor");
+    line.integer("chunk_bytes", CHUNK_BYTES);
+    line.number("tcp_mb_per_s", tcp.mb_per_s).number("tcp_sender_cpu_s_per_gb", tcp.sender);
+    line.number("tcp_receiver_cpu_s_per_gb", tcp.receiver);
+    line.number("tcp_file_mb_per_s", tcp_file.mb_per_s);
+    line.number("tcp_file_receiver_cpu_s_per_gb", tcp_file.receiver);
+    drop(file);
+    for (key, bytes) in
+        [("syncs_per_s_4k", 4 << 10), ("syncs_per_s_64k", 64 << 10), ("syncs_per_s_1m", 1 << 20)]
+    {
+        line.number(key, syncs_per_s(&options.disk_dir, bytes, Duration::from_millis(500))?);
+    }
+    Ok(line)
+}
+
+/// How many times a second an append of `bytes` and its fdatasync succeed, over `time`.
+#[allow(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+pub(super) fn syncs_per_s(dir: &Path, bytes: usize, time: Duration) -> Result<f64, Error> {
+    let scratch = Scratch::create(dir)?;
+    let block = vec![b'x'; bytes];
+    let (began, mut count) = (Instant::now(), 0u64);
+    while began.elapsed() < time {
+        let at = count * u64::try_from(bytes).unwrap_or(0);
+        scratch.file.write_all_at(&block, at).map_err(Error::io("writing to the disk directory"))?;
+        scratch.file.sync_data().map_err(Error::io("syncing in the disk directory"))?;
+        count += 1;
+    }
+    Ok(count as f64 / began.elapsed().as_secs_f64())
+}
+
+struct Transfer {
+    mb_per_s: f64,
+    sender: f64,
+    receiver: f64,
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn transfer(file: Option<&File>) -> Result<Transfer, Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Error::io("listening"))?;
+    let addr = listener.local_addr().map_err(Error::io("listening"))?;
+    thread::scope(|scope| {
+        let receiving = scope.spawn(move || receive(&listener, file));
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(addr).map_err(Error::io("connecting"))?;
+        let chunk = vec![b'x'; CHUNK_BYTES];
+        let cpu = process::thread_cpu_s();
+        for _ in 0..TOTAL_BYTES / CHUNK_BYTES {
+            stream.write_all(&chunk).map_err(Error::io("sending"))?;
+        }
+        let sender = process::thread_cpu_s() - cpu;
+        drop(stream);
+        let receiver = receiving.join().map_err(|_| Error::Protocol("the receiver panicked".into()))??;
+        let gb = TOTAL_BYTES as f64 / 1e9;
+        Ok(Transfer {
+            mb_per_s: gb * 1e3 / began.elapsed().as_secs_f64(),
+            sender: sender / gb,
+            receiver: receiver / gb,
+        })
+    })
+}
+
+/// CPU seconds of reading everything, and appending it to `file`.
+fn receive(listener: &TcpListener, file: Option<&File>) -> Result<f64, Error> {
+    let (mut stream, _) = listener.accept().map_err(Error::io("accepting"))?;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let cpu = process::thread_cpu_s();
+    let mut at = 0;
+    loop {
+        let count = stream.read(&mut buffer).map_err(Error::io("receiving"))?;
+        let Some(got) = buffer.get(..count).filter(|got| !got.is_empty()) else {
+            return Ok(process::thread_cpu_s() - cpu);
+        };
+        if let Some(file) = file {
+            file.write_all_at(got, at).map_err(Error::io("writing to the disk directory"))?;
+            at += u64::try_from(count).unwrap_or(0);
+        }
+    }
+}
+
+/// A file that is removed when dropped.
+struct Scratch {
+    file: File,
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn create(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(format!("weir-bench-{}.tmp", std::process::id()));
+        let file = File::options().write(true).create(true).truncate(true).open(&path);
+        Ok(Self { file: file.map_err(Error::io("creating a file in the disk directory"))?, path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

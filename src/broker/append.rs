@@ -1,0 +1,115 @@
+//! Appends in waves: everything that one socket read brought in becomes one write per partition.
+//!
+//! Invariant: batches for one partition keep the order in which they were pushed; a [`Receipt`] is
+//! ready only when the batch is as durable as the client asked for.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use crate::batch::Batch;
+use crate::store::{self, Log, Registration};
+use crate::topic::{Append, Appended, Error, Partition};
+
+/// Batches on their way, in request order.
+#[derive(Default)]
+pub struct Wave {
+    jobs: Vec<Job>,
+}
+
+struct Job {
+    partition: Arc<Partition>,
+    append: Append,
+}
+
+impl Wave {
+    /// Adds a batch; returns the place of its outcome.
+    pub fn push(&mut self, partition: Arc<Partition>, batch: Batch) -> usize {
+        self.jobs.push(Job { partition, append: Append { batch, outcome: None } });
+        self.jobs.len() - 1
+    }
+
+    /// Whether nothing waits to be committed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Appends everything: one call, and so at most one write, per partition.
+    pub fn commit(&mut self, now_ms: i64) {
+        if let [job] = self.jobs.as_mut_slice() {
+            job.partition.append(now_ms, &mut [&mut job.append]);
+            return;
+        }
+        for at in 0..self.jobs.len() {
+            let Some(job) = self.jobs.get(at).filter(|j| j.append.outcome.is_none()) else { continue };
+            let partition = Arc::clone(&job.partition);
+            let mut appends: Vec<&mut Append> = self
+                .jobs
+                .iter_mut()
+                .skip(at)
+                .filter(|j| Arc::ptr_eq(&j.partition, &partition))
+                .map(|j| &mut j.append)
+                .collect();
+            partition.append(now_ms, &mut appends);
+        }
+    }
+
+    /// The outcome at `place`, after [`Wave::commit`].
+    ///
+    /// # Errors
+    /// Why the batch was not appended.
+    pub fn outcome(&mut self, place: usize) -> Result<Appended, Error> {
+        let outcome = self.jobs.get_mut(place).and_then(|job| job.append.outcome.take());
+        outcome.unwrap_or(Err(Error::Storage(store::Error::Fenced)))
+    }
+
+    /// The partition of the batch at `place`.
+    #[must_use]
+    pub fn partition(&self, place: usize) -> Option<&Arc<Partition>> {
+        self.jobs.get(place).map(|job| &job.partition)
+    }
+
+    /// Forgets everything; the outcomes have been taken.
+    pub fn clear(&mut self) {
+        self.jobs.clear();
+    }
+}
+
+/// Waits for an append to become durable.
+pub struct Receipt {
+    log: Arc<dyn Log>,
+    until: i64,
+    place: Registration,
+}
+
+impl Receipt {
+    /// Asks for durability of everything below `until` in `partition`.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn new(partition: &Partition, until: i64) -> Result<Self, Error> {
+        Ok(Self { log: partition.sync()?, until, place: Registration::default() })
+    }
+
+    /// Ready when durable.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when a sync failed: the records may be lost in a crash.
+    pub fn poll(&mut self, waker: &Waker) -> Poll<Result<(), Error>> {
+        self.log.durable().poll_reach(self.until, &mut self.place, waker).map_err(Error::Storage)
+    }
+}
+
+impl Future for Receipt {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        Self::poll(&mut self, cx.waker())
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.log.durable().forget(&mut self.place);
+    }
+}

@@ -1,0 +1,60 @@
+//! The only wall clock and the only randomness of the house, so that tests drive both.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+/// Where time and random ids come from.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The machine's.
+    System,
+    /// A test's: time stands until it is moved, ids count up.
+    Manual(Arc<Manual>),
+}
+
+/// State of a test's clock.
+#[derive(Debug, Default)]
+pub struct Manual {
+    /// Milliseconds since the epoch.
+    pub now_ms: AtomicI64,
+    /// Next id.
+    pub next_id: AtomicU64,
+}
+
+impl Clock {
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        match self {
+            Self::System => {
+                #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+                let now = SystemTime::now();
+                let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+            }
+            Self::Manual(manual) => manual.now_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A fresh random id (version 4).
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        match self {
+            Self::System => {
+                let mut bytes = [0; 16];
+                // The kernel's generator fails only before it is seeded at boot; ids then still differ by time.
+                if getrandom::fill(&mut bytes).is_err() {
+                    bytes = u128::from(self.now_ms().unsigned_abs()).to_be_bytes();
+                }
+                uuid::Builder::from_random_bytes(bytes).into_uuid()
+            }
+            Self::Manual(manual) => {
+                let n = manual.next_id.fetch_add(1, Ordering::Relaxed);
+                uuid::Builder::from_random_bytes(u128::from(n).to_be_bytes()).into_uuid()
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Background upkeep: checkpoints of what was written, syncs by interval, retention.
+//!
+//! Invariant: idle partitions cost nothing; a round visits those that were written since the last one. Only
+//! retention looks at everything, every `log.retention.check.interval.ms`.
+//! Deliberately absent: what is due (topic/retention.rs decides), when a sync is owed to a client (append.rs).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Core;
+use crate::config::{Flush, TopicSettings};
+use crate::store;
+
+/// How often what was written is checkpointed: bounds what a recovery has to scan.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+
+/// The running upkeep.
+pub struct Upkeep {
+    stop: watch::Sender<bool>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Upkeep {
+    /// Starts it on the current runtime.
+    #[must_use]
+    pub fn start(core: &Arc<Core>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let groups = tokio::spawn(Arc::clone(core).time_groups(stopped.clone()));
+        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups] }
+    }
+
+    /// Stops it and waits for the round under way.
+    pub async fn stop(self) {
+        // The tasks listen until they end; an error means that they have ended.
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+async fn run(core: Arc<Core>, mut stopped: watch::Receiver<bool>) {
+    let every = match core.flush {
+        Flush::Interval { interval_ms } => duration(interval_ms).min(CHECKPOINT_EVERY),
+        Flush::Group | Flush::Never => CHECKPOINT_EVERY,
+    };
+    let retention_every = duration(core.topic_settings.retention_check_interval_ms);
+    let mut round = interval(every.min(retention_every));
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_retention = Instant::now() + retention_every;
+    let mut next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => return,
+            _ = round.tick() => {}
+        }
+        let now = Instant::now();
+        let retain = now >= next_retention;
+        if retain {
+            next_retention = now + retention_every;
+        }
+        let checkpoint = now >= next_checkpoint;
+        if checkpoint {
+            next_checkpoint = now + CHECKPOINT_EVERY;
+        }
+        let work = core.blocking(move |core| {
+            core.tend(checkpoint, retain);
+            Ok(())
+        });
+        // A round that panicked is over; the next one comes.
+        let _ = work.await;
+    }
+}
+
+fn duration(ms: u64) -> Duration {
+    Duration::from_millis(ms.max(10))
+}
+
+impl Core {
+    /// One round of upkeep. Errors are logged here: nobody else handles them.
+    fn tend(&self, checkpoint: bool, retain: bool) {
+        let now_ms = self.now_ms();
+        if matches!(self.flush, Flush::Interval { .. }) {
+            for partition in self.topics.written() {
+                if let Err(error) = partition.sync() {
+                    tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "sync: {error}");
+                }
+            }
+        }
+        if checkpoint {
+            self.checkpoint(now_ms);
+        }
+        if retain {
+            for topic in self.topics.all() {
+                for partition in topic.partitions().iter() {
+                    match partition.retain(now_ms) {
+                        Ok(0) => {}
+                        Ok(bytes) => tracing::info!(
+                            topic = %topic.name(), partition = partition.id().partition, bytes, "retention removed"
+                        ),
+                        Err(error) => tracing::error!(topic = %topic.name(), "retention: {error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&self, now_ms: i64) {
+        let TopicSettings { producer_id_expiration_ms, max_producer_ids_per_partition, .. } = self.topic_settings;
+        for partition in self.topics.take_dirty() {
+            if let Err(error) = partition.checkpoint(now_ms, producer_id_expiration_ms, max_producer_ids_per_partition) {
+                tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
+            }
+        }
+    }
+
+    /// Saves all state with the logs, makes everything durable and marks the store clean.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn close(&self) -> Result<(), store::Error> {
+        self.checkpoint(self.now_ms());
+        self.store.close()
+    }
+}

@@ -1,0 +1,197 @@
+//! Where to listen and what to tell clients: `listeners`, `advertised.listeners` and the protocol map.
+//!
+//! Owns: the syntax `NAME://host:port` and the rules between the three keys.
+//! Invariant: names of listeners are unique, and so are addresses with a fixed port.
+//! Deliberately absent: sockets and name resolution.
+//!
+//! Tolerated because real tools send it: an empty host, a comma at the end (Testcontainers for .NET),
+//! custom names, IPv6 in brackets, a CONTROLLER listener (accepted, never bound).
+
+use super::{Config, Refusal};
+use crate::topic::config::entries;
+
+/// A place to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Name, for example `PLAINTEXT`.
+    pub name: String,
+    /// Host without brackets; empty is every interface.
+    pub host: String,
+    /// Port; 0 picks a free one.
+    pub port: u16,
+    /// What clients are told; `None` is the address that they connected to. Port 0 is the bound port.
+    pub advertised: Option<(String, u16)>,
+}
+
+/// Every listener.
+pub type Listeners = Vec<Listener>;
+
+/// One address of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Host or address; never empty.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether a failure is an error: a machine without IPv6 still serves `localhost`.
+    pub required: bool,
+}
+
+impl Listener {
+    /// What to bind: `localhost` is both loopbacks (clients that try ::1 first must not wait), an empty
+    /// host is every interface. When the first port is 0, the second takes the port that the first got.
+    #[must_use]
+    pub fn binds(&self) -> Vec<Bind> {
+        let (first, second) = match self.host.as_str() {
+            "" => ("0.0.0.0", Some("::")),
+            "localhost" => ("127.0.0.1", Some("::1")),
+            host => (host, None),
+        };
+        let bind = |host: &str, required| Bind { host: host.to_owned(), port: self.port, required };
+        std::iter::once(bind(first, true)).chain(second.map(|host| bind(host, false))).collect()
+    }
+}
+
+/// Checks the syntax of one of the three keys; other keys pass.
+pub(super) fn check_value(key: &str, text: &str) -> Result<(), String> {
+    match key {
+        "listeners" => endpoints(text).map(drop),
+        "advertised.listeners" if text != AUTO => endpoints(text).map(drop),
+        "listener.security.protocol.map" => protocols(text).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The listeners of a configuration, in their order, without those of the controller.
+pub(super) fn read(config: &Config) -> Result<Listeners, Refusal> {
+    let refuse = |key: &str, reason: String| Refusal::new(key, config.value(key).unwrap_or_default(), reason);
+    let text = config.value(LISTENERS).unwrap_or_default();
+    let controllers: Vec<&str> =
+        entries(config.value("controller.listener.names").unwrap_or_default()).collect();
+    let mut found: Listeners = endpoints(text)
+        .map_err(|reason| refuse(LISTENERS, reason))?
+        .into_iter()
+        .filter(|endpoint| !is_controller(&endpoint.name, &controllers))
+        .map(|Endpoint { name, host, port }| Listener { name, host, port, advertised: None })
+        .collect();
+    if found.is_empty() {
+        return Err(refuse(LISTENERS, "needs at least one listener that clients can use".to_owned()));
+    }
+    check_unique(&found).map_err(|reason| refuse(LISTENERS, reason))?;
+    check_protocols(config, &found).map_err(|reason| refuse(PROTOCOLS, reason))?;
+    advertise(config, &controllers, &mut found).map_err(|reason| refuse(ADVERTISED, reason))?;
+    Ok(found)
+}
+
+struct Endpoint {
+    name: String,
+    host: String,
+    port: u16,
+}
+
+fn endpoints(text: &str) -> Result<Vec<Endpoint>, String> {
+    let found: Vec<_> = entries(text).map(endpoint).collect::<Result<_, _>>()?;
+    match found.len() {
+        0 => Err("expected NAME://host:port".to_owned()),
+        n if n > MAX_LISTENERS => Err(format!("more than {MAX_LISTENERS} listeners")),
+        _ => Ok(found),
+    }
+}
+
+/// Reads `NAME://host:port`; a host with colons stands in brackets.
+fn endpoint(entry: &str) -> Result<Endpoint, String> {
+    let wrong = |what: &str| format!("{entry}: {what}");
+    let (name, address) = entry.split_once("://").ok_or_else(|| wrong("expected NAME://host:port"))?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(wrong("a listener's name has letters, digits, '_', '-' and '.'"));
+    }
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| wrong("the port is missing"))?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if bare.is_none() && host.contains([':', '[', ']']) {
+        return Err(wrong("an IPv6 address stands in brackets"));
+    }
+    let host = bare.unwrap_or(host);
+    if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') || host.len() > 255 {
+        return Err(wrong("this is not a host name"));
+    }
+    let port = port.parse().map_err(|_| wrong("the port is a number from 0 to 65535"))?;
+    Ok(Endpoint { name: name.to_owned(), host: host.to_owned(), port })
+}
+
+fn protocols(text: &str) -> Result<Vec<(&str, &str)>, String> {
+    entries(text)
+        .map(|entry| {
+            let (name, protocol) =
+                entry.split_once(':').ok_or_else(|| format!("{entry}: expected NAME:PROTOCOL"))?;
+            let known = ALL_PROTOCOLS.iter().any(|p| p.eq_ignore_ascii_case(protocol));
+            if known { Ok((name, protocol)) } else { Err(format!("{entry}: unknown protocol")) }
+        })
+        .collect()
+}
+
+/// A listener of the controller quorum. Without `controller.listener.names` the usual name counts.
+fn is_controller(name: &str, controllers: &[&str]) -> bool {
+    if controllers.is_empty() { name == "CONTROLLER" } else { controllers.contains(&name) }
+}
+
+fn check_unique(found: &[Listener]) -> Result<(), String> {
+    for (at, one) in found.iter().enumerate() {
+        for other in found.iter().skip(at + 1) {
+            if one.name == other.name {
+                return Err(format!("two listeners are named {}", one.name));
+            }
+            if one.port != 0 && one.port == other.port && one.host == other.host {
+                return Err(format!("{} and {} share an address", one.name, other.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every listener speaks PLAINTEXT, by its name or by the map.
+fn check_protocols(config: &Config, found: &[Listener]) -> Result<(), String> {
+    let map = protocols(config.value(PROTOCOLS).unwrap_or_default())?;
+    for Listener { name, .. } in found {
+        let mapped = map.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|&(_, protocol)| protocol);
+        let by_name = ALL_PROTOCOLS.iter().find(|p| p.eq_ignore_ascii_case(name)).copied();
+        let protocol = mapped.or(by_name).ok_or_else(|| format!("no protocol for the listener {name}"))?;
+        if !protocol.eq_ignore_ascii_case("PLAINTEXT") {
+            return Err(format!(
+                "the listener {name} asks for {protocol}; weir speaks PLAINTEXT only so far"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn advertise(config: &Config, controllers: &[&str], found: &mut [Listener]) -> Result<(), String> {
+    let Some(text) = config.value(ADVERTISED).filter(|text| *text != AUTO && !text.is_empty()) else {
+        return Ok(());
+    };
+    for Endpoint { name, host, port } in endpoints(text)? {
+        if is_controller(&name, controllers) {
+            continue;
+        }
+        let listener = found
+            .iter_mut()
+            .find(|listener| listener.name == name)
+            .ok_or_else(|| format!("there is no listener named {name}"))?;
+        if matches!(host.as_str(), "0.0.0.0" | "::") {
+            return Err(format!("{name}: nobody can connect to {host}; name the host that clients reach"));
+        }
+        // Without a host Kafka takes the machine's name; the address that the client used is surer.
+        listener.advertised = (!host.is_empty()).then_some((host, port));
+    }
+    Ok(())
+}
+
+const LISTENERS: &str = "listeners";
+const ADVERTISED: &str = "advertised.listeners";
+const PROTOCOLS: &str = "listener.security.protocol.map";
+const ALL_PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
+
+/// Advertise what the client connected to, for every listener.
+const AUTO: &str = "auto";
+
+const MAX_LISTENERS: usize = 64;

@@ -1,0 +1,235 @@
+//! The configuration in slices: one plain struct per part of the house.
+//!
+//! Owns: the structs and how they are read from a [`Config`]. A limit of `None` is no limit.
+//! Deliberately absent: defaults and ranges, which are the table's; listeners, which have their own file.
+
+use super::Config;
+
+/// Who this broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Broker id that clients see.
+    pub node_id: i32,
+    /// Rack that Metadata names.
+    pub rack: Option<String>,
+    /// Cluster id for a new data directory; an existing one keeps its own.
+    pub cluster_id: Option<String>,
+}
+
+/// weir's one durability dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// acks=all waits for a sync that it shares with its neighbours.
+    Group,
+    /// acks=all waits for nothing; a sync runs at this interval, ms.
+    Interval {
+        /// Time between two syncs, ms.
+        interval_ms: u64,
+    },
+    /// acks=all waits for nothing; the kernel writes when it likes.
+    Never,
+}
+
+/// Shard limits of topics made through the Kafka door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaProfile {
+    /// None.
+    Off,
+    /// Kinesis' own: 1 MiB/s and 1000 records/s in, 2 MiB/s and 5 calls/s out.
+    Kinesis,
+}
+
+/// Bytes on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// When acks=all counts.
+    pub flush: Flush,
+    /// Memory of all tail caches, bytes.
+    pub cache_max_bytes: u64,
+    /// Segment files kept open or mapped.
+    pub max_open_files: usize,
+}
+
+/// Topics and partitions. What a topic's keys default to is read by `topic::config` through [`Config::value`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Create a topic when a client asks for its metadata.
+    pub auto_create: bool,
+    /// Whether DeleteTopics is allowed.
+    pub delete_allowed: bool,
+    /// Partitions of a topic that does not say how many.
+    pub default_partitions: i32,
+    /// Partitions of one topic.
+    pub max_partitions_per_topic: i32,
+    /// Partitions of all topics.
+    pub max_partitions: usize,
+    /// How often segments are looked at for retention, ms.
+    pub retention_check_interval_ms: u64,
+    /// How long an idle producer id is remembered, ms.
+    pub producer_id_expiration_ms: i64,
+    /// Producer ids that a partition remembers.
+    pub max_producer_ids_per_partition: usize,
+    /// Largest batch after decompression, bytes.
+    pub max_decompressed_bytes: usize,
+    /// Shard limits of topics made through the Kafka door.
+    pub quota_profile: QuotaProfile,
+}
+
+/// Consumer groups and their offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// How long a new group waits for more members, ms.
+    pub initial_rebalance_delay_ms: i64,
+    /// Shortest session timeout, ms.
+    pub min_session_timeout_ms: i32,
+    /// Longest session timeout, ms.
+    pub max_session_timeout_ms: i32,
+    /// Most members of a group.
+    pub max_members: usize,
+    /// Most groups.
+    pub max_groups: usize,
+    /// Longest metadata string of a commit, bytes.
+    pub offset_metadata_max_bytes: usize,
+    /// How long offsets of an empty group are kept, ms.
+    pub offsets_retention_ms: i64,
+    /// How often offsets are looked at for expiry, ms.
+    pub offsets_retention_check_interval_ms: u64,
+    /// Partitions of `__consumer_offsets`, used when it is created.
+    pub offsets_topic_partitions: i32,
+    /// Segment size of `__consumer_offsets`, bytes.
+    pub offsets_topic_segment_bytes: u64,
+}
+
+/// Connections and requests of the Kafka door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// Largest request, bytes.
+    pub max_request_bytes: usize,
+    /// Largest request of a connection that has not spoken yet, bytes.
+    pub first_frame_max_bytes: usize,
+    /// Time to a connection's first whole request, ms.
+    pub first_frame_timeout_ms: u64,
+    /// Memory of all requests in flight, bytes.
+    pub max_in_flight_bytes: Option<usize>,
+    /// Requests of a connection that wait for their answer.
+    pub max_in_flight_requests: usize,
+    /// Silence after which a connection is closed, ms.
+    pub max_idle_ms: Option<u64>,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Connections at a time from one address.
+    pub max_connections_per_ip: usize,
+    /// New connections per second.
+    pub max_connections_per_second: u32,
+    /// Connections that wait to be accepted.
+    pub backlog: i32,
+    /// SO_SNDBUF, bytes.
+    pub send_buffer_bytes: Option<usize>,
+    /// SO_RCVBUF, bytes.
+    pub receive_buffer_bytes: Option<usize>,
+    /// Most bytes that one Fetch answers.
+    pub fetch_max_bytes: usize,
+    /// Fetch sessions kept.
+    pub max_fetch_sessions: usize,
+    /// Most partitions that one DescribeTopicPartitions answers.
+    pub max_described_partitions: usize,
+}
+
+impl Config {
+    /// Who this broker is. `broker.id` is the old name of `node.id`.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let old = self.integer("broker.id").filter(|&id| id >= 0 && self.set_value("node.id").is_none());
+        let text = |key| self.value(key).filter(|text| !text.is_empty()).map(str::to_owned);
+        let node_id = old.unwrap_or_else(|| self.integer("node.id").unwrap_or_default());
+        Identity {
+            node_id: i32::try_from(node_id).unwrap_or_default(),
+            rack: text("broker.rack"),
+            cluster_id: text("cluster.id"),
+        }
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn store_settings(&self) -> StoreSettings {
+        let flush = match self.value("flush") {
+            Some("never") => Flush::Never,
+            Some("interval") => Flush::Interval { interval_ms: self.number("flush.interval.ms") },
+            _ => Flush::Group,
+        };
+        StoreSettings {
+            flush,
+            cache_max_bytes: self.number("log.cache.max.bytes"),
+            max_open_files: self.number("log.max.open.files"),
+        }
+    }
+
+    /// Topics and partitions.
+    #[must_use]
+    pub fn topic_settings(&self) -> TopicSettings {
+        let kinesis = self.value("shard.quota.profile") == Some("kinesis");
+        TopicSettings {
+            auto_create: self.boolean("auto.create.topics.enable"),
+            delete_allowed: self.boolean("delete.topic.enable"),
+            default_partitions: self.number("num.partitions"),
+            max_partitions_per_topic: self.number("max.partitions.per.topic"),
+            max_partitions: self.number("max.partitions"),
+            retention_check_interval_ms: self.number("log.retention.check.interval.ms"),
+            producer_id_expiration_ms: self.number("producer.id.expiration.ms"),
+            max_producer_ids_per_partition: self.number("max.producer.ids.per.partition"),
+            max_decompressed_bytes: self.number("max.decompressed.bytes"),
+            quota_profile: if kinesis { QuotaProfile::Kinesis } else { QuotaProfile::Off },
+        }
+    }
+
+    /// Consumer groups and their offsets.
+    #[must_use]
+    pub fn group_settings(&self) -> GroupSettings {
+        GroupSettings {
+            initial_rebalance_delay_ms: self.number("group.initial.rebalance.delay.ms"),
+            min_session_timeout_ms: self.number("group.min.session.timeout.ms"),
+            max_session_timeout_ms: self.number("group.max.session.timeout.ms"),
+            max_members: self.number("group.max.size"),
+            max_groups: self.number("max.groups"),
+            offset_metadata_max_bytes: self.number("offset.metadata.max.bytes"),
+            offsets_retention_ms: self.number::<i64>("offsets.retention.minutes").saturating_mul(60_000),
+            offsets_retention_check_interval_ms: self.number("offsets.retention.check.interval.ms"),
+            offsets_topic_partitions: self.number("offsets.topic.num.partitions"),
+            offsets_topic_segment_bytes: self.number("offsets.topic.segment.bytes"),
+        }
+    }
+
+    /// Connections and requests of the Kafka door.
+    #[must_use]
+    pub fn connection_settings(&self) -> ConnectionSettings {
+        ConnectionSettings {
+            max_request_bytes: self.number("socket.request.max.bytes"),
+            first_frame_max_bytes: self.number("connection.first.frame.max.bytes"),
+            first_frame_timeout_ms: self.number("connection.first.frame.timeout.ms"),
+            max_in_flight_bytes: self.limit("queued.max.request.bytes"),
+            max_in_flight_requests: self.number("connection.max.in.flight.requests"),
+            max_idle_ms: self.limit("connections.max.idle.ms"),
+            max_connections: self.number("max.connections"),
+            max_connections_per_ip: self.number("max.connections.per.ip"),
+            max_connections_per_second: self.number("max.connection.creation.rate"),
+            backlog: self.number("socket.listen.backlog.size"),
+            send_buffer_bytes: self.limit("socket.send.buffer.bytes"),
+            receive_buffer_bytes: self.limit("socket.receive.buffer.bytes"),
+            fetch_max_bytes: self.number("fetch.max.bytes"),
+            max_fetch_sessions: self.number("max.incremental.fetch.session.cache.slots"),
+            max_described_partitions: self.number("max.request.partition.size.limit"),
+        }
+    }
+
+    /// A value whose range in the table fits `T`; a test reads every setting at its default and its extremes.
+    fn number<T: TryFrom<i64> + Default>(&self, key: &str) -> T {
+        let read = self.integer(key).and_then(|n| T::try_from(n).ok());
+        debug_assert!(read.is_some(), "{key} does not fit its setting");
+        read.unwrap_or_default()
+    }
+
+    /// A value whose negatives mean "no limit".
+    fn limit<T: TryFrom<i64>>(&self, key: &str) -> Option<T> {
+        self.integer(key).filter(|&n| n >= 0).and_then(|n| T::try_from(n).ok())
+    }
+}

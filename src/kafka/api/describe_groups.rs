@@ -1,0 +1,79 @@
+//! DescribeGroups (key 15), versions 0-6, flexible from 5.
+//!
+//! Behaviour: an unknown group is Dead below v6 and GROUP_ID_NOT_FOUND from v6 on (KIP-1043).
+//!
+//! - v1: throttle time. v3: authorized operations (KIP-430; -2147483648, no authorizer).
+//! - v4: instance id (KIP-345). v5: flexible. v6: error message (KIP-1043).
+//!
+//! Known deviations from Apache Kafka: none.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::GroupId;
+use kafka_protocol::messages::describe_groups_request::DescribeGroupsRequest;
+use kafka_protocol::messages::describe_groups_response::{
+    DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{Api, Context, Reply};
+use crate::group::{self, Described, DescribedMember, Error, Event};
+use crate::kafka::error;
+
+pub(super) struct DescribeGroups;
+
+const NO_OPERATIONS: i32 = i32::MIN;
+
+impl Api for DescribeGroups {
+    type Request = DescribeGroupsRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=6;
+
+    fn answer(
+        cx: &mut Context<'_>,
+        version: i16,
+        request: DescribeGroupsRequest,
+    ) -> Reply<DescribeGroupsResponse> {
+        let ids: Vec<String> = request.groups.iter().map(|g| g.to_string()).collect();
+        let reply = cx.core.group(Event::DescribeGroups(ids.clone()));
+        Reply::phased(async move {
+            let groups = match reply.await {
+                Ok(group::Reply::DescribeGroups(groups)) => groups,
+                Ok(_) | Err(_) => ids.into_iter().map(|id| (id, Err(Error::Storage))).collect(),
+            };
+            let groups = groups.into_iter().map(|(id, found)| describe(version, id, found)).collect();
+            DescribeGroupsResponse::default().with_groups(groups)
+        })
+    }
+}
+
+fn describe(version: i16, id: String, found: Result<Described, Error>) -> DescribedGroup {
+    let group = DescribedGroup::default()
+        .with_group_id(GroupId(StrBytes::from_string(id.clone())))
+        .with_authorized_operations(NO_OPERATIONS);
+    match found {
+        Ok(found) => group
+            .with_group_state(StrBytes::from_static_str(found.state.name()))
+            .with_protocol_type(StrBytes::from_string(found.protocol_type))
+            .with_protocol_data(StrBytes::from_string(found.protocol))
+            .with_members(found.members.into_iter().map(|m| member(version, m)).collect()),
+        Err(Error::GroupIdNotFound) if version < 6 => group.with_group_state(StrBytes::from_static_str("Dead")),
+        Err(refusal) => {
+            let dead = if refusal == Error::GroupIdNotFound { "Dead" } else { "" };
+            let message = (version >= 6).then(|| StrBytes::from_string(format!("Group {id}: {refusal}.")));
+            group
+                .with_error_code(error::of_group(&refusal).0)
+                .with_error_message(message)
+                .with_group_state(StrBytes::from_static_str(dead))
+        }
+    }
+}
+
+fn member(version: i16, member: DescribedMember) -> DescribedGroupMember {
+    DescribedGroupMember::default()
+        .with_member_id(StrBytes::from_string(member.member_id))
+        .with_group_instance_id(member.instance_id.filter(|_| version >= 4).map(StrBytes::from_string))
+        .with_client_id(StrBytes::from_string(member.client_id))
+        .with_client_host(StrBytes::from_string(member.client_host))
+        .with_member_metadata(member.metadata)
+        .with_member_assignment(member.assignment)
+}

@@ -1,0 +1,232 @@
+//! The API table: one line per API, in key order; ApiVersions, the README and the wire tests read it.
+//!
+//! To add an API: one file here, one `mod` line, one table line. Two phases for free: `answer` is a plain
+//! function. What its body does happens in request order; a future that it returns completes out of order
+//! (`Phased`) or holds back the next request (`Alone`), and is always written in order.
+//! Deliberately absent: frames and sockets.
+
+#[cfg(test)]
+mod admin_tests;
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_topic_partitions;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+pub(super) mod produce;
+mod resource;
+mod sync_group;
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::protocol::{Decodable, Encodable, Request};
+
+use super::connection::Close;
+use super::listener::Listener;
+use super::out::Body;
+use super::schema;
+use super::wire::Malformed;
+use crate::broker::{Core, Wave};
+
+/// A future that completes an answer.
+pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What an API may use to answer.
+pub(super) struct Context<'a> {
+    pub(super) core: &'a Arc<Core>,
+    /// Appends of this wake-up.
+    pub(super) wave: &'a mut Wave,
+    /// The listener that the client came through.
+    pub(super) listener: &'a Listener,
+    pub(super) client_id: Option<&'a str>,
+    pub(super) peer: SocketAddr,
+    /// The address that the client connected to.
+    pub(super) local: SocketAddr,
+}
+
+/// An encoded answer, or one that is still to come.
+pub(super) enum Answer {
+    /// Done.
+    Now(Body),
+    /// Nothing is sent.
+    Silent,
+    /// Done once the wave is committed and durable.
+    Produce(produce::Reply),
+    /// All effects have happened in order; only the response is still to come.
+    Phased(BoxFuture<Body>),
+    /// Nothing after it on this connection starts before it is done.
+    Alone(BoxFuture<Body>),
+}
+
+/// A typed answer of an API that is encoded by `kafka_protocol`.
+pub(super) enum Reply<R> {
+    Now(R),
+    Phased(BoxFuture<R>),
+    Alone(BoxFuture<R>),
+}
+
+impl<R> Reply<R> {
+    pub(super) fn phased(future: impl Future<Output = R> + Send + 'static) -> Self {
+        Self::Phased(Box::pin(future))
+    }
+
+    pub(super) fn alone(future: impl Future<Output = R> + Send + 'static) -> Self {
+        Self::Alone(Box::pin(future))
+    }
+}
+
+type ResponseOf<A> = <<A as Api>::Request as Request>::Response;
+
+/// An API whose messages `kafka_protocol` decodes and encodes. The body has been walked against its schema.
+pub(super) trait Api {
+    type Request: Request<Response: Send + 'static>;
+    /// What ApiVersions says; complete over the whole range.
+    const VERSIONS: RangeInclusive<i16>;
+
+    fn answer(cx: &mut Context<'_>, version: i16, request: Self::Request) -> Reply<ResponseOf<Self>>;
+
+    /// Versions that the crate lacks are read by hand in the API's own file.
+    fn decode(version: i16, body: &mut Bytes) -> Result<Self::Request, Close> {
+        Self::Request::decode(body, version).map_err(|e| Close::Refused(format!("request body: {e}")))
+    }
+
+    /// Versions that the crate lacks are written by hand in the API's own file.
+    fn encode(version: i16, response: &ResponseOf<Self>) -> Result<Vec<u8>, Close> {
+        let mut out = Vec::new();
+        response.encode(&mut out, version).map_err(|e| Close::Refused(format!("response body: {e}")))?;
+        Ok(out)
+    }
+}
+
+/// A line of the table.
+pub(super) struct Entry {
+    pub(super) key: i16,
+    pub(super) name: &'static str,
+    pub(super) min: i16,
+    pub(super) max: i16,
+    answer: fn(&mut Context<'_>, i16, Bytes) -> Result<Answer, Close>,
+}
+
+const fn entry<A: Api<Request: Request<Response: Send + 'static>>>(name: &'static str) -> Entry {
+    Entry {
+        key: A::Request::KEY,
+        name,
+        min: *A::VERSIONS.start(),
+        max: *A::VERSIONS.end(),
+        answer: typed::<A>,
+    }
+}
+
+/// Every API that this broker serves, by key.
+pub(super) const TABLE: &[Entry] = &[
+    produce::ENTRY,
+    fetch::ENTRY,
+    entry::<list_offsets::ListOffsets>("ListOffsets"),
+    entry::<metadata::Metadata>("Metadata"),
+    offset_commit::ENTRY,
+    offset_fetch::ENTRY,
+    entry::<find_coordinator::FindCoordinator>("FindCoordinator"),
+    entry::<join_group::JoinGroup>("JoinGroup"),
+    entry::<heartbeat::Heartbeat>("Heartbeat"),
+    entry::<leave_group::LeaveGroup>("LeaveGroup"),
+    entry::<sync_group::SyncGroup>("SyncGroup"),
+    entry::<describe_groups::DescribeGroups>("DescribeGroups"),
+    entry::<list_groups::ListGroups>("ListGroups"),
+    api_versions::ENTRY,
+    entry::<create_topics::CreateTopics>("CreateTopics"),
+    entry::<delete_topics::DeleteTopics>("DeleteTopics"),
+    entry::<delete_records::DeleteRecords>("DeleteRecords"),
+    entry::<init_producer_id::InitProducerId>("InitProducerId"),
+    entry::<offset_for_leader_epoch::OffsetForLeaderEpoch>("OffsetForLeaderEpoch"),
+    entry::<describe_configs::DescribeConfigs>("DescribeConfigs"),
+    entry::<alter_configs::AlterConfigs>("AlterConfigs"),
+    entry::<describe_log_dirs::DescribeLogDirs>("DescribeLogDirs"),
+    entry::<create_partitions::CreatePartitions>("CreatePartitions"),
+    entry::<delete_groups::DeleteGroups>("DeleteGroups"),
+    entry::<incremental_alter_configs::IncrementalAlterConfigs>("IncrementalAlterConfigs"),
+    entry::<offset_delete::OffsetDelete>("OffsetDelete"),
+    entry::<describe_cluster::DescribeCluster>("DescribeCluster"),
+    entry::<describe_topic_partitions::DescribeTopicPartitions>("DescribeTopicPartitions"),
+];
+
+/// Key, name and version range of every API served, by key.
+pub fn supported_apis() -> impl Iterator<Item = (i16, &'static str, RangeInclusive<i16>)> {
+    TABLE.iter().map(|e| (e.key, e.name, e.min..=e.max))
+}
+
+const _: () = {
+    let mut at = 1;
+    while at < TABLE.len() {
+        assert!(TABLE[at - 1].key < TABLE[at].key, "the API table is not in key order");
+        at += 1;
+    }
+};
+
+/// Whether the response header of this version has a tag section, and the answer.
+pub(super) fn answer(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) -> Result<(bool, Answer), Close> {
+    let Ok(at) = TABLE.binary_search_by_key(&key, |e| e.key) else {
+        return Err(Close::Refused(format!("unknown api key {key}")));
+    };
+    #[allow(clippy::indexing_slicing, reason = "found a line above")]
+    let entry = &TABLE[at];
+    if version < entry.min || version > entry.max {
+        if key == api_versions::KEY {
+            return Ok((false, Answer::Now(api_versions::unsupported().into())));
+        }
+        return Err(Close::Refused(format!("{} has no version {version}", entry.name)));
+    }
+    // The response header of ApiVersions is v0 in every version (KIP-511).
+    let flexible =
+        key != api_versions::KEY && version >= schema::flexible_from(key);
+    Ok((flexible, (entry.answer)(cx, version, body)?))
+}
+
+fn typed<A: Api<Request: Request<Response: Send + 'static>>>(cx: &mut Context<'_>, version: i16, mut body: Bytes) -> Result<Answer, Close> {
+    schema::walk(A::Request::KEY, version, &body)
+        .map_err(|m| Close::Refused(format!("request body, api key {}: {m}", A::Request::KEY)))?;
+    let request = A::decode(version, &mut body)?;
+    let encode = move |response: &ResponseOf<A>| match A::encode(version, response) {
+        Ok(bytes) => Body::from(bytes),
+        // Only a response that we built wrong cannot be encoded.
+        Err(close) => {
+            tracing::error!("{close}");
+            debug_assert!(false, "{close}");
+            Body::default()
+        }
+    };
+    Ok(match A::answer(cx, version, request) {
+        Reply::Now(response) => Answer::Now(encode(&response)),
+        Reply::Phased(future) => Answer::Phased(Box::pin(async move { encode(&future.await) })),
+        Reply::Alone(future) => Answer::Alone(Box::pin(async move { encode(&future.await) })),
+    })
+}
+
+impl From<Malformed> for Close {
+    fn from(malformed: Malformed) -> Self {
+        Self::Refused(format!("request body: {malformed}"))
+    }
+}

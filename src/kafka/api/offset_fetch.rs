@@ -1,0 +1,179 @@
+//! OffsetFetch (key 9), versions 0-10, flexible from 6. Read and written by hand: `kafka_protocol` lacks 0, 10.
+//!
+//! Behaviour: a partition without an offset answers -1 and no error. Null topics ask for everything committed.
+//!
+//! - v0, v1: one layout. v2: null topics, error for the group. v3: throttle time. v5: leader epoch (KIP-320).
+//! - v6: flexible. v7: `require_stable` (KIP-447; nothing is unstable without transactions).
+//! - v8: many groups (KIP-709). v9: member id and epoch (KIP-848). v10: topic ids (KIP-848).
+//!
+//! Known deviations from Apache Kafka: v0 (removed there) is served from the journal, not ZooKeeper.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Answer, Context, Entry};
+use crate::broker::Core;
+use crate::group::{self, CommittedOffset, Error, Event, FetchGroup, FetchedGroup, TopicPartitions};
+use crate::kafka::connection::Close;
+use crate::kafka::error::{self, Code};
+use crate::kafka::out::Body;
+use crate::kafka::wire::{Malformed, Reader, Writer};
+
+pub(super) const ENTRY: Entry = Entry { key: 9, name: "OffsetFetch", min: 0, max: 10, answer };
+
+const FLEXIBLE_FROM: i16 = 6;
+const GROUPS_FROM: i16 = 8;
+const TOPIC_IDS_FROM: i16 = 10;
+
+/// Topics that were asked for by an id that nobody has, per group.
+type UnknownIds = Vec<Vec<(Uuid, Vec<i32>)>>;
+
+fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
+    let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
+    let (groups, unknown) = read(cx.core, version, &mut reader)?;
+    let ids: Vec<String> = groups.iter().map(|g| g.group.clone()).collect();
+    let reply = cx.core.group(Event::FetchOffsets(groups));
+    let core = std::sync::Arc::clone(cx.core);
+    Ok(Answer::Phased(Box::pin(async move {
+        let fetched = match reply.await {
+            Ok(group::Reply::FetchOffsets(fetched)) => fetched,
+            Ok(_) | Err(_) => ids.into_iter().map(|id| (id, Err(Error::Storage))).collect(),
+        };
+        Body::from(encode(&core, version, fetched, &unknown))
+    })))
+}
+
+fn read(
+    core: &Core,
+    version: i16,
+    reader: &mut Reader<'_>,
+) -> Result<(Vec<FetchGroup>, UnknownIds), Malformed> {
+    let mut groups = Vec::new();
+    let mut unknown = Vec::new();
+    let count = if version >= GROUPS_FROM { reader.count(3)? } else { 1 };
+    for _ in 0..count {
+        let (group, missing) = read_group(core, version, reader)?;
+        groups.push(group);
+        unknown.push(missing);
+    }
+    if version >= 7 {
+        let _require_stable = reader.bool()?;
+    }
+    reader.tags()?;
+    reader.end()?;
+    Ok((groups, unknown))
+}
+
+fn read_group(
+    core: &Core,
+    version: i16,
+    reader: &mut Reader<'_>,
+) -> Result<(FetchGroup, Vec<(Uuid, Vec<i32>)>), Malformed> {
+    let group = reader.string()?.to_owned();
+    if version >= 9 {
+        let _member_id = reader.nullable_string()?;
+        let _member_epoch = reader.i32()?;
+    }
+    let least = if version >= TOPIC_IDS_FROM { 17 } else { 3 };
+    let count = if version >= 2 { reader.nullable_count(least)? } else { Some(reader.count(least)?) };
+    let mut unknown = Vec::new();
+    let mut topics = count.map(|_| Vec::new());
+    for _ in 0..count.unwrap_or(0) {
+        let named = if version >= TOPIC_IDS_FROM {
+            let id = reader.uuid()?;
+            core.topics().by_id(id).map(|t| t.name().to_string()).ok_or(id)
+        } else {
+            Ok(reader.string()?.to_owned())
+        };
+        let mut partitions = Vec::new();
+        for _ in 0..reader.count(4)? {
+            partitions.push(reader.i32()?);
+        }
+        reader.tags()?;
+        match named {
+            Ok(name) => topics.get_or_insert_default().push(TopicPartitions { name, partitions }),
+            Err(id) => unknown.push((id, partitions)),
+        }
+    }
+    if version >= GROUPS_FROM {
+        reader.tags()?;
+    }
+    Ok((FetchGroup { group, topics }, unknown))
+}
+
+fn encode(
+    core: &Core,
+    version: i16,
+    fetched: Vec<(String, Result<FetchedGroup, Error>)>,
+    unknown: &UnknownIds,
+) -> Vec<u8> {
+    let mut w = Writer::new(version >= FLEXIBLE_FROM, 64);
+    if version >= 3 {
+        w.i32(0);
+    }
+    if version < GROUPS_FROM {
+        let first = fetched.into_iter().next().map_or(Err(Error::Storage), |(_, found)| found);
+        let code = error::of_group_result(&first);
+        encode_topics(core, version, &first.unwrap_or_default(), &[], code, &mut w);
+        if version >= 2 {
+            w.i16(code.0);
+        }
+    } else {
+        w.count(fetched.len());
+        for (at, (id, found)) in fetched.into_iter().enumerate() {
+            let code = error::of_group_result(&found);
+            w.string(&id);
+            let missing = unknown.get(at).map_or(&[][..], Vec::as_slice);
+            encode_topics(core, version, &found.unwrap_or_default(), missing, code, &mut w);
+            w.i16(code.0);
+            w.tags();
+        }
+    }
+    w.tags();
+    w.finish()
+}
+
+fn encode_topics(
+    core: &Core,
+    version: i16,
+    found: &FetchedGroup,
+    unknown: &[(Uuid, Vec<i32>)],
+    code: Code,
+    w: &mut Writer,
+) {
+    // By id, only topics that still have one can be named.
+    let id = |name: &str| core.topics().by_name(name).map(|t| t.id());
+    let named = || found.topics.iter().filter(|t| version < TOPIC_IDS_FROM || id(&t.name).is_some());
+    w.count(named().count() + unknown.len());
+    for topic in named() {
+        match id(&topic.name).filter(|_| version >= TOPIC_IDS_FROM) {
+            Some(id) => w.uuid(id),
+            None => w.string(&topic.name),
+        }
+        w.count(topic.partitions.len());
+        for (index, offset) in &topic.partitions {
+            encode_partition(version, *index, offset.as_ref(), code, w);
+        }
+        w.tags();
+    }
+    for (id, partitions) in unknown {
+        w.uuid(*id);
+        w.count(partitions.len());
+        for index in partitions {
+            encode_partition(version, *index, None, Code::UNKNOWN_TOPIC_ID, w);
+        }
+        w.tags();
+    }
+}
+
+fn encode_partition(version: i16, index: i32, offset: Option<&CommittedOffset>, code: Code, w: &mut Writer) {
+    w.i32(index);
+    w.i64(offset.map_or(-1, |o| o.offset));
+    if version >= 5 {
+        w.i32(offset.map_or(-1, |o| o.leader_epoch));
+    }
+    w.nullable_string(Some(offset.map_or("", |o| o.metadata.as_str())));
+    // The group's error stands at its own place from v2 on.
+    w.i16(if version < 2 || code == Code::UNKNOWN_TOPIC_ID { code.0 } else { 0 });
+    w.tags();
+}

@@ -1,0 +1,270 @@
+//! Produce (key 0), versions 0-13, flexible from 9. Read and written by hand: the hot path.
+//!
+//! Behaviour: batches are checked, placed and appended in request order, all batches of one socket read with
+//! one write per partition; the reply waits for durability when acks=-1 and `flush=group`.
+//! acks=0 is silent; an error under acks=0 closes the connection, as in Apache Kafka.
+//!
+//! - v0-2: stay in the range because librdkafka before 2.11 tests for v0 (KAFKA-18659); answered with 35.
+//! - v3: transactional id, record batches v2 (KIP-98); exactly one batch per partition.
+//! - v5: log start offset in the response (KIP-107).
+//! - v6: throttling happens after the response (KIP-219).
+//! - v7: zstd (KIP-110). v8: record errors and messages (KIP-467).
+//! - v9: flexible (KIP-482). v10: leader hints (KIP-951; one node, so never sent).
+//! - v12: implicit partitions in transactions (KIP-890; no transactions yet).
+//! - v13: topic ids instead of names (KIP-516).
+//!
+//! Known deviations from Apache Kafka: compressed batches are not decompressed to check them unless the topic
+//! is compacted; `timeout.ms` is not used (one node acknowledges at once or fails).
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Answer, Context, Entry};
+use crate::batch::{Batch, Rules};
+use crate::broker::{Core, Receipt, Wave};
+use crate::kafka::connection::Close;
+use crate::kafka::error::{self, Code};
+use crate::kafka::out::Body;
+use crate::kafka::wire::{Malformed, Reader, Writer};
+use crate::topic::{Appended, Error, Topic};
+
+pub(in crate::kafka) const KEY: i16 = 0;
+pub(super) const ENTRY: Entry = Entry { key: KEY, name: "Produce", min: 0, max: 13, answer };
+
+const FLEXIBLE_FROM: i16 = 9;
+const TOPIC_IDS_FROM: i16 = 13;
+/// First version whose clients know zstd.
+const ZSTD_FROM: i16 = 7;
+/// First version that carries v2 record batches.
+const BATCHES_FROM: i16 = 3;
+
+/// A produce request between its append and its response.
+pub(in crate::kafka) struct Reply {
+    version: i16,
+    acks: i16,
+    topics: Vec<TopicReply>,
+}
+
+struct TopicReply {
+    key: TopicKey,
+    partitions: Vec<PartitionReply>,
+}
+
+enum TopicKey {
+    Known(Arc<str>),
+    Unknown(Box<str>),
+    Id(Uuid),
+}
+
+struct PartitionReply {
+    index: i32,
+    state: State,
+}
+
+enum State {
+    /// In the wave, at this place.
+    Queued(usize),
+    Waiting(Receipt, Appended),
+    Done(Appended),
+    Failed(Code, Option<String>),
+}
+
+fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
+    let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
+    let request = Request { version, reader: &mut reader };
+    Ok(Answer::Produce(request.run(cx)?))
+}
+
+struct Request<'r, 'b> {
+    version: i16,
+    reader: &'r mut Reader<'b>,
+}
+
+impl Request<'_, '_> {
+    fn run(self, cx: &mut Context<'_>) -> Result<Reply, Malformed> {
+        let Self { version, reader } = self;
+        let transactional = version >= BATCHES_FROM && reader.nullable_string()?.is_some();
+        let acks = reader.i16()?;
+        let _timeout_ms = reader.i32()?;
+        let refusal = if version < BATCHES_FROM {
+            Some(Code::UNSUPPORTED_VERSION)
+        } else if !(-1..=1).contains(&acks) {
+            Some(Code::INVALID_REQUIRED_ACKS)
+        } else if transactional {
+            Some(Code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        } else {
+            None
+        };
+        let count = reader.count(if version >= TOPIC_IDS_FROM { 17 } else { 3 })?;
+        let mut topics = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (key, topic) = find(cx.core, version, reader)?;
+            let mut partitions = Vec::with_capacity(1);
+            for _ in 0..reader.count(5)? {
+                let index = reader.i32()?;
+                let records = reader.records()?;
+                reader.tags()?;
+                let state = match refusal {
+                    Some(code) => State::Failed(code, None),
+                    None => queue(cx.wave, version, topic.as_ref(), index, records),
+                };
+                partitions.push(PartitionReply { index, state });
+            }
+            reader.tags()?;
+            topics.push(TopicReply { key, partitions });
+        }
+        reader.tags()?;
+        reader.end()?;
+        Ok(Reply { version, acks, topics })
+    }
+}
+
+fn find(
+    core: &Core,
+    version: i16,
+    reader: &mut Reader<'_>,
+) -> Result<(TopicKey, Result<Arc<Topic>, Error>), Malformed> {
+    if version >= TOPIC_IDS_FROM {
+        let id = reader.uuid()?;
+        return Ok((TopicKey::Id(id), core.topics().by_id(id).ok_or(Error::UnknownTopicId)));
+    }
+    let name = reader.string()?;
+    Ok(match core.topics().by_name(name) {
+        Some(topic) => (TopicKey::Known(Arc::clone(topic.name())), Ok(topic)),
+        None => (TopicKey::Unknown(name.into()), Err(Error::UnknownTopic)),
+    })
+}
+
+/// Checks one partition's records and queues them; nothing is appended before the wave is committed.
+fn queue(
+    wave: &mut Wave,
+    version: i16,
+    topic: Result<&Arc<Topic>, &Error>,
+    index: i32,
+    records: Option<Bytes>,
+) -> State {
+    let check = || {
+        let topic = topic.map_err(Clone::clone)?;
+        if topic.is_internal() {
+            return Err(Error::InvalidName(format!("topic '{}' is internal", topic.name())));
+        }
+        let partition = topic.partition(index)?;
+        let batch = Batch::check(records.unwrap_or_default(), Rules { zstd: version >= ZSTD_FROM, ..Rules::default() })?;
+        Ok((partition, batch))
+    };
+    match check() {
+        Ok((partition, batch)) => State::Queued(wave.push(partition, batch)),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &Error) -> State {
+    State::Failed(error::of_topic(error), Some(error.to_string()))
+}
+
+impl Reply {
+    /// Takes the outcomes of the committed wave; asks for durability where the client did.
+    ///
+    /// # Errors
+    /// [`Close`] when a request without acks failed: closing is the only way to tell.
+    pub(in crate::kafka) fn settle(&mut self, core: &Core, wave: &mut Wave) -> Result<(), Close> {
+        let durable = self.acks == -1 && core.acks_wait_for_sync();
+        for part in self.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+            let State::Queued(place) = part.state else { continue };
+            part.state = match wave.outcome(place) {
+                Ok(appended) if durable => wait(wave, place, appended),
+                Ok(appended) => State::Done(appended),
+                Err(error) => failed(&error),
+            };
+        }
+        if self.acks == 0
+            && let Some(code) = self.parts().find_map(|(_, p)| match &p.state {
+                State::Failed(code, _) => Some(*code),
+                _ => None,
+            })
+        {
+            return Err(Close::Refused(format!("a produce request with acks=0 failed with error {}", code.0)));
+        }
+        Ok(())
+    }
+
+    pub(in crate::kafka) fn is_silent(&self) -> bool {
+        self.acks == 0
+    }
+
+    /// Ready when everything is as durable as asked.
+    pub(in crate::kafka) fn poll(&mut self, waker: &Waker) -> Poll<Body> {
+        let mut pending = false;
+        for part in self.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+            if let State::Waiting(receipt, appended) = &mut part.state {
+                match receipt.poll(waker) {
+                    Poll::Ready(Ok(())) => part.state = State::Done(*appended),
+                    Poll::Ready(Err(error)) => part.state = failed(&error),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(self.encode().into()) }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (&TopicReply, &PartitionReply)> {
+        self.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (t, p)))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new(self.version >= FLEXIBLE_FROM, 64);
+        w.count(self.topics.len());
+        for topic in &self.topics {
+            match &topic.key {
+                TopicKey::Known(name) => w.string(name),
+                TopicKey::Unknown(name) => w.string(name),
+                TopicKey::Id(id) => w.uuid(*id),
+            }
+            w.count(topic.partitions.len());
+            for part in &topic.partitions {
+                self.encode_partition(part, &mut w);
+            }
+            w.tags();
+        }
+        if self.version >= 1 {
+            w.i32(0);
+        }
+        w.tags();
+        w.finish()
+    }
+
+    fn encode_partition(&self, part: &PartitionReply, w: &mut Writer) {
+        let (code, message, appended) = match &part.state {
+            State::Done(appended) | State::Waiting(_, appended) => (Code::NONE, None, *appended),
+            State::Failed(code, message) => (*code, message.as_deref(), NOTHING),
+            State::Queued(_) => (Code::UNKNOWN_SERVER_ERROR, None, NOTHING),
+        };
+        w.i32(part.index);
+        w.i16(code.0);
+        w.i64(appended.base_offset);
+        if self.version >= 2 {
+            w.i64(appended.log_append_time_ms);
+        }
+        if self.version >= 5 {
+            w.i64(appended.log_start);
+        }
+        if self.version >= 8 {
+            w.count(0);
+            w.nullable_string(message);
+        }
+        w.tags();
+    }
+}
+
+const NOTHING: Appended = Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
+
+fn wait(wave: &Wave, place: usize, appended: Appended) -> State {
+    let Some(partition) = wave.partition(place) else { return State::Done(appended) };
+    match Receipt::new(partition, appended.next_offset) {
+        Ok(receipt) => State::Waiting(receipt, appended),
+        Err(error) => failed(&error),
+    }
+}

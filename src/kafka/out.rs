@@ -1,0 +1,159 @@
+//! What waits to be written to one connection: small answers in one buffer, slices of logs beside it.
+//!
+//! Invariant: bytes leave in the order they were pushed; record bytes are never copied here.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::task::{Poll, ready};
+
+use bytes::BufMut;
+
+use crate::store::Slice;
+
+/// A response body: bytes, with slices of logs to be sent before the byte at each position.
+#[derive(Default)]
+pub(super) struct Body {
+    pub(super) bytes: Vec<u8>,
+    /// Ascending positions in `bytes`.
+    pub(super) slices: Vec<(usize, Slice)>,
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, slices: Vec::new() }
+    }
+}
+
+enum Part {
+    Heap(Vec<u8>),
+    Slice(Slice),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Slice(slice) => slice.for_socket(),
+        }
+    }
+}
+
+/// Parts per vectored write; Linux takes 1024, more than a few dozen win nothing.
+const IO_SLICES: usize = 64;
+
+/// The queue of one connection.
+#[derive(Default)]
+pub(super) struct Out {
+    parts: VecDeque<Part>,
+    /// Bytes after the last part; reused, so small answers cost no allocation here.
+    tail: Vec<u8>,
+    /// How much of the first part (or of the tail, when there is no part) has left.
+    sent: usize,
+    queued: usize,
+}
+
+impl Out {
+    /// Bytes that have not left yet.
+    pub(super) fn len(&self) -> usize {
+        self.queued - self.sent
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Queues one response: length, correlation id, the header's empty tag section if `flexible`, body.
+    pub(super) fn push(&mut self, correlation_id: i32, flexible: bool, body: Body) {
+        let slices: usize = body.slices.iter().map(|(_, s)| s.len()).sum();
+        let len = 4 + usize::from(flexible) + body.bytes.len() + slices;
+        self.tail.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
+        self.tail.put_i32(correlation_id);
+        if flexible {
+            self.tail.put_u8(0);
+        }
+        self.queued += 4 + len;
+        let mut from = 0;
+        for (at, slice) in body.slices {
+            self.tail.extend_from_slice(body.bytes.get(from..at).unwrap_or_default());
+            from = at;
+            self.parts.push_back(Part::Heap(std::mem::take(&mut self.tail)));
+            self.parts.push_back(Part::Slice(slice));
+        }
+        self.tail.extend_from_slice(body.bytes.get(from..).unwrap_or_default());
+    }
+
+    /// Offers the front of the queue to `write` (a vectored write) and drops what it took.
+    pub(super) fn poll_write_with(
+        &mut self,
+        write: impl FnOnce(&[IoSlice<'_>]) -> Poll<std::io::Result<usize>>,
+    ) -> Poll<std::io::Result<usize>> {
+        let mut io = [IoSlice::new(&[]); IO_SLICES];
+        let mut count = 0;
+        let mut skip = self.sent;
+        let tail = std::iter::once(self.tail.as_slice());
+        for bytes in self.parts.iter().map(Part::bytes).chain(tail) {
+            let Some(slot) = io.get_mut(count) else { break };
+            *slot = IoSlice::new(bytes.get(skip..).unwrap_or_default());
+            skip = 0;
+            count += 1;
+        }
+        let taken = ready!(write(io.get(..count).unwrap_or_default()))?;
+        self.advance(taken);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.sent += taken;
+        while let Some(part) = self.parts.front() {
+            let len = part.bytes().len();
+            if self.sent < len {
+                return;
+            }
+            self.sent -= len;
+            self.queued -= len;
+            self.parts.pop_front();
+        }
+        if self.sent == self.tail.len() {
+            self.queued -= self.sent;
+            self.sent = 0;
+            self.tail.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn bytes_leave_in_order_whatever_the_socket_takes_at_once() {
+        for step in 1..40 {
+            let mut out = Out::default();
+            out.push(1, false, Body::from(vec![10, 11]));
+            let slice = Slice::Heap(Bytes::from_static(&[50, 51, 52]));
+            out.push(2, true, Body { bytes: vec![20, 21, 22], slices: vec![(2, slice)] });
+            let mut sent = Vec::new();
+            while !out.is_empty() {
+                let before = out.len();
+                let taken = out
+                    .poll_write_with(|io| {
+                        let all: Vec<u8> = io.iter().flat_map(|s| s.to_vec()).collect();
+                        let n = all.len().min(step);
+                        sent.extend_from_slice(all.get(..n).unwrap_or_default());
+                        Poll::Ready(Ok(n))
+                    });
+                let Poll::Ready(Ok(taken)) = taken else { unreachable!() };
+                assert_eq!(out.len(), before - taken);
+            }
+            assert_eq!(
+                sent,
+                [
+                    &[0, 0, 0, 6, 0, 0, 0, 1, 10, 11][..],
+                    &[0, 0, 0, 11, 0, 0, 0, 2, 0, 20, 21, 50, 51, 52, 22]
+                ]
+                .concat()
+            );
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Builds the house: opens the broker, then its doors, and hands out the one handle to all of it.
+//!
+//! Deliberately absent: globals, signals, exit (those are `main.rs`'s).
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::broker::{self, Clock, Core, OpenError};
+use crate::config::Config;
+use crate::kafka;
+
+/// A running broker. Dropping it without [`Broker::shutdown`] stops it like a crash: nothing that was
+/// acknowledged is lost, and the next start recovers.
+pub struct Broker {
+    core: Arc<Core>,
+    door: kafka::Door,
+    upkeep: broker::Upkeep,
+    ephemeral: Option<PathBuf>,
+}
+
+/// Settings of a broker that is about to start.
+#[derive(Debug, Default)]
+pub struct Builder {
+    config: Config,
+    data_dir: Option<PathBuf>,
+    ephemeral: bool,
+}
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration was refused.
+    #[error("{0}")]
+    Config(String),
+    /// The data directory cannot be used: locked, foreign, newer, unreadable.
+    #[error("{0}")]
+    DataDir(String),
+    /// A listener could not be bound.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The system refused something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Builder {
+    /// Takes a whole configuration; the default serves 127.0.0.1 on a free port.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Keeps the data here.
+    #[must_use]
+    pub fn data_dir(mut self, dir: PathBuf) -> Self {
+        self.data_dir = Some(dir);
+        self
+    }
+
+    /// Keeps the data in a temporary directory that [`Broker::shutdown`] removes.
+    #[must_use]
+    pub fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
+        self
+    }
+
+    /// Opens the data and the doors. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(self) -> Result<Broker, StartError> {
+        let clock = Clock::System;
+        let ephemeral =
+            self.ephemeral.then(|| std::env::temp_dir().join(format!("weir-{}", clock.uuid().simple())));
+        let dir = ephemeral.clone().or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
+        let listeners = listeners(&self.config).await?;
+        let config = self.config;
+        let core = tokio::task::spawn_blocking(move || broker::open(&dir, config, clock))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(StartError::from)?;
+        let door = kafka::Door::open(&core, listeners)
+            .map_err(|(addr, source)| StartError::Bind { addr, source })?;
+        let upkeep = broker::Upkeep::start(&core);
+        Ok(Broker { core, door, upkeep, ephemeral })
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Config(why) => Self::Config(why),
+            OpenError::Store(_) | OpenError::Topic(_) => Self::DataDir(error.to_string()),
+        }
+    }
+}
+
+impl Broker {
+    /// Settings for a new broker.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Addresses of the Kafka listeners, in the order of the configuration.
+    #[must_use]
+    pub fn kafka_addrs(&self) -> &[SocketAddr] {
+        self.door.addrs()
+    }
+
+    /// Id of the cluster.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        self.core.cluster_id()
+    }
+
+    /// Drains the connections, makes everything durable, marks the data clean.
+    ///
+    /// # Errors
+    /// The engine's, when something could not be made durable.
+    pub async fn shutdown(self) -> Result<(), crate::store::Error> {
+        self.door.close().await;
+        self.upkeep.stop().await;
+        let core = self.core;
+        let closed = tokio::task::spawn_blocking(move || core.close()).await;
+        if let Some(dir) = self.ephemeral {
+            // A directory that stays behind in the system's temporary space harms nobody.
+            let _ = std::fs::remove_dir_all(dir);
+        }
+        closed.unwrap_or(Err(crate::store::Error::Fenced))
+    }
+}
+
+/// Resolves the configured listeners to addresses.
+async fn listeners(config: &Config) -> Result<Vec<kafka::Listener>, StartError> {
+    let mut found = Vec::new();
+    for listener in config.listeners().map_err(|e| StartError::Config(e.to_string()))? {
+        for bind in listener.binds() {
+            let addrs = tokio::net::lookup_host((bind.host.as_str(), bind.port))
+                .await
+                .map_err(|e| StartError::Config(format!("listener {}: host '{}': {e}", listener.name, bind.host)))?;
+            let name = &listener.name;
+            found.extend(addrs.map(|addr| kafka::Listener { name: name.clone(), addr, required: bind.required }));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,663 @@
+//! What can be configured on a topic: one table of keys, and [`TopicConfig`], the values in force.
+//!
+//! Owns: names, types, ranges, defaults and one line of documentation per key; which broker keys a
+//! default comes from; which keys change behaviour and which are only accepted.
+//! Invariant: every key of [`KEYS`] that is [`Effect::Applied`] is a field of [`TopicConfig`].
+//! Deliberately absent: the broker's own table. Broker values come in through a lookup, so this room
+//! never imports `config`.
+//!
+//! Names, types, ranges and defaults are those of Apache Kafka 4.3 (`LogConfig`, `TopicConfig.java`) with
+//! one exception: `message.timestamp.after.max.ms` is unlimited here. Kafka 4.0 rejects records stamped
+//! more than an hour ahead (KIP-1030), which surprises tests that play with time.
+
+mod value;
+
+use std::collections::BTreeMap;
+
+pub use value::{Check, Kind, Refusal, check, entries, parse_bool};
+
+use crate::batch::TimestampType;
+
+/// Whether a key changes what weir does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Honoured.
+    Applied,
+    /// Accepted, kept and described, because tools send it; changes nothing here.
+    NoEffect,
+}
+
+/// One key of a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Name on the wire.
+    pub name: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// Range.
+    pub check: Check,
+    /// Default when neither topic nor broker says anything.
+    pub default: &'static str,
+    /// Broker keys that give the default, strongest first, each with the factor that turns its unit
+    /// into this key's (`log.retention.hours` counts 3,600,000 ms).
+    pub broker_keys: &'static [(&'static str, i64)],
+    /// Whether it changes anything.
+    pub effect: Effect,
+    /// One line for people.
+    pub doc: &'static str,
+}
+
+/// How records of a topic grow old. Both may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Whole segments are dropped by age and size.
+    pub delete: bool,
+    /// Older records of a key are dropped.
+    pub compact: bool,
+}
+
+/// Codec that a topic stores, by its configuration name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// As the producer sent it: `producer`.
+    Producer,
+    /// `uncompressed`.
+    Uncompressed,
+    /// `gzip`.
+    Gzip,
+    /// `snappy`.
+    Snappy,
+    /// `lz4`.
+    Lz4,
+    /// `zstd`.
+    Zstd,
+}
+
+/// Every value that weir honours on a topic. -1 in a limit means none, except where a field says otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicConfig {
+    /// Age after which a segment goes, ms; -1 keeps for ever.
+    pub retention_ms: i64,
+    /// Bytes of a partition above which its oldest segments go; -1 keeps all.
+    pub retention_bytes: i64,
+    /// A segment is rolled before it grows past this.
+    pub segment_bytes: u64,
+    /// A segment is rolled when it is older than this, ms.
+    pub segment_ms: i64,
+    /// Upper bound of a random part taken off `segment_ms`, ms.
+    pub segment_jitter_ms: i64,
+    /// Largest batch that is accepted, bytes.
+    pub max_message_bytes: u32,
+    /// Whose timestamps count.
+    pub timestamp_type: TimestampType,
+    /// How far behind the broker's clock a record's timestamp may be, ms.
+    pub timestamp_before_max_ms: i64,
+    /// How far ahead of the broker's clock a record's timestamp may be, ms.
+    pub timestamp_after_max_ms: i64,
+    /// How records grow old.
+    pub cleanup_policy: CleanupPolicy,
+    /// Stored codec.
+    pub compression_type: Compression,
+    /// gzip level, -1 for the codec's own default.
+    pub compression_gzip_level: i32,
+    /// LZ4 level.
+    pub compression_lz4_level: i32,
+    /// Zstandard level.
+    pub compression_zstd_level: i32,
+    /// Replicas that must hold a record; there is one.
+    pub min_insync_replicas: i32,
+    /// At most this many bytes between two index entries.
+    pub index_interval_bytes: u32,
+    /// Records after which a partition is synced; `i64::MAX` leaves it to the broker's `flush`.
+    pub flush_messages: i64,
+    /// Time after which a partition is synced, ms; `i64::MAX` leaves it to the broker's `flush`.
+    pub flush_ms: i64,
+    /// How long a deletion marker is kept in a compacted topic, ms.
+    pub delete_retention_ms: i64,
+    /// Share of dirty bytes at which compaction starts, 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// Age before which a record is not compacted, ms.
+    pub min_compaction_lag_ms: i64,
+    /// Age after which a record must be compacted, ms.
+    pub max_compaction_lag_ms: i64,
+    /// Write limit of a shard, bytes per second; -1 is off.
+    pub shard_write_bytes_per_second: i64,
+    /// Write limit of a shard, records per second; -1 is off.
+    pub shard_write_records_per_second: i64,
+    /// Read limit of a shard, bytes per second; -1 is off.
+    pub shard_read_bytes_per_second: i64,
+    /// Read limit of a shard on the Kinesis door, calls per second; -1 is off.
+    pub shard_read_calls_per_second: i64,
+}
+
+/// One key of a topic with the value in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// Name.
+    pub name: &'static str,
+    /// Value in force.
+    pub value: String,
+    /// Where the value came from.
+    pub origin: Origin,
+    /// Every origin that has a value, strongest first, the one in force included (DescribeConfigs' synonyms).
+    pub synonyms: Vec<(Origin, String)>,
+    /// Type.
+    pub kind: Kind,
+    /// Whether it changes anything.
+    pub effect: Effect,
+    /// One line for people.
+    pub doc: &'static str,
+}
+
+/// Where a topic's value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Set on the topic.
+    Topic,
+    /// The broker's value of this key; ask the broker's table whether that was set or its default.
+    Broker(&'static str),
+    /// The table's default.
+    Default,
+}
+
+/// A broker's value in force by the broker's key name; `None` when null or unknown.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self::read(&|key| key.default.to_owned())
+    }
+}
+
+impl TopicConfig {
+    /// The values in force for a topic with these `overrides` on a broker with these defaults.
+    ///
+    /// # Errors
+    /// [`Refusal`] for the first override that is unknown or out of range.
+    pub fn from_overrides(broker: Lookup<'_>, overrides: &BTreeMap<String, String>) -> Result<Self, Refusal> {
+        for (name, value) in overrides {
+            validate(name, value)?;
+        }
+        Ok(Self::read(&|key| in_force(key, broker, overrides).1))
+    }
+
+    /// Reads every field from checked text.
+    fn read(text: &dyn Fn(&Key) -> String) -> Self {
+        let value = |name: &str| find(name).map(text).unwrap_or_default();
+        let long = |name: &str| value(name).trim().parse::<i64>().unwrap_or_default();
+        let int = |name: &str| value(name).trim().parse::<i32>().unwrap_or_default();
+        let size = |name: &str| value(name).trim().parse::<u32>().unwrap_or_default();
+        Self {
+            retention_ms: long("retention.ms"),
+            retention_bytes: long("retention.bytes"),
+            segment_bytes: u64::from(size("segment.bytes")),
+            segment_ms: long("segment.ms"),
+            segment_jitter_ms: long("segment.jitter.ms"),
+            max_message_bytes: size("max.message.bytes"),
+            timestamp_type: timestamp_type(&value("message.timestamp.type")),
+            timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
+            cleanup_policy: cleanup_policy(&value("cleanup.policy")),
+            compression_type: compression(&value("compression.type")),
+            compression_gzip_level: int("compression.gzip.level"),
+            compression_lz4_level: int("compression.lz4.level"),
+            compression_zstd_level: int("compression.zstd.level"),
+            min_insync_replicas: int("min.insync.replicas"),
+            index_interval_bytes: size("index.interval.bytes"),
+            flush_messages: long("flush.messages"),
+            flush_ms: long("flush.ms"),
+            delete_retention_ms: long("delete.retention.ms"),
+            min_cleanable_dirty_ratio: value("min.cleanable.dirty.ratio").trim().parse().unwrap_or_default(),
+            min_compaction_lag_ms: long("min.compaction.lag.ms"),
+            max_compaction_lag_ms: long("max.compaction.lag.ms"),
+            shard_write_bytes_per_second: long("shard.write.bytes.per.second"),
+            shard_write_records_per_second: long("shard.write.records.per.second"),
+            shard_read_bytes_per_second: long("shard.read.bytes.per.second"),
+            shard_read_calls_per_second: long("shard.read.calls.per.second"),
+        }
+    }
+}
+
+/// The row of a key.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Checks one override.
+///
+/// # Errors
+/// [`Refusal`]: unknown key, wrong type, out of range.
+pub fn validate(name: &str, value: &str) -> Result<(), Refusal> {
+    let key = find(name).ok_or_else(|| Refusal::new(name, value, "unknown topic configuration"))?;
+    check(key.kind, key.check, value).map_err(|reason| Refusal::new(name, value, reason))
+}
+
+/// Every key of a topic with its value in force, in the order of [`KEYS`].
+#[must_use]
+pub fn describe(broker: Lookup<'_>, overrides: &BTreeMap<String, String>) -> Vec<Described> {
+    KEYS.iter()
+        .map(|key| {
+            let (origin, value) = in_force(key, broker, overrides);
+            Described {
+                name: key.name,
+                value,
+                origin,
+                synonyms: candidates(key, broker, overrides).collect(),
+                kind: key.kind,
+                effect: key.effect,
+                doc: key.doc,
+            }
+        })
+        .collect()
+}
+
+fn in_force(key: &Key, broker: Lookup<'_>, overrides: &BTreeMap<String, String>) -> (Origin, String) {
+    candidates(key, broker, overrides).next().unwrap_or_else(|| (Origin::Default, key.default.to_owned()))
+}
+
+/// The topic's own value, then the broker's values, strongest first.
+fn candidates<'a>(
+    key: &'a Key,
+    broker: Lookup<'a>,
+    overrides: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (Origin, String)> + use<'a> {
+    let own = overrides.get(key.name).map(|value| (Origin::Topic, value.clone()));
+    own.into_iter().chain(key.broker_keys.iter().filter_map(move |&(name, factor)| {
+        let value = broker(name)?;
+        Some((Origin::Broker(name), if factor == 1 { value } else { scaled(&value, factor)? }))
+    }))
+}
+
+/// `-1` means "none" in every unit.
+fn scaled(text: &str, factor: i64) -> Option<String> {
+    let number: i64 = text.trim().parse().ok()?;
+    Some(if number < 0 { number } else { number.saturating_mul(factor) }.to_string())
+}
+
+fn timestamp_type(text: &str) -> TimestampType {
+    if text.trim() == "LogAppendTime" { TimestampType::LogAppend } else { TimestampType::Create }
+}
+
+fn cleanup_policy(text: &str) -> CleanupPolicy {
+    CleanupPolicy {
+        delete: entries(text).any(|entry| entry == "delete"),
+        compact: entries(text).any(|entry| entry == "compact"),
+    }
+}
+
+fn compression(text: &str) -> Compression {
+    match text.trim() {
+        "uncompressed" => Compression::Uncompressed,
+        "gzip" => Compression::Gzip,
+        "snappy" => Compression::Snappy,
+        "lz4" => Compression::Lz4,
+        "zstd" => Compression::Zstd,
+        _ => Compression::Producer,
+    }
+}
+
+/// A row that weir honours.
+const fn key(name: &'static str, kind: Kind, check: Check, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, check, default, broker_keys: &[], effect: Effect::Applied, doc }
+}
+
+impl Key {
+    /// Takes the default from one broker key of the same unit.
+    const fn from_broker(mut self, keys: &'static [(&'static str, i64)]) -> Self {
+        self.broker_keys = keys;
+        self
+    }
+
+    /// Known, kept, described; changes nothing.
+    const fn inert(mut self) -> Self {
+        self.effect = Effect::NoEffect;
+        self
+    }
+}
+
+const LONG_MAX: &str = "9223372036854775807";
+const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// Every key of a topic, by name.
+pub const KEYS: &[Key] = &[
+    key(
+        "cleanup.policy",
+        Kind::List,
+        Check::Each(&["compact", "delete"]),
+        "delete",
+        "How old records go: delete, compact, or both.",
+    )
+    .from_broker(&[("log.cleanup.policy", 1)]),
+    key(
+        "compression.gzip.level",
+        Kind::Int,
+        Check::RangeOrMinusOne(1, 9),
+        "-1",
+        "Level when the broker compresses with gzip.",
+    )
+    .from_broker(&[("compression.gzip.level", 1)]),
+    key(
+        "compression.lz4.level",
+        Kind::Int,
+        Check::Range(1, 17),
+        "9",
+        "Level when the broker compresses with LZ4.",
+    )
+    .from_broker(&[("compression.lz4.level", 1)]),
+    key(
+        "compression.type",
+        Kind::Text,
+        Check::OneOf(CODECS),
+        "producer",
+        "Codec that is stored; producer keeps what was sent.",
+    )
+    .from_broker(&[("compression.type", 1)]),
+    key(
+        "compression.zstd.level",
+        Kind::Int,
+        Check::Range(-131_072, 22),
+        "3",
+        "Level when the broker compresses with zstd.",
+    )
+    .from_broker(&[("compression.zstd.level", 1)]),
+    key(
+        "delete.retention.ms",
+        Kind::Long,
+        Check::Min(0),
+        "86400000",
+        "How long deletion markers of a compacted topic stay.",
+    )
+    .from_broker(&[("log.cleaner.delete.retention.ms", 1)]),
+    key(
+        "file.delete.delay.ms",
+        Kind::Long,
+        Check::Min(0),
+        "60000",
+        "Files go at once; readers keep what they hold.",
+    )
+    .from_broker(&[("log.segment.delete.delay.ms", 1)])
+    .inert(),
+    key("flush.messages", Kind::Long, Check::Min(1), LONG_MAX, "Records after which a partition is synced.")
+        .from_broker(&[("log.flush.interval.messages", 1)]),
+    key("flush.ms", Kind::Long, Check::Min(0), LONG_MAX, "Time after which a partition is synced.")
+        .from_broker(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)]),
+    key(
+        "follower.replication.throttled.replicas",
+        Kind::List,
+        Check::Any,
+        "",
+        "One process: nothing is replicated.",
+    )
+    .inert(),
+    key(
+        "index.interval.bytes",
+        Kind::Int,
+        Check::Min(0),
+        "4096",
+        "Bytes between two entries of the offset index.",
+    )
+    .from_broker(&[("log.index.interval.bytes", 1)]),
+    key(
+        "leader.replication.throttled.replicas",
+        Kind::List,
+        Check::Any,
+        "",
+        "One process: nothing is replicated.",
+    )
+    .inert(),
+    key("local.retention.bytes", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.")
+        .from_broker(&[("log.local.retention.bytes", 1)])
+        .inert(),
+    key("local.retention.ms", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.")
+        .from_broker(&[("log.local.retention.ms", 1)])
+        .inert(),
+    key(
+        "max.compaction.lag.ms",
+        Kind::Long,
+        Check::Min(1),
+        LONG_MAX,
+        "Age after which a record must be compacted.",
+    )
+    .from_broker(&[("log.cleaner.max.compaction.lag.ms", 1)]),
+    key("max.message.bytes", Kind::Int, Check::Min(0), "1048588", "Largest batch that is accepted.")
+        .from_broker(&[("message.max.bytes", 1)]),
+    key(
+        "message.downconversion.enable",
+        Kind::Bool,
+        Check::Any,
+        "true",
+        "Gone from Kafka 4; old tools still send it.",
+    )
+    .from_broker(&[("log.message.downconversion.enable", 1)])
+    .inert(),
+    key(
+        "message.format.version",
+        Kind::Text,
+        Check::Any,
+        "3.0-IV1",
+        "Gone from Kafka 4; old tools still send it.",
+    )
+    .from_broker(&[("log.message.format.version", 1)])
+    .inert(),
+    key(
+        "message.timestamp.after.max.ms",
+        Kind::Long,
+        Check::Min(0),
+        LONG_MAX,
+        "How far ahead of the clock a timestamp may be; unlimited here, one hour in Kafka.",
+    )
+    .from_broker(&[("log.message.timestamp.after.max.ms", 1)]),
+    key(
+        "message.timestamp.before.max.ms",
+        Kind::Long,
+        Check::Min(0),
+        LONG_MAX,
+        "How far behind the clock a timestamp may be.",
+    )
+    .from_broker(&[("log.message.timestamp.before.max.ms", 1)]),
+    key(
+        "message.timestamp.difference.max.ms",
+        Kind::Long,
+        Check::Min(0),
+        LONG_MAX,
+        "Gone from Kafka 4; use before.max and after.max.",
+    )
+    .from_broker(&[("log.message.timestamp.difference.max.ms", 1)])
+    .inert(),
+    key(
+        "message.timestamp.type",
+        Kind::Text,
+        Check::OneOf(&["CreateTime", "LogAppendTime"]),
+        "CreateTime",
+        "Whose timestamps count: the client's or the broker's.",
+    )
+    .from_broker(&[("log.message.timestamp.type", 1)]),
+    key(
+        "min.cleanable.dirty.ratio",
+        Kind::Double,
+        Check::Ratio,
+        "0.5",
+        "Share of dirty bytes at which compaction starts.",
+    )
+    .from_broker(&[("log.cleaner.min.cleanable.ratio", 1)]),
+    key(
+        "min.compaction.lag.ms",
+        Kind::Long,
+        Check::Min(0),
+        "0",
+        "Age before which a record is not compacted.",
+    )
+    .from_broker(&[("log.cleaner.min.compaction.lag.ms", 1)]),
+    key("min.insync.replicas", Kind::Int, Check::Min(1), "1", "There is one replica, and it is in sync.")
+        .from_broker(&[("min.insync.replicas", 1)])
+        .inert(),
+    key("preallocate", Kind::Bool, Check::Any, "false", "Files always grow in preallocated chunks.")
+        .from_broker(&[("log.preallocate", 1)])
+        .inert(),
+    key("remote.copy.lag.bytes", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.").inert(),
+    key("remote.copy.lag.ms", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.").inert(),
+    key("remote.log.copy.disable", Kind::Bool, Check::Any, "false", "There is no remote tier.").inert(),
+    key("remote.log.delete.on.disable", Kind::Bool, Check::Any, "false", "There is no remote tier.").inert(),
+    key("remote.storage.enable", Kind::Bool, Check::OneOf(&["false"]), "false", "There is no remote tier.")
+        .inert(),
+    key(
+        "retention.bytes",
+        Kind::Long,
+        Check::Any,
+        "-1",
+        "Bytes of a partition above which its oldest segments go; -1 keeps all.",
+    )
+    .from_broker(&[("log.retention.bytes", 1)]),
+    key(
+        "retention.ms",
+        Kind::Long,
+        Check::Min(-1),
+        "604800000",
+        "Age after which a segment goes; -1 keeps for ever.",
+    )
+    .from_broker(&[
+        ("log.retention.ms", 1),
+        ("log.retention.minutes", MINUTE_MS),
+        ("log.retention.hours", HOUR_MS),
+    ]),
+    key(
+        "segment.bytes",
+        Kind::Int,
+        Check::Min(1_048_576),
+        "1073741824",
+        "A segment is rolled before it grows past this.",
+    )
+    .from_broker(&[("log.segment.bytes", 1)]),
+    key("segment.index.bytes", Kind::Int, Check::Min(4), "10485760", "Indexes are sized by their segment.")
+        .from_broker(&[("log.index.size.max.bytes", 1)])
+        .inert(),
+    key("segment.jitter.ms", Kind::Long, Check::Min(0), "0", "Random part taken off segment.ms.")
+        .from_broker(&[("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOUR_MS)]),
+    key(
+        "segment.ms",
+        Kind::Long,
+        Check::Min(1),
+        "604800000",
+        "A segment is rolled when it is older than this.",
+    )
+    .from_broker(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)]),
+    key(
+        "shard.read.bytes.per.second",
+        Kind::Long,
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "-1",
+        "Read limit of a shard; -1 is off, Kinesis has 2097152.",
+    ),
+    key(
+        "shard.read.calls.per.second",
+        Kind::Long,
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "-1",
+        "Read calls of a shard on the Kinesis door; -1 is off, Kinesis has 5.",
+    ),
+    key(
+        "shard.write.bytes.per.second",
+        Kind::Long,
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "-1",
+        "Write limit of a shard; -1 is off, Kinesis has 1048576.",
+    ),
+    key(
+        "shard.write.records.per.second",
+        Kind::Long,
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "-1",
+        "Record limit of a shard; -1 is off, Kinesis has 1000.",
+    ),
+    key(
+        "unclean.leader.election.enable",
+        Kind::Bool,
+        Check::Any,
+        "false",
+        "One process: nothing is elected.",
+    )
+    .from_broker(&[("unclean.leader.election.enable", 1)])
+    .inert(),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Lookup<'static> = &|_| None;
+
+    fn overrides(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn every_default_passes_its_own_check_and_names_are_sorted() {
+        for key in KEYS {
+            assert_eq!(check(key.kind, key.check, key.default), Ok(()), "{}", key.name);
+        }
+        assert!(KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+
+    #[test]
+    fn an_override_wins_over_the_broker_and_the_broker_over_the_default() {
+        let broker = |name: &str| (name == "log.retention.hours").then(|| "2".to_owned());
+        let plain = TopicConfig::from_overrides(&broker, &overrides(&[])).unwrap();
+        assert_eq!(plain.retention_ms, 7_200_000);
+        let set = TopicConfig::from_overrides(&broker, &overrides(&[("retention.ms", "5")])).unwrap();
+        assert_eq!(set.retention_ms, 5);
+        assert_eq!(TopicConfig::default().retention_ms, 604_800_000);
+    }
+
+    #[test]
+    fn the_finest_unit_of_a_broker_key_wins_and_minus_one_is_not_scaled() {
+        let broker = |name: &str| match name {
+            "log.retention.minutes" => Some("3".to_owned()),
+            "log.retention.hours" => Some("168".to_owned()),
+            _ => None,
+        };
+        assert_eq!(TopicConfig::from_overrides(&broker, &overrides(&[])).unwrap().retention_ms, 180_000);
+        let forever = |name: &str| (name == "log.retention.hours").then(|| "-1".to_owned());
+        assert_eq!(TopicConfig::from_overrides(&forever, &overrides(&[])).unwrap().retention_ms, -1);
+    }
+
+    #[test]
+    fn a_bad_override_is_refused_with_key_value_and_reason() {
+        for (name, value) in [
+            ("retention.ms", "-2"),
+            ("segment.bytes", "100"),
+            ("cleanup.policy", "shred"),
+            ("message.timestamp.type", "createtime"),
+            ("max.message.bytes", "many"),
+            ("no.such.key", "1"),
+            ("shard.write.bytes.per.second", "0"),
+        ] {
+            let refusal = TopicConfig::from_overrides(NOTHING, &overrides(&[(name, value)])).unwrap_err();
+            assert_eq!((refusal.key.as_str(), refusal.value.as_str()), (name, value));
+        }
+    }
+
+    #[test]
+    fn both_cleanup_policies_may_hold() {
+        let config =
+            TopicConfig::from_overrides(NOTHING, &overrides(&[("cleanup.policy", "compact, delete")]))
+                .unwrap();
+        assert_eq!(config.cleanup_policy, CleanupPolicy { delete: true, compact: true });
+    }
+
+    #[test]
+    fn describe_tells_where_each_value_came_from() {
+        let broker = |name: &str| (name == "message.max.bytes").then(|| "2000".to_owned());
+        let all = describe(&broker, &overrides(&[("max.message.bytes", "1000")]));
+        assert_eq!(all.len(), KEYS.len());
+        let one = all.iter().find(|d| d.name == "max.message.bytes").unwrap();
+        assert_eq!((one.value.as_str(), one.origin), ("1000", Origin::Topic));
+        assert_eq!(
+            one.synonyms,
+            [(Origin::Topic, "1000".to_owned()), (Origin::Broker("message.max.bytes"), "2000".to_owned())]
+        );
+        assert_eq!(all.iter().find(|d| d.name == "retention.ms").unwrap().origin, Origin::Default);
+    }
+}

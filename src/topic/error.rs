@@ -1,0 +1,106 @@
+//! What a topic or partition may answer instead of doing what was asked: one variant per outcome.
+//!
+//! Each door maps every variant to its own dialect in one exhaustive match (`kafka/error.rs`).
+
+use crate::batch;
+use crate::store;
+
+/// An operating outcome of a topic or partition.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// No topic of that name.
+    #[error("no such topic")]
+    UnknownTopic,
+    /// No topic with that id.
+    #[error("no topic with that id")]
+    UnknownTopicId,
+    /// The topic has no such partition.
+    #[error("no such partition")]
+    UnknownPartition,
+    /// A topic of that name exists.
+    #[error("topic '{0}' already exists")]
+    TopicExists(String),
+    /// Not a legal topic name, or it collides with another in metric names.
+    #[error("{0}")]
+    InvalidName(String),
+    /// Partition count out of bounds.
+    #[error("{0}")]
+    InvalidPartitions(String),
+    /// A limit of this broker was reached.
+    #[error("{0}")]
+    LimitReached(String),
+    /// A topic config was refused.
+    #[error("{0}")]
+    InvalidConfig(String),
+    /// The offset is outside the readable log.
+    #[error("offset is outside {start}..={end}")]
+    OffsetOutOfRange {
+        /// Log start offset.
+        start: i64,
+        /// High watermark.
+        end: i64,
+    },
+    /// The bytes are not an acceptable batch.
+    #[error(transparent)]
+    Invalid(#[from] batch::Invalid),
+    /// Larger than `max.message.bytes`.
+    #[error("batch of {bytes} bytes is larger than max.message.bytes = {limit}")]
+    TooLarge {
+        /// Size of the batch.
+        bytes: usize,
+        /// The topic's limit.
+        limit: usize,
+    },
+    /// Larger than `segment.bytes`.
+    #[error("batch of {bytes} bytes is larger than segment.bytes = {limit}")]
+    LargerThanSegment {
+        /// Size of the batch.
+        bytes: usize,
+        /// The topic's limit.
+        limit: u64,
+    },
+    /// A timestamp outside what the topic accepts, or log-append time set by a client.
+    #[error("{0}")]
+    InvalidTimestamp(String),
+    /// A sequence number that is not the next one.
+    #[error("sequence {got} where {expected} was expected")]
+    OutOfSequence {
+        /// First sequence of the batch.
+        got: i32,
+        /// The one that would have been accepted.
+        expected: i32,
+    },
+    /// A batch of a producer that this partition has never seen, and it does not start at 0.
+    #[error("unknown producer id {0}")]
+    UnknownProducer(i64),
+    /// A producer epoch older than one seen.
+    #[error("producer epoch {got} is older than {current}")]
+    StaleProducerEpoch {
+        /// Epoch of the batch.
+        got: i16,
+        /// Newest epoch seen.
+        current: i16,
+    },
+    /// A transactional batch without an ongoing transaction.
+    #[error("no transaction is ongoing for this producer")]
+    NoTransaction,
+    /// The client's leader epoch is older than the partition's.
+    #[error("leader epoch {got} is older than {current}")]
+    FencedLeaderEpoch {
+        /// What the client believes.
+        got: i32,
+        /// The partition's.
+        current: i32,
+    },
+    /// The client's leader epoch is newer than the partition's.
+    #[error("leader epoch {got} is newer than {current}")]
+    UnknownLeaderEpoch {
+        /// What the client believes.
+        got: i32,
+        /// The partition's.
+        current: i32,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Storage(#[from] store::Error),
+}

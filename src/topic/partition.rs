@@ -1,0 +1,518 @@
+//! One partition: the only writer of its log, and its readers.
+//!
+//! Order of an append: size and timestamp limits, producer sequence, place (offset and leader epoch), one
+//! `Log::append` for all batches of the wave, then the high watermark. A failed append leaves no trace.
+//! The log is opened at first use: a partition that nobody touched costs no file and no scan.
+//! Deliberately absent: waiting for durability (the caller holds [`Partition::durable`]), quotas (to come
+//! between the limits and the sequence check).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+
+use bytes::{Buf, BufMut};
+
+use super::producers::{Entry, Producers, Verdict};
+use super::{Error, Result, TopicConfig};
+use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, TimestampType};
+use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
+
+/// A batch on its way into a partition, and what became of it.
+#[derive(Debug)]
+pub struct Append {
+    /// The checked batch.
+    pub batch: Batch,
+    /// Filled in by [`Partition::append`].
+    pub outcome: Option<Result<Appended>>,
+}
+
+/// Where a batch now stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: i64,
+    /// Offset after its last record: durable once [`Partition::durable`] reaches it.
+    pub next_offset: i64,
+    /// The broker's timestamp on a log-append-time topic, else -1. Milliseconds.
+    pub log_append_time_ms: i64,
+    /// First readable offset of the partition.
+    pub log_start: i64,
+}
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub struct ReadOutcome {
+    /// Whole batches from the one that contains the asked offset.
+    pub slice: Slice,
+    /// Readable end.
+    pub high_watermark: i64,
+    /// First readable offset.
+    pub log_start: i64,
+}
+
+/// A partition of a topic.
+pub struct Partition {
+    id: LogId,
+    leader_epoch: i32,
+    store: Arc<dyn Store>,
+    config: Arc<RwLock<Arc<TopicConfig>>>,
+    log: OnceLock<Arc<dyn Log>>,
+    high_watermark: Watermark,
+    deleted: AtomicBool,
+    writer: Mutex<Writer>,
+    dirty: Arc<Dirty>,
+}
+
+/// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
+#[derive(Default)]
+pub(super) struct Dirty(Mutex<Vec<Weak<Partition>>>);
+
+#[derive(Default)]
+struct Writer {
+    producers: Producers,
+    /// Where each leader epoch that wrote something starts, oldest first.
+    epochs: Vec<(i32, i64)>,
+    placed: Vec<Placed>,
+    undo: Vec<(i64, Option<Entry>)>,
+    listed_dirty: bool,
+}
+
+impl Dirty {
+    pub(super) fn list(&self) -> Vec<Arc<Partition>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn take(&self) -> Vec<Arc<Partition>> {
+        let taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Partition {
+    pub(super) fn new(
+        id: LogId,
+        leader_epoch: i32,
+        store: Arc<dyn Store>,
+        config: Arc<RwLock<Arc<TopicConfig>>>,
+        dirty: Arc<Dirty>,
+    ) -> Self {
+        Self {
+            id,
+            leader_epoch,
+            store,
+            config,
+            log: OnceLock::new(),
+            high_watermark: Watermark::new(0),
+            deleted: AtomicBool::new(false),
+            writer: Mutex::default(),
+            dirty,
+        }
+    }
+
+    /// Topic id and index.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// Leader epoch of this process's ownership; grows at every unclean start.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// The topic's configuration now.
+    #[must_use]
+    pub fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Appends in order, all to one `Log::append`; each gets its own outcome.
+    pub fn append(self: &Arc<Self>, now_ms: i64, appends: &mut [&mut Append]) {
+        let log = match self.log() {
+            Ok(log) => log,
+            Err(error) => return fail(appends, &error),
+        };
+        let config = self.config();
+        let mut writer = self.writer();
+        let span = log.span();
+        let mut end = span.end;
+        let Writer { placed, undo, .. } = &mut *writer;
+        placed.clear();
+        undo.clear();
+        for append in appends.iter_mut() {
+            let outcome = self.place(&mut writer, &config, now_ms, end, span.start, &append.batch);
+            if let Ok(appended) = outcome {
+                end = end.max(appended.next_offset);
+            }
+            append.outcome = Some(outcome);
+        }
+        if writer.placed.is_empty() {
+            return;
+        }
+        if let Err(error) = log.append(&writer.placed, now_ms) {
+            while let Some((id, before)) = writer.undo.pop() {
+                writer.producers.restore(id, before);
+            }
+            writer.placed.clear();
+            let error = Error::Storage(error);
+            for append in appends.iter_mut() {
+                if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end)) {
+                    append.outcome = Some(Err(error.clone()));
+                }
+            }
+            return;
+        }
+        if writer.epochs.last().is_none_or(|(epoch, _)| *epoch < self.leader_epoch) {
+            writer.epochs.push((self.leader_epoch, span.end));
+        }
+        writer.placed.clear();
+        if !std::mem::replace(&mut writer.listed_dirty, true) {
+            self.dirty.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(self));
+        }
+        // Inside the lock: two writers must not publish in the wrong order... `advance` only grows, so the
+        // order would be harmless, but a reader may then see the end before the bytes of the slower one.
+        self.high_watermark.advance(end);
+    }
+
+    fn place(
+        &self,
+        writer: &mut Writer,
+        config: &TopicConfig,
+        now_ms: i64,
+        end: i64,
+        log_start: i64,
+        batch: &Batch,
+    ) -> Result<Appended> {
+        let header = *batch.header();
+        check_limits(config, now_ms, batch)?;
+        let mut appended = Appended {
+            base_offset: end,
+            next_offset: end + i64::from(header.last_offset_delta) + 1,
+            log_append_time_ms: -1,
+            log_start,
+        };
+        if header.is_transactional() {
+            return Err(Error::NoTransaction);
+        }
+        if header.producer_id >= 0 {
+            if let Verdict::Duplicate(base_offset) = writer.producers.check(&header)? {
+                appended.base_offset = base_offset;
+                appended.next_offset = base_offset + i64::from(header.last_offset_delta) + 1;
+                return Ok(appended);
+            }
+            let before = writer.producers.record(&header, end, now_ms);
+            writer.undo.push((header.producer_id, before));
+        }
+        let batch = if config.timestamp_type == TimestampType::LogAppend {
+            appended.log_append_time_ms = now_ms;
+            batch.stamped(now_ms)
+        } else {
+            batch.clone()
+        };
+        writer.placed.push(Placed { base_offset: end, leader_epoch: self.leader_epoch, batch });
+        Ok(appended)
+    }
+
+    /// Whole batches from the one that contains `offset`, at most `max_bytes` unless the first alone is larger,
+    /// below the high watermark.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`], [`Error::Storage`], [`Error::UnknownPartition`] once deleted.
+    pub fn read(&self, offset: i64, max_bytes: usize) -> Result<ReadOutcome> {
+        let log = self.log()?;
+        let high_watermark = self.high_watermark.value();
+        let log_start = log.span().start;
+        if offset < log_start || offset > high_watermark {
+            return Err(Error::OffsetOutOfRange { start: log_start, end: high_watermark });
+        }
+        let slice =
+            if offset == high_watermark { Slice::empty() } else { log.read(offset, max_bytes, high_watermark)? };
+        Ok(ReadOutcome { slice, high_watermark, log_start })
+    }
+
+    /// Readable end; a reader registers here to be woken.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn high_watermark(&self) -> Result<&Watermark> {
+        self.log()?;
+        Ok(&self.high_watermark)
+    }
+
+    /// Watermark of what is on stable storage, after asking for everything so far to get there.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn sync(&self) -> Result<Arc<dyn Log>> {
+        let log = self.log()?;
+        log.sync();
+        Ok(Arc::clone(log))
+    }
+
+    /// Start, durable end and end.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn span(&self) -> Result<Span> {
+        Ok(self.log()?.span())
+    }
+
+    /// The log's parts, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn segments(&self) -> Result<Vec<Segment>> {
+        Ok(self.log()?.segments())
+    }
+
+    /// First record at or after `timestamp`: (offset, its timestamp). Milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn offset_for_time(&self, timestamp: i64) -> Result<Option<(i64, i64)>> {
+        let log = self.log()?;
+        let mut next = log.seek_time(timestamp)?;
+        let end = self.high_watermark.value();
+        while let Some(base) = next.filter(|base| *base < end) {
+            let bytes = log.read(base.max(log.span().start), 1, end)?.to_bytes()?;
+            let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
+            if let Some(found) = batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?
+                && found.0 >= log.span().start
+            {
+                return Ok(Some(found));
+            }
+            next = Some(batch.header.next_offset());
+        }
+        Ok(None)
+    }
+
+    /// First record that carries the largest timestamp: (offset, timestamp).
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn max_timestamp(&self) -> Result<Option<(i64, i64)>> {
+        let log = self.log()?;
+        let Some((base, timestamp)) = log.max_timestamp()? else { return Ok(None) };
+        let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value())?.to_bytes()?;
+        let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
+        Ok(batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?)
+    }
+
+    /// Checks a client's idea of the leader epoch (-1: it has none).
+    ///
+    /// # Errors
+    /// [`Error::FencedLeaderEpoch`], [`Error::UnknownLeaderEpoch`].
+    pub fn check_epoch(&self, client: i32) -> Result<()> {
+        let current = self.leader_epoch;
+        match client {
+            -1 => Ok(()),
+            got if got < current => Err(Error::FencedLeaderEpoch { got, current }),
+            got if got > current => Err(Error::UnknownLeaderEpoch { got, current }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The largest epoch at or below `epoch` that this log knows, and where it ends; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn epoch_end(&self, epoch: i32) -> Result<Option<(i32, i64)>> {
+        let log = self.log()?;
+        let end = log.span().end;
+        if epoch == self.leader_epoch {
+            return Ok(Some((epoch, end)));
+        }
+        let writer = self.writer();
+        let after = writer.epochs.partition_point(|(e, _)| *e <= epoch);
+        let until = writer.epochs.get(after).map_or(end, |(_, start)| *start);
+        // An epoch older than all that wrote something ends where the first of them starts, as in Kafka.
+        let known = after.checked_sub(1).and_then(|at| writer.epochs.get(at)).map_or(epoch, |(known, _)| *known);
+        Ok((0..self.leader_epoch).contains(&epoch).then_some((known, until)))
+    }
+
+    /// Removes records below `offset` (-1: the high watermark); returns the new log start.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`], [`Error::Storage`].
+    pub fn delete_records(&self, offset: i64) -> Result<i64> {
+        let log = self.log()?;
+        let mut writer = self.writer();
+        let end = self.high_watermark.value();
+        let target = if offset == -1 { end } else { offset };
+        if target < 0 || target > end {
+            return Err(Error::OffsetOutOfRange { start: log.span().start, end });
+        }
+        if target > log.span().start {
+            log.trim_to(target)?;
+            writer.producers.trimmed();
+        }
+        Ok(log.span().start)
+    }
+
+    /// Applies time and size retention; returns how many bytes of segments went.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn retain(&self, now_ms: i64) -> Result<u64> {
+        let config = self.config();
+        let log = self.log()?;
+        if super::retention::must_seal(&config, &log.segments(), now_ms) {
+            let _writer = self.writer();
+            log.seal()?;
+        }
+        let Some(cut) = super::retention::cut(&config, &log.segments(), now_ms) else { return Ok(0) };
+        let mut writer = self.writer();
+        let before: u64 = log.segments().iter().map(|s| s.bytes).sum();
+        log.trim_to(cut.min(self.high_watermark.value()))?;
+        writer.producers.trimmed();
+        let after: u64 = log.segments().iter().map(|s| s.bytes).sum();
+        Ok(before.saturating_sub(after))
+    }
+
+    /// Saves producer and epoch state with the log, so that recovery replays only what comes later.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn checkpoint(&self, now_ms: i64, producer_expiration_ms: i64, producers_max: usize) -> Result<()> {
+        let Some(log) = self.log.get() else { return Ok(()) };
+        let mut writer = self.writer();
+        writer.producers.expire(now_ms.saturating_sub(producer_expiration_ms), producers_max);
+        writer.listed_dirty = false;
+        log.checkpoint(&writer.note())?;
+        Ok(())
+    }
+
+    /// How many producer ids the partition remembers.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        self.writer().producers.len()
+    }
+
+    /// Hands a changed segment configuration to the log.
+    pub(super) fn reconfigured(&self) {
+        if let Some(log) = self.log.get() {
+            log.set_options(options(&self.config()));
+        }
+    }
+
+    /// No append or read succeeds from here on; waiting readers are woken.
+    pub(super) fn delete(&self) -> Result<()> {
+        self.deleted.store(true, Ordering::SeqCst);
+        let _writer = self.writer();
+        self.high_watermark.fence();
+        self.store.delete_log(self.id)?;
+        Ok(())
+    }
+
+    /// The log, opened (and recovered) at first use.
+    fn log(&self) -> Result<&Arc<dyn Log>> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(Error::UnknownPartition);
+        }
+        if let Some(log) = self.log.get() {
+            return Ok(log);
+        }
+        let mut writer = self.writer();
+        if self.log.get().is_none() {
+            let mut replayed = Vec::new();
+            let opened = self.store.open_log(self.id, options(&self.config()), &mut |h| replayed.push(*h))?;
+            if let Some(note) = &opened.note {
+                writer.adopt(&note.bytes);
+            }
+            for header in &replayed {
+                writer.replay(header);
+            }
+            self.high_watermark.advance(opened.log.span().end);
+            // Only this place sets it, under the writer's lock.
+            let _ = self.log.set(opened.log);
+        }
+        self.log.get().ok_or(Error::UnknownPartition)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic under the lock leaves at worst an unpublished append: `placed` is cleared at the next use.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// version u8 = 1, epoch count u16, per epoch i32 + start i64, then the producers.
+    fn note(&self) -> Vec<u8> {
+        let mut out = vec![1];
+        out.put_u16(u16::try_from(self.epochs.len()).unwrap_or(u16::MAX));
+        for (epoch, start) in self.epochs.iter().rev().take(usize::from(u16::MAX)).rev() {
+            out.put_i32(*epoch);
+            out.put_i64(*start);
+        }
+        self.producers.encode(&mut out);
+        out
+    }
+
+    /// A note that does not read is ignored: its state is then unknown, so later sequences are believed.
+    fn adopt(&mut self, note: &[u8]) {
+        let read = |mut input: &[u8]| {
+            if input.try_get_u8().ok()? != 1 {
+                return None;
+            }
+            let mut epochs = Vec::new();
+            for _ in 0..input.try_get_u16().ok()? {
+                epochs.push((input.try_get_i32().ok()?, input.try_get_i64().ok()?));
+            }
+            Some((epochs, Producers::decode(&mut input)?))
+        };
+        match read(note) {
+            Some((epochs, producers)) => (self.epochs, self.producers) = (epochs, producers),
+            None => self.producers.trimmed(),
+        }
+    }
+
+    fn replay(&mut self, header: &Header) {
+        if self.epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
+            self.epochs.push((header.leader_epoch, header.base_offset));
+        }
+        if header.producer_id >= 0 && header.base_sequence >= 0 {
+            self.producers.record(header, header.base_offset, header.max_timestamp);
+        }
+    }
+}
+
+fn options(config: &TopicConfig) -> LogOptions {
+    LogOptions {
+        segment_bytes: config.segment_bytes,
+        segment_ms: config.segment_ms,
+        index_interval_bytes: config.index_interval_bytes,
+    }
+}
+
+fn check_limits(config: &TopicConfig, now_ms: i64, batch: &Batch) -> Result<()> {
+    let header = batch.header();
+    let bytes = batch.bytes().len();
+    let limit = config.max_message_bytes as usize;
+    if bytes > limit {
+        return Err(Error::TooLarge { bytes, limit });
+    }
+    if bytes as u64 > config.segment_bytes {
+        return Err(Error::LargerThanSegment { bytes, limit: config.segment_bytes });
+    }
+    if config.timestamp_type == TimestampType::LogAppend {
+        return Ok(());
+    }
+    if header.timestamp_type() == TimestampType::LogAppend {
+        return Err(Error::InvalidTimestamp("only the broker may set log-append time".into()));
+    }
+    let late = header.max_timestamp.saturating_sub(now_ms);
+    if header.max_timestamp != -1 && late > config.timestamp_after_max_ms {
+        return Err(Error::InvalidTimestamp(format!("timestamp is {late} ms in the future")));
+    }
+    let early = now_ms.saturating_sub(header.base_timestamp);
+    if header.base_timestamp != -1 && early > config.timestamp_before_max_ms {
+        return Err(Error::InvalidTimestamp(format!("timestamp is {early} ms in the past")));
+    }
+    Ok(())
+}
+
+fn fail(appends: &mut [&mut Append], error: &Error) {
+    for append in appends.iter_mut() {
+        append.outcome = Some(Err(error.clone()));
+    }
+}

@@ -1,0 +1,292 @@
+//! Idempotent producers of one partition: what each has sent last, so that a retry is not stored twice.
+//!
+//! Keeps the last five batches per producer id (KIP-98; Java and librdkafka keep at most five in flight).
+//! Source: apache/kafka ProducerAppendInfo.java, ProducerStateManager.java.
+//! Deliberately absent: transactions; the journal of this state (the partition keeps it in the log's note).
+
+use std::collections::HashMap;
+
+use bytes::{Buf, BufMut};
+
+use super::{Error, Result};
+use crate::batch::Header;
+
+/// Batches remembered per producer.
+const REMEMBERED: usize = 5;
+
+/// One remembered batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sent {
+    first_sequence: i32,
+    last_sequence: i32,
+    base_offset: i64,
+}
+
+/// One producer's recent past on this partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    epoch: i16,
+    /// Oldest first; `len` of them count.
+    sent: [Sent; REMEMBERED],
+    len: u8,
+    last_timestamp_ms: i64,
+}
+
+/// What to do with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Append it.
+    Append,
+    /// It is here already, at this base offset.
+    Duplicate(i64),
+}
+
+/// The producers known to one partition.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Producers {
+    entries: HashMap<i64, Entry>,
+    /// Whether some producer's past was dropped (expiry, eviction, trimmed log): an unknown producer
+    /// that continues with a later sequence is then believed.
+    forgot: bool,
+}
+
+impl Producers {
+    /// Judges a batch that carries a producer id.
+    pub(super) fn check(&self, header: &Header) -> Result<Verdict> {
+        let Some(entry) = self.entries.get(&header.producer_id) else {
+            if header.base_sequence == 0 || self.forgot {
+                return Ok(Verdict::Append);
+            }
+            return Err(Error::UnknownProducer(header.producer_id));
+        };
+        if header.producer_epoch < entry.epoch {
+            return Err(Error::StaleProducerEpoch { got: header.producer_epoch, current: entry.epoch });
+        }
+        if header.producer_epoch > entry.epoch {
+            if header.base_sequence == 0 {
+                return Ok(Verdict::Append);
+            }
+            return Err(Error::OutOfSequence { got: header.base_sequence, expected: 0 });
+        }
+        let last = last_sequence(header);
+        if let Some(sent) =
+            entry.sent().iter().find(|s| s.first_sequence == header.base_sequence && s.last_sequence == last)
+        {
+            return Ok(Verdict::Duplicate(sent.base_offset));
+        }
+        let expected = entry.sent().last().map_or(0, |s| next_sequence(s.last_sequence));
+        if header.base_sequence == expected {
+            Ok(Verdict::Append)
+        } else {
+            Err(Error::OutOfSequence { got: header.base_sequence, expected })
+        }
+    }
+
+    /// Remembers a batch that was (or is being) appended at `base_offset`; returns the producer's past for
+    /// [`Producers::restore`].
+    pub(super) fn record(&mut self, header: &Header, base_offset: i64, now_ms: i64) -> Option<Entry> {
+        let before = self.entries.get(&header.producer_id).copied();
+        let mut entry = before.filter(|e| e.epoch == header.producer_epoch).unwrap_or(Entry {
+            epoch: header.producer_epoch,
+            sent: [Sent::default(); REMEMBERED],
+            len: 0,
+            last_timestamp_ms: now_ms,
+        });
+        entry.last_timestamp_ms = now_ms;
+        entry.push(Sent {
+            first_sequence: header.base_sequence,
+            last_sequence: last_sequence(header),
+            base_offset,
+        });
+        self.entries.insert(header.producer_id, entry);
+        before
+    }
+
+    /// Undoes a [`Producers::record`] whose append failed.
+    pub(super) fn restore(&mut self, producer_id: i64, before: Option<Entry>) {
+        match before {
+            Some(entry) => self.entries.insert(producer_id, entry),
+            None => self.entries.remove(&producer_id),
+        };
+    }
+
+    /// Notes that records were removed from the log's front.
+    pub(super) fn trimmed(&mut self) {
+        self.forgot = true;
+    }
+
+    /// Drops producers that were last heard of before `oldest_ms`, then the oldest beyond `count_max`.
+    pub(super) fn expire(&mut self, oldest_ms: i64, count_max: usize) {
+        let before = self.entries.len();
+        self.entries.retain(|_, e| e.last_timestamp_ms >= oldest_ms);
+        if self.entries.len() > count_max {
+            let mut ages: Vec<i64> = self.entries.values().map(|e| e.last_timestamp_ms).collect();
+            ages.sort_unstable();
+            let cut = ages.get(ages.len() - count_max).copied().unwrap_or(i64::MIN);
+            self.entries.retain(|_, e| e.last_timestamp_ms >= cut);
+        }
+        self.forgot |= self.entries.len() < before;
+    }
+
+    /// How many producers are known.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Writes the whole state: `forgot` u8, count u32, then per producer id i64, epoch i16, last ms i64,
+    /// count u8, and per batch first i32, last i32, base offset i64.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.forgot));
+        out.put_u32(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
+        for (id, entry) in &self.entries {
+            out.put_i64(*id);
+            out.put_i16(entry.epoch);
+            out.put_i64(entry.last_timestamp_ms);
+            out.put_u8(entry.len);
+            for sent in entry.sent() {
+                out.put_i32(sent.first_sequence);
+                out.put_i32(sent.last_sequence);
+                out.put_i64(sent.base_offset);
+            }
+        }
+    }
+
+    /// Reads what [`Producers::encode`] wrote; `None` when it is not that.
+    pub(super) fn decode(input: &mut &[u8]) -> Option<Self> {
+        let forgot = input.try_get_u8().ok()? != 0;
+        let count = input.try_get_u32().ok()?;
+        let mut entries = HashMap::new();
+        for _ in 0..count {
+            let id = input.try_get_i64().ok()?;
+            let mut entry = Entry {
+                epoch: input.try_get_i16().ok()?,
+                last_timestamp_ms: input.try_get_i64().ok()?,
+                sent: [Sent::default(); REMEMBERED],
+                len: 0,
+            };
+            for _ in 0..input.try_get_u8().ok()? {
+                entry.push(Sent {
+                    first_sequence: input.try_get_i32().ok()?,
+                    last_sequence: input.try_get_i32().ok()?,
+                    base_offset: input.try_get_i64().ok()?,
+                });
+            }
+            entries.insert(id, entry);
+        }
+        Some(Self { entries, forgot })
+    }
+}
+
+impl Entry {
+    fn sent(&self) -> &[Sent] {
+        self.sent.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    fn push(&mut self, sent: Sent) {
+        if usize::from(self.len) == REMEMBERED {
+            self.sent.rotate_left(1);
+            self.len -= 1;
+        }
+        if let Some(slot) = self.sent.get_mut(usize::from(self.len)) {
+            *slot = sent;
+            self.len += 1;
+        }
+    }
+}
+
+/// Sequence of a batch's last record; sequences wrap from 2^31 - 1 to 0.
+fn last_sequence(header: &Header) -> i32 {
+    wrapping(i64::from(header.base_sequence) + i64::from(header.last_offset_delta))
+}
+
+fn next_sequence(sequence: i32) -> i32 {
+    wrapping(i64::from(sequence) + 1)
+}
+
+fn wrapping(sequence: i64) -> i32 {
+    i32::try_from(sequence & i64::from(i32::MAX)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(sequence: i32, count: i32, epoch: i16) -> Header {
+        let mut header = Header::read(&[0; 61]).unwrap_or_else(|| unreachable!());
+        header.producer_id = 7;
+        header.producer_epoch = epoch;
+        header.base_sequence = sequence;
+        header.last_offset_delta = count - 1;
+        header.record_count = count;
+        header
+    }
+
+    #[test]
+    fn any_of_the_last_five_batches_is_a_duplicate_and_the_sixth_is_out_of_sequence() {
+        let mut producers = Producers::default();
+        for n in 0..6 {
+            let h = header(n * 2, 2, 0);
+            assert_eq!(producers.check(&h).ok(), Some(Verdict::Append));
+            producers.record(&h, i64::from(n) * 2, 1);
+        }
+        for n in 1..6 {
+            assert_eq!(producers.check(&header(n * 2, 2, 0)).ok(), Some(Verdict::Duplicate(i64::from(n) * 2)));
+        }
+        assert!(matches!(
+            producers.check(&header(0, 2, 0)),
+            Err(Error::OutOfSequence { got: 0, expected: 12 })
+        ));
+    }
+
+    #[test]
+    fn a_new_epoch_starts_at_zero_and_an_old_one_is_fenced() {
+        let mut producers = Producers::default();
+        producers.record(&header(0, 1, 3), 0, 1);
+        assert!(matches!(producers.check(&header(1, 1, 4)), Err(Error::OutOfSequence { expected: 0, .. })));
+        assert_eq!(producers.check(&header(0, 1, 4)).ok(), Some(Verdict::Append));
+        assert!(matches!(producers.check(&header(1, 1, 2)), Err(Error::StaleProducerEpoch { .. })));
+    }
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        let mut producers = Producers::default();
+        producers.forgot = true;
+        producers.record(&header(i32::MAX - 1, 2, 0), 0, 1);
+        assert_eq!(producers.check(&header(0, 1, 0)).ok(), Some(Verdict::Append));
+    }
+
+    #[test]
+    fn an_unknown_producer_continues_only_where_something_was_forgotten() {
+        let mut producers = Producers::default();
+        assert!(matches!(producers.check(&header(5, 1, 0)), Err(Error::UnknownProducer(7))));
+        producers.trimmed();
+        assert_eq!(producers.check(&header(5, 1, 0)).ok(), Some(Verdict::Append));
+    }
+
+    #[test]
+    fn the_encoded_state_reads_back_and_a_cut_one_does_not() {
+        let mut producers = Producers::default();
+        producers.record(&header(0, 3, 1), 10, 99);
+        producers.record(&header(3, 1, 1), 13, 100);
+        let mut bytes = Vec::new();
+        producers.encode(&mut bytes);
+        let read = Producers::decode(&mut bytes.as_slice());
+        assert_eq!(read.map(|p| p.entries), Some(producers.entries));
+        for cut in 0..bytes.len() {
+            assert!(Producers::decode(&mut bytes.get(..cut).unwrap_or_default()).is_none());
+        }
+    }
+
+    #[test]
+    fn expiry_drops_the_silent_and_the_oldest_beyond_the_limit() {
+        let mut producers = Producers::default();
+        for id in 0..10 {
+            let mut h = header(0, 1, 0);
+            h.producer_id = id;
+            producers.record(&h, id, id);
+        }
+        producers.expire(2, 5);
+        assert_eq!(producers.len(), 5);
+        assert!(producers.forgot);
+    }
+}

@@ -1,0 +1,79 @@
+//! Which segments have to go, by time and by bytes: pure decisions over a list of segments.
+//!
+//! As in Kafka, time counts from a segment's largest record timestamp (the client's, unless the topic uses
+//! log-append time), and only whole segments go. The active segment is sealed first when all of it is due.
+//! Deliberately absent: I/O; compaction.
+
+use super::TopicConfig;
+use crate::store::Segment;
+
+/// Whether the active segment is due as a whole and must be sealed before it can go.
+pub(super) fn must_seal(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> bool {
+    segments.last().is_some_and(|active| !active.sealed && active.bytes > 0 && is_expired(config, active, now_ms))
+}
+
+/// The offset below which everything goes, if anything does.
+pub(super) fn cut(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> Option<i64> {
+    if !config.cleanup_policy.delete {
+        return None;
+    }
+    let mut total: u64 = segments.iter().map(|s| s.bytes).sum();
+    let limit = u64::try_from(config.retention_bytes).ok();
+    let mut cut = None;
+    for segment in segments.iter().filter(|s| s.sealed) {
+        let rest = total.saturating_sub(segment.bytes);
+        let too_many = limit.is_some_and(|limit| rest >= limit);
+        if !too_many && !is_expired(config, segment, now_ms) {
+            break;
+        }
+        total = rest;
+        cut = Some(segment.next_offset);
+    }
+    cut
+}
+
+fn is_expired(config: &TopicConfig, segment: &Segment, now_ms: i64) -> bool {
+    if config.retention_ms < 0 || !config.cleanup_policy.delete {
+        return false;
+    }
+    // A batch without timestamps (-1) ages from the segment's own birth.
+    let newest = if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.opened_ms };
+    newest >= 0 && now_ms.saturating_sub(newest) > config.retention_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(base: i64, bytes: u64, max_timestamp: i64, sealed: bool) -> Segment {
+        Segment { base_offset: base, next_offset: base + 10, bytes, max_timestamp, opened_ms: 0, sealed }
+    }
+
+    fn config(retention_ms: i64, retention_bytes: i64) -> TopicConfig {
+        TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() }
+    }
+
+    #[test]
+    fn only_the_oldest_expired_segments_go() {
+        let parts = [segment(0, 5, 100, true), segment(10, 5, 900, true), segment(20, 5, 100, true)];
+        assert_eq!(cut(&config(500, -1), &parts, 1000), Some(10));
+        assert_eq!(cut(&config(-1, -1), &parts, 1000), None);
+        assert_eq!(cut(&config(50, -1), &parts, 1000), Some(30));
+    }
+
+    #[test]
+    fn bytes_keep_at_least_the_limit() {
+        let parts = [segment(0, 5, 0, true), segment(10, 5, 0, true), segment(20, 5, 0, false)];
+        assert_eq!(cut(&config(-1, 10), &parts, 0), Some(10));
+        assert_eq!(cut(&config(-1, 11), &parts, 0), None);
+        assert_eq!(cut(&config(-1, 0), &parts, 0), Some(20));
+    }
+
+    #[test]
+    fn the_active_segment_is_sealed_when_all_of_it_is_due() {
+        let parts = [segment(0, 5, 100, false)];
+        assert!(must_seal(&config(500, -1), &parts, 1000));
+        assert!(!must_seal(&config(5000, -1), &parts, 1000));
+        assert!(!must_seal(&config(500, -1), &[segment(0, 0, -1, false)], 1000));
+    }
+}
