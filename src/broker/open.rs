@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::producer_ids::ProducerIds;
 use super::{Clock, Core};
-use crate::config::Config;
+use crate::config::{Config, Flush};
+use crate::store::local::{Local, LocalOptions};
 use crate::store::{self, Meta, Put, Store};
 use crate::topic::{self, Registry};
 
@@ -32,7 +33,11 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`].
 pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
-    let store: Arc<dyn Store> = Arc::new(store::local::Local::open(data_dir)?);
+    let options = LocalOptions {
+        early_writeback: config.store_settings().flush != Flush::Never,
+        ..LocalOptions::default()
+    };
+    let store: Arc<dyn Store> = Arc::new(Local::open_with(data_dir, options)?);
     let location = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     open_on(store, location, config, clock)
 }

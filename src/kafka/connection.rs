@@ -251,12 +251,22 @@ impl Connection {
     fn dispatch(&mut self) -> Result<(), Close> {
         let first = self.pending.len();
         let mut settled = first;
-        while !self.alone
-            && let Some(frame) = self.next_frame()?
-        {
-            settled = self.answer(frame, settled)?;
-        }
-        self.commit(settled)
+        let end = loop {
+            if self.alone {
+                break Ok(());
+            }
+            match self.next_frame() {
+                Ok(None) => break Ok(()),
+                Ok(Some(frame)) => match self.answer(frame, settled) {
+                    Ok(now_settled) => settled = now_settled,
+                    Err(close) => break Err(close),
+                },
+                Err(close) => break Err(close),
+            }
+        };
+        // What came before a bad frame counts, as if the two had come apart.
+        self.commit(settled)?;
+        end
     }
 
     fn next_frame(&mut self) -> Result<Option<Bytes>, Close> {

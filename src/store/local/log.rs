@@ -168,7 +168,8 @@ impl LocalLog {
         active.part = active.segment.publish(headers, writer.options.index_interval_bytes, now_ms);
         self.end.store(active.part.next_offset, Ordering::Release);
         let spare_due = active.part.bytes >= writer.options.segment_bytes / 10 * 9;
-        let writeback_due = active.part.bytes > self.written_back.load(Ordering::Relaxed) + WRITEBACK_BYTES;
+        let writeback_due = self.shared.early_writeback
+            && active.part.bytes > self.written_back.load(Ordering::Relaxed) + WRITEBACK_BYTES;
         if writeback_due || (spare_due && locked(&self.spare).is_none()) {
             self.ask_tidy();
         }
@@ -360,7 +361,8 @@ impl LocalLog {
     fn write_back(&self) {
         let Some(active) = self.list().pop() else { return };
         let (bytes, from) = (active.part().bytes, self.written_back.load(Ordering::Relaxed));
-        if bytes > from + WRITEBACK_BYTES
+        if self.shared.early_writeback
+            && bytes > from + WRITEBACK_BYTES
             && let Ok(handle) = active.handle(&self.shared.files)
         {
             handle.file.start_writeback(from, bytes - from);

@@ -49,13 +49,16 @@ pub struct LocalOptions {
     pub meta_path: Option<PathBuf>,
     /// No threads: every job runs where it is asked for (for tests that count disk calls).
     pub inline: bool,
+    /// Whether to start writing appended bytes back early, so that a sync finds little left to do. Costs
+    /// this process the CPU that the kernel's own threads would spend later; of no use where nobody syncs.
+    pub early_writeback: bool,
     /// Descriptors kept open; `None` for half of what the process may open.
     pub max_files: Option<usize>,
 }
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), meta_path: None, inline: false, max_files: None }
+        Self { disk: Arc::new(RealDisk), meta_path: None, inline: false, early_writeback: true, max_files: None }
     }
 }
 
@@ -71,6 +74,8 @@ pub struct Local {
 
 /// What every log of a store shares.
 pub(in crate::store) struct Shared {
+    /// See [`LocalOptions::early_writeback`].
+    early_writeback: bool,
     dir: PathBuf,
     files: Files,
     syncers: Arc<Workers>,
@@ -133,6 +138,7 @@ impl Local {
         let threads = if options.inline { [0, 0] } else { [SYNC_THREADS, 1] };
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
+            early_writeback: options.early_writeback,
             files: Files::new(disk, options.max_files.unwrap_or_else(half_of_descriptors)),
             syncers: Workers::new("weir-sync", threads[0]),
             tidier: Workers::new("weir-tidy", threads[1]),
