@@ -290,8 +290,8 @@ impl Connection {
     }
 
     fn frame_limit(&self) -> usize {
-        let settings = self.shared.settings();
-        if self.frames == 0 { settings.first_frame_max_bytes.min(settings.max_request_bytes) } else { settings.max_request_bytes }
+        // The smaller limit before a login comes with logins; a listener without them trusts its first frame.
+        self.shared.settings().max_request_bytes
     }
 
     /// Hands one frame to its API. `settled` replies of the queue have their outcomes already.
