@@ -13,6 +13,15 @@
 //! Deliberately absent: globals. No subscriber, recorder, allocator or `exit` is installed here, so
 //! twenty brokers run in one process.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::float_cmp,
+        reason = "tests compare small, exact numbers"
+    )
+)]
+
 pub mod batch;
 pub mod bench;
 pub mod config;

@@ -46,6 +46,7 @@ impl Clock {
             Self::System => {
                 let mut bytes = [0; 16];
                 // The kernel's generator fails only before it is seeded at boot; ids then still differ by time.
+                #[allow(clippy::disallowed_methods, reason = "this file is where randomness comes from")]
                 if getrandom::fill(&mut bytes).is_err() {
                     bytes = u128::from(self.now_ms().unsigned_abs()).to_be_bytes();
                 }
