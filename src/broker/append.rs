@@ -34,6 +34,17 @@ impl Wave {
         self.jobs.is_empty()
     }
 
+    /// How many batches wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Takes back what was pushed after there were `len`.
+    pub fn truncate(&mut self, len: usize) {
+        self.jobs.truncate(len);
+    }
+
     /// Appends everything: one call, and so at most one write, per partition.
     pub fn commit(&mut self, now_ms: i64) {
         if let [job] = self.jobs.as_mut_slice() {

@@ -409,7 +409,7 @@ const LIVE: &[Key] = &[
     live(
         "max.connections.per.ip",
         Kind::Int,
-        Some("2000"),
+        Some("10000"),
         Check::Min(0),
         "Connections at a time from one address; unlimited in Kafka.",
     )

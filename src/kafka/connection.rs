@@ -251,12 +251,22 @@ impl Connection {
     fn dispatch(&mut self) -> Result<(), Close> {
         let first = self.pending.len();
         let mut settled = first;
-        while !self.alone
-            && let Some(frame) = self.next_frame()?
-        {
-            settled = self.answer(frame, settled)?;
-        }
-        self.commit(settled)
+        let end = loop {
+            if self.alone {
+                break Ok(());
+            }
+            match self.next_frame() {
+                Ok(None) => break Ok(()),
+                Ok(Some(frame)) => match self.answer(frame, settled) {
+                    Ok(now_settled) => settled = now_settled,
+                    Err(close) => break Err(close),
+                },
+                Err(close) => break Err(close),
+            }
+        };
+        // What came before a bad frame counts, as if the two had come apart.
+        self.commit(settled)?;
+        end
     }
 
     fn next_frame(&mut self) -> Result<Option<Bytes>, Close> {
@@ -280,8 +290,8 @@ impl Connection {
     }
 
     fn frame_limit(&self) -> usize {
-        let settings = self.shared.settings();
-        if self.frames == 0 { settings.first_frame_max_bytes.min(settings.max_request_bytes) } else { settings.max_request_bytes }
+        // The smaller limit before a login comes with logins; a listener without them trusts its first frame.
+        self.shared.settings().max_request_bytes
     }
 
     /// Hands one frame to its API. `settled` replies of the queue have their outcomes already.

@@ -235,7 +235,7 @@ impl Registry {
         let added = i64::from(count) - i64::try_from(present.len()).unwrap_or(i64::MAX);
         if added <= 0 {
             return Err(Error::InvalidPartitions(format!(
-                "topic has {} partitions, which is not fewer than the requested {count}",
+                "The topic currently has {} partition(s); {count} would not be an increase.",
                 present.len()
             )));
         }

@@ -33,6 +33,8 @@ const NO_OPERATIONS: i32 = i32::MIN;
 impl Api for Metadata {
     type Request = MetadataRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=13;
+    /// librdkafka 2.x leaves a four-byte count where its request for all topics has a one-byte null.
+    const IGNORES_BYTES_AFTER_THE_END: bool = true;
 
     fn answer(cx: &mut Context<'_>, version: i16, request: MetadataRequest) -> Reply<MetadataResponse> {
         let core = Arc::clone(cx.core);

@@ -106,6 +106,9 @@ pub(super) trait Api {
     type Request: Request<Response: Send + 'static>;
     /// What ApiVersions says; complete over the whole range.
     const VERSIONS: RangeInclusive<i16>;
+    /// Whether bytes after the request are ignored, as Apache Kafka ignores them everywhere. Only where a
+    /// client is known to send them: elsewhere they mean that client and broker disagree.
+    const IGNORES_BYTES_AFTER_THE_END: bool = false;
 
     fn answer(cx: &mut Context<'_>, version: i16, request: Self::Request) -> Reply<ResponseOf<Self>>;
 
@@ -207,8 +210,12 @@ pub(super) fn answer(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) 
 }
 
 fn typed<A: Api<Request: Request<Response: Send + 'static>>>(cx: &mut Context<'_>, version: i16, mut body: Bytes) -> Result<Answer, Close> {
-    schema::walk(A::Request::KEY, version, &body)
-        .map_err(|m| Close::Refused(format!("request body, api key {}: {m}", A::Request::KEY)))?;
+    match schema::walk(A::Request::KEY, version, &body) {
+        Err(m) if !(A::IGNORES_BYTES_AFTER_THE_END && m.why == schema::Why::TrailingBytes) => {
+            return Err(Close::Refused(format!("request body, api key {}: {m}", A::Request::KEY)));
+        }
+        Ok(()) | Err(_) => {}
+    }
     let request = A::decode(version, &mut body)?;
     let encode = move |response: &ResponseOf<A>| match A::encode(version, response) {
         Ok(bytes) => Body::from(bytes),

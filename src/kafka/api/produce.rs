@@ -74,8 +74,15 @@ enum State {
 
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
-    let request = Request { version, reader: &mut reader };
-    Ok(Answer::Produce(request.run(cx)?))
+    let before = cx.wave.len();
+    match (Request { version, reader: &mut reader }).run(cx) {
+        Ok(reply) => Ok(Answer::Produce(reply)),
+        Err(malformed) => {
+            // Nothing of a request that does not read is appended.
+            cx.wave.truncate(before);
+            Err(malformed.into())
+        }
+    }
 }
 
 struct Request<'r, 'b> {

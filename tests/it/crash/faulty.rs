@@ -125,6 +125,7 @@ impl Faulty {
                 change.apply(&mut names);
             }
         }
+        prune(&mut names);
         state.dead = true;
         Self(Arc::new(Mutex::new(State {
             nodes,
@@ -190,16 +191,10 @@ impl Name {
     }
 
     fn apply(&self, names: &mut Names) {
-        let parent_there = |names: &Names, path: &Path| {
-            let parent = path.parent().unwrap();
-            parent == Path::new("/") || names.get(parent) == Some(&Kind::Dir)
-        };
         match self {
-            Self::Dir(path) if parent_there(names, path) => drop(names.insert(path.clone(), Kind::Dir)),
-            Self::File(path, node) if parent_there(names, path) => {
-                names.insert(path.clone(), Kind::File(*node));
-            }
-            Self::Rename(from, to) if names.contains_key(from) && parent_there(names, to) => {
+            Self::Dir(path) => drop(names.insert(path.clone(), Kind::Dir)),
+            Self::File(path, node) => drop(names.insert(path.clone(), Kind::File(*node))),
+            Self::Rename(from, to) => {
                 let moved: Vec<_> = names.keys().filter(|k| k.starts_with(from)).cloned().collect();
                 for old in moved {
                     let kind = names.remove(&old).unwrap();
@@ -209,9 +204,16 @@ impl Name {
                 }
             }
             Self::Remove(path) => names.retain(|k, _| !k.starts_with(path)),
-            _ => {}
         }
     }
+}
+
+/// Forgets what hangs on a directory whose own name was lost.
+fn prune(names: &mut Names) {
+    let whole = names.clone();
+    let reached =
+        |path: &Path| path.ancestors().skip(1).all(|d| d == Path::new("/") || whole.contains_key(d));
+    names.retain(|path, _| reached(path));
 }
 
 impl State {
@@ -221,21 +223,6 @@ impl State {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.calls += 1;
-        if std::env::var("TRACE")
-            .is_ok_and(|t| matches!(self.fault, Fault::FailAt(n, _) | Fault::CutAt(n) if n.to_string()==t))
-        {
-            eprintln!(
-                "call {} {}",
-                self.calls,
-                std::backtrace::Backtrace::force_capture()
-                    .to_string()
-                    .lines()
-                    .filter(|l| l.contains("weir_broker::store::local"))
-                    .map(|l| l.trim().to_owned())
-                    .collect::<Vec<_>>()
-                    .join(" < ")
-            );
-        }
         match self.fault {
             Fault::CutAt(n) if self.calls == n => {
                 self.dead = true;
