@@ -32,7 +32,7 @@ const QUARANTINE: &[(&str, &[&str])] = &[
     ("memmap2", &["src/store/local/map.rs"]),
     ("redb", &["src/store/local/"]),
     ("crc32fast", &["src/batch/", "src/store/"]),
-    ("crc_fast", &["src/batch/"]),
+    ("crc_fast", &["src/batch/", "src/store/local/", "src/bench/"]),
     ("axum", &["src/kinesis/", "src/admin/"]),
     ("hyper", &["src/kinesis/", "src/admin/"]),
     ("http", &["src/kinesis/", "src/admin/"]),
@@ -112,15 +112,33 @@ fn left_overs(path: &str, text: &str) -> Vec<String> {
             found.push(format!("{path}: {word}"));
         }
     }
-    for mark in ["FIXME", "XXX", "TODO", "#[ignore"] {
+    for mark in ["FIXME", "TODO", "#[ignore"] {
         if text.contains(mark) {
             found.push(format!("{path}: {mark}"));
         }
     }
-    if code.lines().any(|line| line.trim_start().starts_with("matches!(")) {
+    if code.match_indices("matches!(").any(|(at, _)| is_statement(&code, at)) {
         found.push(format!("{path}: a bare matches!( asserts nothing"));
     }
     found
+}
+
+/// Whether the macro call at `at` begins a statement and ends in `;`, so that its value is dropped.
+fn is_statement(code: &str, at: usize) -> bool {
+    let begins = code[..at].trim_end().ends_with([';', '{', '}']);
+    let (mut depth, mut end) = (0, code.len());
+    for (n, c) in code[at..].char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' if depth == 1 => {
+                end = at + n + 1;
+                break;
+            }
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    begins && code[end..].trim_start().starts_with(';')
 }
 
 /// Names that the house does not use.
@@ -527,7 +545,7 @@ fn planted_left_overs_are_found() {
     ] {
         assert_eq!(left_overs("src/a.rs", text).len(), 1, "{text}");
     }
-    assert!(left_overs("src/a.rs", "/// println!()\nfn f() -> bool { assert!(matches!(a, b)) }").is_empty());
+    assert!(left_overs("src/a.rs", "/// println!()\nfn f() -> bool {\n    assert!(\n        matches!(a, b));\n    matches!(a, (b, c))\n}").is_empty());
 }
 
 #[test]

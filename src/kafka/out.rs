@@ -8,7 +8,7 @@ use std::task::{Poll, ready};
 
 use bytes::BufMut;
 
-use crate::store::Slice;
+use crate::broker::Slice;
 
 /// A response body: bytes, with slices of logs to be sent before the byte at each position.
 #[derive(Default)]

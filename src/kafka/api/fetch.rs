@@ -22,11 +22,12 @@ use tokio::time::Sleep;
 use uuid::Uuid;
 
 use super::{Answer, Context, Entry};
+use crate::broker::{Registration, Slice};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
 use crate::kafka::wire::{Malformed, Reader, Writer};
-use crate::store::{Registration, Slice};
+
 use crate::topic::{Error, Partition, Topic};
 
 const KEY: i16 = 1;
