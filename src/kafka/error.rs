@@ -118,6 +118,7 @@ pub(super) fn of_topic(error: &topic::Error) -> Code {
         E::InvalidConfig(_) => Code::INVALID_CONFIG,
         E::OffsetOutOfRange { .. } => Code::OFFSET_OUT_OF_RANGE,
         E::Invalid(invalid) => of_batch(invalid),
+        E::MissingKeys(_) => Code::INVALID_RECORD,
         E::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
         E::LargerThanSegment { .. } => Code::RECORD_LIST_TOO_LARGE,
         E::InvalidTimestamp(_) => Code::INVALID_TIMESTAMP,

@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut};
 
 use super::producers::{Entry, Producers, Verdict};
 use super::{Error, Result, TopicConfig};
-use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, TimestampType};
+use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, Records, TimestampType};
 use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
 /// A batch on its way into a partition, and what became of it.
@@ -124,6 +124,26 @@ impl Partition {
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Checks what this topic asks of a batch beyond the format: on a compacted topic every record has a key.
+    /// Decompresses only there, and outside the writer's lock.
+    ///
+    /// # Errors
+    /// [`Error::MissingKeys`], [`Error::Invalid`].
+    pub fn admit(&self, batch: Batch) -> Result<Batch> {
+        if !self.config().cleanup_policy.compact {
+            return Ok(batch);
+        }
+        let (batch, section) = batch.check_deep(MAX_PLAIN_BYTES)?;
+        let mut keyless = Vec::new();
+        for record in Records::new(&section, batch.header().record_count) {
+            let record = record?;
+            if record.key.is_none() {
+                keyless.push(record.offset_delta);
+            }
+        }
+        if keyless.is_empty() { Ok(batch) } else { Err(Error::MissingKeys(keyless)) }
     }
 
     /// Appends in order, all to one `Log::append`; each gets its own outcome.
