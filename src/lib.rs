@@ -36,5 +36,6 @@ mod kafka;
 mod kinesis;
 mod server;
 
+pub use broker::Clock;
 pub use kafka::supported_apis;
 pub use server::{Broker, Builder, StartError};

@@ -173,9 +173,8 @@ fn of_store(error: &StoreError) -> Code {
     match error {
         StoreError::Corrupt { .. } => Code::CORRUPT_MESSAGE,
         StoreError::OutOfRange { .. } => Code::OFFSET_OUT_OF_RANGE,
-        StoreError::Io { .. }
-        | StoreError::Full { .. }
-        | StoreError::Fenced
-        | StoreError::Refused(_) => Code::KAFKA_STORAGE_ERROR,
+        StoreError::Io { .. } | StoreError::Full { .. } | StoreError::Fenced | StoreError::Refused(_) => {
+            Code::KAFKA_STORAGE_ERROR
+        }
     }
 }

@@ -229,7 +229,8 @@ pub fn find(name: &str) -> Option<&'static Key> {
 /// # Errors
 /// [`Refusal`]: unknown key, wrong type, out of range.
 pub fn validate(name: &str, value: &str) -> Result<(), Refusal> {
-    let key = find(name).ok_or_else(|| Refusal::new(name, value, format!("Unknown topic config name: {name}")))?;
+    let key =
+        find(name).ok_or_else(|| Refusal::new(name, value, format!("Unknown topic config name: {name}")))?;
     check(key.kind, key.check, value).map_err(|reason| Refusal::new(name, value, reason))
 }
 

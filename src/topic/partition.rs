@@ -156,7 +156,8 @@ impl Partition {
             writer.placed.clear();
             let error = Error::Storage(error);
             for append in appends.iter_mut() {
-                if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end)) {
+                if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end))
+                {
                     append.outcome = Some(Err(error.clone()));
                 }
             }
@@ -225,8 +226,11 @@ impl Partition {
         if offset < log_start || offset > high_watermark {
             return Err(Error::OffsetOutOfRange { start: log_start, end: high_watermark });
         }
-        let slice =
-            if offset == high_watermark { Slice::empty() } else { log.read(offset, max_bytes, high_watermark)? };
+        let slice = if offset == high_watermark {
+            Slice::empty()
+        } else {
+            log.read(offset, max_bytes, high_watermark)?
+        };
         Ok(ReadOutcome { slice, high_watermark, log_start })
     }
 
@@ -326,7 +330,8 @@ impl Partition {
         let after = writer.epochs.partition_point(|(e, _)| *e <= epoch);
         let until = writer.epochs.get(after).map_or(end, |(_, start)| *start);
         // An epoch older than all that wrote something ends where the first of them starts, as in Kafka.
-        let known = after.checked_sub(1).and_then(|at| writer.epochs.get(at)).map_or(epoch, |(known, _)| *known);
+        let known =
+            after.checked_sub(1).and_then(|at| writer.epochs.get(at)).map_or(epoch, |(known, _)| *known);
         Ok((0..self.leader_epoch).contains(&epoch).then_some((known, until)))
     }
 

@@ -159,7 +159,10 @@ fn queue(
             return Err(Error::InvalidName(format!("topic '{}' is internal", topic.name())));
         }
         let partition = topic.partition(index)?;
-        let batch = Batch::check(records.unwrap_or_default(), Rules { zstd: version >= ZSTD_FROM, ..Rules::default() })?;
+        let batch = Batch::check(
+            records.unwrap_or_default(),
+            Rules { zstd: version >= ZSTD_FROM, ..Rules::default() },
+        )?;
         Ok((partition, batch))
     };
     match check() {
@@ -193,7 +196,10 @@ impl Reply {
                 _ => None,
             })
         {
-            return Err(Close::Refused(format!("a produce request with acks=0 failed with error {}", code.0)));
+            return Err(Close::Refused(format!(
+                "a produce request with acks=0 failed with error {}",
+                code.0
+            )));
         }
         Ok(())
     }
@@ -266,7 +272,8 @@ impl Reply {
     }
 }
 
-const NOTHING: Appended = Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
+const NOTHING: Appended =
+    Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
 
 fn wait(wave: &Wave, place: usize, appended: Appended) -> State {
     let Some(partition) = wave.partition(place) else { return State::Done(appended) };

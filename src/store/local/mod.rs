@@ -58,7 +58,13 @@ pub struct LocalOptions {
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), meta_path: None, inline: false, early_writeback: true, max_files: None }
+        Self {
+            disk: Arc::new(RealDisk),
+            meta_path: None,
+            inline: false,
+            early_writeback: true,
+            max_files: None,
+        }
     }
 }
 
