@@ -66,7 +66,7 @@ fn a_bad_value_is_refused_and_changes_nothing() {
         ("listener.security.protocol.map", "A:NONE"),
     ] {
         let refusal = config.set(key, value, Source::CommandLine).unwrap_err();
-        assert!(refusal.to_string().starts_with(&format!("{key}={value}: ")), "{refusal}");
+        assert!(refusal.to_string().starts_with(&format!("Invalid value {value} for configuration {key}: ")), "{refusal}");
     }
     assert_eq!(config, Config::default());
 }

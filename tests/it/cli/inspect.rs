@@ -9,6 +9,9 @@ use weir_broker::batch::{Builder, Record};
 
 use super::{run, text};
 
+/// What a test does to a good segment.
+type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// A segment of two batches, with three records and one.
 fn segment(dir: &TempDir, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
     let mut bytes = Vec::new();
@@ -59,7 +62,7 @@ fn what_was_good_before_the_damage_is_printed_and_the_damage_is_one_line() {
     let huge = |bytes: &mut Vec<u8>| {
         bytes.extend([0, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff].iter().chain([9; 80].iter()))
     };
-    let changes: [(&dyn Fn(&mut Vec<u8>), &str, usize); 5] = [
+    let changes: [(Change<'_>, &str, usize); 5] = [
         (&tear, "torn", 1),
         (&flip, "CRC", 1),
         (&zeros, "zeros", 2),
