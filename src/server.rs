@@ -17,7 +17,17 @@ pub struct Broker {
     core: Arc<Core>,
     door: kafka::Door,
     upkeep: broker::Upkeep,
-    ephemeral: Option<PathBuf>,
+    ephemeral: Option<Ephemeral>,
+}
+
+/// A directory that goes when nobody needs it any more, also when a start fails.
+struct Ephemeral(PathBuf);
+
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        // A directory that stays behind in the system's temporary space harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Settings of a broker that is about to start.
@@ -86,9 +96,10 @@ impl Builder {
     /// [`StartError`].
     pub async fn start(self) -> Result<Broker, StartError> {
         let clock = self.clock;
-        let ephemeral =
-            self.ephemeral.then(|| std::env::temp_dir().join(format!("weir-{}", clock.uuid().simple())));
-        let dir = ephemeral.clone().or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
+        let temporary = || std::env::temp_dir().join(format!("weir-{}", clock.uuid().simple()));
+        let ephemeral = self.ephemeral.then(|| Ephemeral(temporary()));
+        let kept = ephemeral.as_ref().map(|dir| dir.0.clone());
+        let dir = kept.or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
         let listeners = listeners(&self.config).await?;
         let config = self.config;
         let core = tokio::task::spawn_blocking(move || broker::open(&dir, config, clock))
@@ -139,10 +150,7 @@ impl Broker {
         self.upkeep.stop().await;
         let core = self.core;
         let closed = tokio::task::spawn_blocking(move || core.close()).await;
-        if let Some(dir) = self.ephemeral {
-            // A directory that stays behind in the system's temporary space harms nobody.
-            let _ = std::fs::remove_dir_all(dir);
-        }
+        drop(self.ephemeral);
         closed.unwrap_or(Err(crate::store::Error::Fenced))
     }
 }

@@ -9,5 +9,6 @@
     reason = "a test stops where it fails, prints its seed, and measures real time"
 )]
 
+mod cli;
 mod crash;
 mod store;
