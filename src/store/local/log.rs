@@ -124,6 +124,23 @@ impl LocalLog {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The newest segment.
+    fn last(&self) -> Option<Arc<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
+    /// Segments with bytes that no sync has covered, oldest first: few, and always the newest.
+    fn unsynced(&self) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let dirty = |segment: &&Arc<Segment>| {
+            let tail = locked(&segment.tail);
+            !tail.sealed || tail.part.bytes != locked(&segment.synced).bytes
+        };
+        let mut found: Vec<_> = segments.iter().rev().take_while(dirty).cloned().collect();
+        found.reverse();
+        found
+    }
+
     /// The segment that holds `offset`.
     fn holding(&self, offset: i64) -> Option<Arc<Segment>> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
@@ -250,7 +267,7 @@ impl LocalLog {
 
     fn flush_segments(&self) -> Result<()> {
         let mut end = None;
-        for segment in self.list() {
+        for segment in self.unsynced() {
             let part = segment.part();
             let before = *locked(&segment.synced);
             if part.bytes == before.bytes {
@@ -340,7 +357,7 @@ impl LocalLog {
 
     /// Creates the next segment's file near the end of the active one, off the writer's path.
     fn prepare_spare(&self) {
-        let Some(active) = self.list().pop() else { return };
+        let Some(active) = self.last() else { return };
         let near = active.part().bytes >= self.shared.spare_from(&self.writer_options())
             && !locked(&active.tail).sealed;
         let mut spare = locked(&self.spare);
@@ -359,7 +376,7 @@ impl LocalLog {
     }
 
     fn write_back(&self) {
-        let Some(active) = self.list().pop() else { return };
+        let Some(active) = self.last() else { return };
         let (bytes, from) = (active.part().bytes, self.written_back.load(Ordering::Relaxed));
         if self.shared.early_writeback
             && bytes > from + WRITEBACK_BYTES

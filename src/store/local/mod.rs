@@ -58,7 +58,13 @@ pub struct LocalOptions {
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), meta_path: None, inline: false, early_writeback: true, max_files: None }
+        Self {
+            disk: Arc::new(RealDisk),
+            meta_path: None,
+            inline: false,
+            early_writeback: true,
+            max_files: None,
+        }
     }
 }
 
@@ -139,7 +145,11 @@ impl Local {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             early_writeback: options.early_writeback,
-            files: Files::new(disk, options.max_files.unwrap_or_else(half_of_descriptors)),
+            files: Files::new(
+                disk,
+                options.max_files.unwrap_or_else(half_of_descriptors),
+                options.early_writeback,
+            ),
             syncers: Workers::new("weir-sync", threads[0]),
             tidier: Workers::new("weir-tidy", threads[1]),
             generation: format.generation,
