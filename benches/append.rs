@@ -101,5 +101,5 @@ fn batch(bytes: usize) -> Batch {
     b[57..61].copy_from_slice(&1i32.to_be_bytes());
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &b[21..]) as u32;
     b[17..21].copy_from_slice(&crc.to_be_bytes());
-    Batch::check(b.into()).expect("a sound batch")
+    Batch::stored(b.into()).expect("a sound batch")
 }
