@@ -35,6 +35,7 @@ pub enum OpenError {
 pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
     let options = LocalOptions {
         early_writeback: config.store_settings().flush != Flush::Never,
+        meta_syncs: config.store_settings().flush != Flush::Never,
         ..LocalOptions::default()
     };
     let store: Arc<dyn Store> = Arc::new(Local::open_with(data_dir, options)?);

@@ -292,12 +292,21 @@ impl LocalLog {
 
     /// Makes the log's directory entries durable, and those of the directories above it up to the store's.
     fn sync_names(&self) -> Result<()> {
-        let mut dirs: Vec<_> = self.dir.ancestors().take(4).collect();
-        dirs.reverse();
-        for dir in dirs {
-            self.shared.files.disk.sync_dir(dir).map_err(failed("sync", dir))?;
+        let disk = &*self.shared.files.disk;
+        let [partition, topic, topics, store] = [0, 1, 2, 3].map(|n| self.dir.ancestors().nth(n));
+        // A topic's own name is made durable once, by the first of its logs.
+        let above =
+            if locked(&self.shared.named).contains(&self.id.topic) { [None, None] } else { [store, topics] };
+        for dir in above.into_iter().chain([topic, partition]).flatten() {
+            disk.sync_dir(dir).map_err(failed("sync", dir))?;
         }
+        locked(&self.shared.named).insert(self.id.topic);
         Ok(())
+    }
+
+    /// Whether a sync has something to do.
+    pub fn is_dirty(&self) -> bool {
+        self.durable.value() < self.end.load(Ordering::Acquire)
     }
 
     /// One turn of a sync thread.
@@ -650,7 +659,7 @@ impl Log for LocalLog {
     }
 
     fn sync(&self) {
-        if self.durable.value() < self.end.load(Ordering::Acquire) && self.syncing.ask() {
+        if self.is_dirty() && self.syncing.ask() {
             self.queue_sync();
         }
     }
