@@ -11,12 +11,18 @@ use weir_broker::batch::Batch;
 use weir_broker::store::local::{Local, LocalOptions};
 use weir_broker::store::{LogId, LogOptions, Placed, Store};
 
-const OPTIONS: LogOptions = LogOptions { segment_bytes: 1 << 30, segment_ms: i64::MAX, index_interval_bytes: 4096 };
+const OPTIONS: LogOptions =
+    LogOptions { segment_bytes: 1 << 30, segment_ms: i64::MAX, index_interval_bytes: 4096 };
 const ROUNDS: usize = 3;
 
 fn main() {
-    println!("{:>9} {:>10} {:>10} {:>12} {:>12} {:>8}", "bytes", "log ns", "raw ns", "log CPU-s/GB", "raw CPU-s/GB", "added ns");
-    for (bytes, calls) in [(200, 400_000), (4 << 10, 100_000), (16 << 10, 40_000), (64 << 10, 10_000), (1 << 20, 600)] {
+    println!(
+        "{:>9} {:>10} {:>10} {:>12} {:>12} {:>8}",
+        "bytes", "log ns", "raw ns", "log CPU-s/GB", "raw CPU-s/GB", "added ns"
+    );
+    for (bytes, calls) in
+        [(200, 400_000), (4 << 10, 100_000), (16 << 10, 40_000), (64 << 10, 10_000), (1 << 20, 600)]
+    {
         let log = best(|| through_log(bytes, calls));
         let raw = best(|| through_pwritev(bytes, calls));
         let per_call = |cost: Cost| cost.wall.as_nanos() / calls as u128;

@@ -6,7 +6,8 @@ use weir_broker::batch::Batch;
 use weir_broker::store::local::Local;
 use weir_broker::store::{LogId, LogOptions, Placed, Store};
 
-const OPTIONS: LogOptions = LogOptions { segment_bytes: 1 << 30, segment_ms: i64::MAX, index_interval_bytes: 4096 };
+const OPTIONS: LogOptions =
+    LogOptions { segment_bytes: 1 << 30, segment_ms: i64::MAX, index_interval_bytes: 4096 };
 
 fn main() {
     for bytes in [200, 16 << 10, 1 << 20] {
@@ -26,8 +27,9 @@ fn scan(bytes: usize) {
         let mut base_offset = 0;
         while base_offset < (total / bytes) as i64 {
             let group = (base_offset..).take(64.min(total / bytes));
-            let placed: Vec<_> =
-                group.map(|base_offset| Placed { base_offset, leader_epoch: 0, batch: batch.clone() }).collect();
+            let placed: Vec<_> = group
+                .map(|base_offset| Placed { base_offset, leader_epoch: 0, batch: batch.clone() })
+                .collect();
             base_offset += placed.len() as i64;
             log.append(&placed, 0).expect("an append");
         }
@@ -40,7 +42,10 @@ fn scan(bytes: usize) {
     let mut seen = 0;
     store.open_log(id(0), OPTIONS, &mut |_| seen += 1).expect("a log");
     let took = begun.elapsed();
-    println!("scan of {bytes:>8} B batches: {:.2} GB/s, {seen} headers replayed", total as f64 / took.as_secs_f64() / 1e9);
+    println!(
+        "scan of {bytes:>8} B batches: {:.2} GB/s, {seen} headers replayed",
+        total as f64 / took.as_secs_f64() / 1e9
+    );
 }
 
 /// Fresh, and after a clean close with 10,000 partitions.

@@ -186,7 +186,7 @@ impl Disk for RealDisk {
 
     fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
         match fs::symlink_metadata(path) {
-            Ok(found) => Ok(found.is_file().then(|| found.len())),
+            Ok(found) => Ok(found.is_file().then_some(found.len())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
@@ -218,7 +218,7 @@ impl Disk for RealDisk {
     #[cfg(target_os = "linux")]
     fn sync_ahead(&self, dir: &Path) {
         if let Ok(dir) = fs::File::open(dir) {
-            drop(rustix::fs::syncfs(dir));
+            let _hint = rustix::fs::syncfs(dir);
         }
     }
 }

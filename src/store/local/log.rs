@@ -409,7 +409,7 @@ impl LocalLog {
             }
             let part = segment.part();
             let handle = segment.handle(&self.shared.files)?;
-            handle.file.set_len(part.bytes).map_err(failed("truncate", &segment.path()))?;
+            trim_blocks(&segment, &*handle.file, part.bytes)?;
             if let Err(error) = handle.file.sync() {
                 self.durable.fence();
                 return Err(failed("fdatasync", &segment.path())(error));
@@ -461,7 +461,7 @@ impl LocalLog {
         let writer = locked(&self.writer);
         if let Some(active) = writer.active.as_ref().filter(|active| active.reserved > active.part.bytes) {
             let handle = active.segment.handle(&self.shared.files)?;
-            handle.file.set_len(active.part.bytes).map_err(failed("truncate", &active.segment.path()))?;
+            trim_blocks(&active.segment, &*handle.file, active.part.bytes)?;
             handle.file.sync().map_err(failed("fdatasync", &active.segment.path()))?;
         }
         Ok(self.record())
@@ -714,6 +714,17 @@ impl Active {
             drop(file.set_len(self.part.bytes));
         }
     }
+}
+
+/// Gives back the blocks past a segment's end. A file that somebody cut is left as it is: growing it again
+/// would hide the loss behind zeros.
+fn trim_blocks(segment: &Segment, file: &dyn File, bytes: u64) -> Result<()> {
+    let path = segment.path();
+    let found = file.bytes().map_err(failed("stat", &path))?;
+    if found < bytes {
+        return Err(segment.corrupt(found, "shorter than what was written"));
+    }
+    file.set_len(bytes).map_err(failed("truncate", &path))
 }
 
 /// Writes batches at `at`, the log's 16 bytes over the sender's: one system call unless there are very many.
