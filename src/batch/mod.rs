@@ -23,6 +23,7 @@ mod tests;
 mod varint;
 
 pub use build::{Builder, Marker, Record};
+pub(crate) use check::crc32c;
 pub use check::{Batch, Invalid, MAX_PLAIN_BYTES, MAX_RECORDS, Rules};
 pub use codec::{Codec, decompress};
 pub(crate) use header::CRC_FROM;

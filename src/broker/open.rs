@@ -37,6 +37,7 @@ pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, 
     let options = LocalOptions {
         early_writeback: settings.flush != Flush::Never,
         max_files: Some(settings.max_open_files),
+        meta_syncs: settings.flush != Flush::Never,
         ..LocalOptions::default()
     };
     let store: Arc<dyn Store> = Arc::new(Local::open_with(data_dir, options)?);

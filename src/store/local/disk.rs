@@ -87,6 +87,9 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The system's.
     fn space(&self, path: &Path) -> io::Result<Capacity>;
+    /// Writes out everything that is dirty on the file system of `dir`, so that many syncs to come find
+    /// nothing left to do. A hint: what must be durable is still synced one by one, with its errors seen.
+    fn sync_ahead(&self, _dir: &Path) {}
 }
 
 /// Operations on one open file.
@@ -210,6 +213,13 @@ impl Disk for RealDisk {
         let found = rustix::fs::statvfs(path)?;
         let block = found.f_frsize;
         Ok(Capacity { total_bytes: found.f_blocks * block, free_bytes: found.f_bavail * block })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_ahead(&self, dir: &Path) {
+        if let Ok(dir) = fs::File::open(dir) {
+            let _hint = rustix::fs::syncfs(dir);
+        }
     }
 }
 

@@ -124,6 +124,23 @@ impl LocalLog {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The newest segment.
+    fn last(&self) -> Option<Arc<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
+    /// Segments with bytes that no sync has covered, oldest first: few, and always the newest.
+    fn unsynced(&self) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let dirty = |segment: &&Arc<Segment>| {
+            let tail = locked(&segment.tail);
+            !tail.sealed || tail.part.bytes != locked(&segment.synced).bytes
+        };
+        let mut found: Vec<_> = segments.iter().rev().take_while(dirty).cloned().collect();
+        found.reverse();
+        found
+    }
+
     /// The segment that holds `offset`.
     fn holding(&self, offset: i64) -> Option<Arc<Segment>> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
@@ -250,7 +267,7 @@ impl LocalLog {
 
     fn flush_segments(&self) -> Result<()> {
         let mut end = None;
-        for segment in self.list() {
+        for segment in self.unsynced() {
             let part = segment.part();
             let before = *locked(&segment.synced);
             if part.bytes == before.bytes {
@@ -275,12 +292,21 @@ impl LocalLog {
 
     /// Makes the log's directory entries durable, and those of the directories above it up to the store's.
     fn sync_names(&self) -> Result<()> {
-        let mut dirs: Vec<_> = self.dir.ancestors().take(4).collect();
-        dirs.reverse();
-        for dir in dirs {
-            self.shared.files.disk.sync_dir(dir).map_err(failed("sync", dir))?;
+        let disk = &*self.shared.files.disk;
+        let [partition, topic, topics, store] = [0, 1, 2, 3].map(|n| self.dir.ancestors().nth(n));
+        // A topic's own name is made durable once, by the first of its logs.
+        let above =
+            if locked(&self.shared.named).contains(&self.id.topic) { [None, None] } else { [store, topics] };
+        for dir in above.into_iter().chain([topic, partition]).flatten() {
+            disk.sync_dir(dir).map_err(failed("sync", dir))?;
         }
+        locked(&self.shared.named).insert(self.id.topic);
         Ok(())
+    }
+
+    /// Whether a sync has something to do.
+    pub fn is_dirty(&self) -> bool {
+        self.durable.value() < self.end.load(Ordering::Acquire)
     }
 
     /// One turn of a sync thread.
@@ -340,7 +366,7 @@ impl LocalLog {
 
     /// Creates the next segment's file near the end of the active one, off the writer's path.
     fn prepare_spare(&self) {
-        let Some(active) = self.list().pop() else { return };
+        let Some(active) = self.last() else { return };
         let near = active.part().bytes >= self.shared.spare_from(&self.writer_options())
             && !locked(&active.tail).sealed;
         let mut spare = locked(&self.spare);
@@ -359,7 +385,7 @@ impl LocalLog {
     }
 
     fn write_back(&self) {
-        let Some(active) = self.list().pop() else { return };
+        let Some(active) = self.last() else { return };
         let (bytes, from) = (active.part().bytes, self.written_back.load(Ordering::Relaxed));
         if self.shared.early_writeback
             && bytes > from + WRITEBACK_BYTES
@@ -383,7 +409,7 @@ impl LocalLog {
             }
             let part = segment.part();
             let handle = segment.handle(&self.shared.files)?;
-            handle.file.set_len(part.bytes).map_err(failed("truncate", &segment.path()))?;
+            trim_blocks(&segment, &*handle.file, part.bytes)?;
             if let Err(error) = handle.file.sync() {
                 self.durable.fence();
                 return Err(failed("fdatasync", &segment.path())(error));
@@ -435,7 +461,7 @@ impl LocalLog {
         let writer = locked(&self.writer);
         if let Some(active) = writer.active.as_ref().filter(|active| active.reserved > active.part.bytes) {
             let handle = active.segment.handle(&self.shared.files)?;
-            handle.file.set_len(active.part.bytes).map_err(failed("truncate", &active.segment.path()))?;
+            trim_blocks(&active.segment, &*handle.file, active.part.bytes)?;
             handle.file.sync().map_err(failed("fdatasync", &active.segment.path()))?;
         }
         Ok(self.record())
@@ -633,7 +659,7 @@ impl Log for LocalLog {
     }
 
     fn sync(&self) {
-        if self.durable.value() < self.end.load(Ordering::Acquire) && self.syncing.ask() {
+        if self.is_dirty() && self.syncing.ask() {
             self.queue_sync();
         }
     }
@@ -688,6 +714,17 @@ impl Active {
             drop(file.set_len(self.part.bytes));
         }
     }
+}
+
+/// Gives back the blocks past a segment's end. A file that somebody cut is left as it is: growing it again
+/// would hide the loss behind zeros.
+fn trim_blocks(segment: &Segment, file: &dyn File, bytes: u64) -> Result<()> {
+    let path = segment.path();
+    let found = file.bytes().map_err(failed("stat", &path))?;
+    if found < bytes {
+        return Err(segment.corrupt(found, "shorter than what was written"));
+    }
+    file.set_len(bytes).map_err(failed("truncate", &path))
 }
 
 /// Writes batches at `at`, the log's 16 bytes over the sender's: one system call unless there are very many.

@@ -3,11 +3,14 @@
 //! Owns: the file `meta` and its one table of key -> version, value. Every write commits with redb's
 //! immediate durability (fdatasync inside). Deliberately absent: caches of our own beside redb's small one.
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use crate::store::{Error, Meta, Put, Result, Versioned};
 
@@ -23,12 +26,18 @@ pub(super) struct RedbMeta {
 }
 
 impl RedbMeta {
-    /// Opens or creates the file.
-    pub fn open(path: &Path) -> Result<Self> {
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(|e| failed("open", path, e))?;
+    /// Opens or creates the file; without `syncs` a write is in the page cache when it returns.
+    pub fn open(path: &Path, syncs: bool) -> Result<Self> {
+        let io = |e: std::io::Error| failed("open", path, redb::Error::Io(e));
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut builder = Database::builder();
+        let builder = builder.set_cache_size(CACHE_BYTES);
+        let database = match FileBackend::new(file) {
+            Ok(file) if !syncs => builder.create_with_backend(Unsynced(file)),
+            file => file.and_then(|file| builder.create_with_backend(file)),
+        };
+        let database = database.map_err(|e| failed("open", path, e))?;
         Ok(Self { path: path.to_owned(), database })
     }
 
@@ -98,6 +107,36 @@ impl Meta for RedbMeta {
             out.push((key.value().to_owned(), versioned(value.value())));
         }
         Ok(out)
+    }
+}
+
+/// A file whose syncs are left to the kernel.
+#[derive(Debug)]
+struct Unsynced(FileBackend);
+
+impl StorageBackend for Unsynced {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
     }
 }
 

@@ -39,6 +39,8 @@ pub use self::map::{Mapped, Mapping};
 const FORMAT_VERSION: u64 = 1;
 /// Syncs in flight: measured, four files reach 2.3 times the syncs of one (performance.md 2.4).
 const SYNC_THREADS: usize = 4;
+/// Dirty logs from which on a close asks for everything to be written out first.
+const MANY_LOGS: usize = 64;
 
 /// How to open a local store, beside its directory.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct LocalOptions {
     /// Whether to start writing appended bytes back early, so that a sync finds little left to do. Costs
     /// this process the CPU that the kernel's own threads would spend later; of no use where nobody syncs.
     pub early_writeback: bool,
+    /// Whether small state is synced at every write; without, it outlives the process but not the machine.
+    pub meta_syncs: bool,
     /// Descriptors kept open; `None` for half of what the process may open.
     pub max_files: Option<usize>,
 }
@@ -63,6 +67,7 @@ impl Default for LocalOptions {
             meta_path: None,
             inline: false,
             early_writeback: true,
+            meta_syncs: true,
             max_files: None,
         }
     }
@@ -89,6 +94,8 @@ pub(in crate::store) struct Shared {
     generation: u64,
     format: Format,
     settled: Mutex<bool>,
+    /// Topics whose directories' names are durable.
+    named: Mutex<HashSet<Uuid>>,
     past: Mutex<Past>,
     quarantined: Mutex<HashSet<LogId>>,
 }
@@ -145,18 +152,28 @@ impl Local {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             early_writeback: options.early_writeback,
-            files: Files::new(disk, options.max_files.unwrap_or_else(half_of_descriptors)),
+            files: Files::new(
+                disk,
+                options.max_files.unwrap_or_else(half_of_descriptors),
+                options.early_writeback,
+            ),
             syncers: Workers::new("weir-sync", threads[0]),
             tidier: Workers::new("weir-tidy", threads[1]),
             generation: format.generation,
             format,
             settled: Mutex::new(false),
+            named: Mutex::default(),
             past: Mutex::new(past),
             quarantined: Mutex::default(),
         });
         shared.begin()?;
         let meta_path = options.meta_path.unwrap_or_else(|| dir.join("meta"));
+        // Done by the time of the first write, in most lives.
+        if !options.inline {
+            shared.tidier.submit(Job::Settle(shared.clone()));
+        }
         let meta = LazyMeta {
+            syncs: options.meta_syncs,
             path: meta_path,
             shared: shared.clone(),
             opened: OnceLock::new(),
@@ -293,7 +310,11 @@ impl Store for Local {
             let mut past = locked(&shared.past);
             if past.clean { std::mem::take(&mut past.records.logs) } else { HashMap::new() }
         };
-        for (id, log) in locked(&self.open).iter() {
+        let open = locked(&self.open);
+        if open.values().filter(|log| log.is_dirty()).count() > MANY_LOGS {
+            shared.files.disk.sync_ahead(&shared.dir);
+        }
+        for (id, log) in open.iter() {
             records.insert(*id, log.finish()?);
         }
         shared.settle()?;
@@ -499,6 +520,7 @@ impl Format {
 
 /// redb, opened at the first use, so that a store without small state costs nothing.
 struct LazyMeta {
+    syncs: bool,
     path: PathBuf,
     shared: Arc<Shared>,
     opened: OnceLock<meta::RedbMeta>,
@@ -511,7 +533,7 @@ impl LazyMeta {
         if let Some(meta) = self.opened.get() {
             return Ok(meta);
         }
-        let opened = meta::RedbMeta::open(&self.path)?;
+        let opened = meta::RedbMeta::open(&self.path, self.syncs)?;
         Ok(self.opened.get_or_init(|| opened))
     }
 }

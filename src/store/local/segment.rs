@@ -308,13 +308,16 @@ impl Handle {
 pub(super) struct Files {
     pub disk: Arc<dyn Disk>,
     limit: usize,
+    /// Whether files with unsynced bytes stay open: a write error is only sure to be reported to descriptors
+    /// that were open at the time. Of no use where nobody syncs.
+    pin_unsynced: bool,
     open: Mutex<VecDeque<Weak<Segment>>>,
 }
 
 impl Files {
     /// At most `limit` descriptors in the cache.
-    pub fn new(disk: Arc<dyn Disk>, limit: usize) -> Self {
-        Self { disk, limit, open: Mutex::default() }
+    pub fn new(disk: Arc<dyn Disk>, limit: usize, pin_unsynced: bool) -> Self {
+        Self { disk, limit, pin_unsynced, open: Mutex::default() }
     }
 
     fn admit(&self, segment: &Arc<Segment>) {
@@ -325,9 +328,8 @@ impl Files {
             sweeps -= 1;
             let Some(oldest) = open.pop_front() else { break };
             let Some(found) = oldest.upgrade() else { continue };
-            let unsynced = *locked(&found.synced) != found.part();
+            let unsynced = self.pin_unsynced && locked(&found.synced).bytes != found.part().bytes;
             if found.used.swap(false, Ordering::Relaxed) || unsynced {
-                // An unsynced file stays open: a write error is reported to descriptors open at the time.
                 open.push_back(oldest);
             } else {
                 found.forget_handle();

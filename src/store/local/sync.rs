@@ -11,13 +11,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::disk::Disk;
-use super::locked;
 use super::log::LocalLog;
+use super::{Shared, locked};
 
 /// Work for a thread.
 pub(super) enum Job {
     /// Make a log's bytes durable.
     Sync(Arc<LocalLog>),
+    /// Make the store's own numbers durable.
+    Settle(Arc<Shared>),
     /// Whatever a log has to do off its writer's path.
     Tidy(Arc<LocalLog>),
     /// Remove a renamed segment.
@@ -30,6 +32,11 @@ impl Job {
     fn run(self) {
         match self {
             Self::Sync(log) => log.sync_turn(),
+            Self::Settle(shared) => {
+                if let Err(error) = shared.settle() {
+                    tracing::warn!(%error, "format file not durable yet; the first write tries again");
+                }
+            }
             Self::Tidy(log) => log.tidy_turn(),
             Self::RemoveFile(disk, path) => removed(disk.remove_file(&path), &path),
             Self::RemoveDirs(disk, path) => removed(disk.remove_dirs(&path), &path),

@@ -146,19 +146,27 @@ impl Faulty {
 
 impl Node {
     fn survive(&self, dice: &mut Dice) -> Self {
-        let mut bytes = self.durable.clone();
+        let (mut bytes, mut live) = (self.durable.clone(), self.durable.clone());
         for change in &self.pending {
             match change {
-                Change::Cut(len) if dice.below(2) == 0 => bytes.resize(*len as usize, 0),
+                Change::Cut(len) => {
+                    live.resize(*len as usize, 0);
+                    if dice.below(2) == 0 {
+                        bytes.resize(*len as usize, 0);
+                    }
+                }
                 Change::Write(at, data) => {
+                    put(&mut live, *at, data);
                     let how = dice.below(3);
-                    for (i, sector) in data.chunks(512).enumerate() {
+                    let end = *at as usize + data.len();
+                    // A sector goes to disk with all that had been written to it by then.
+                    for sector in (*at as usize / 512)..end.div_ceil(512) {
                         if how == 0 || (how == 1 && dice.below(2) == 0) {
-                            put(&mut bytes, *at + i as u64 * 512, sector);
+                            let until = (sector * 512 + 512).min(live.len());
+                            put(&mut bytes, sector as u64 * 512, &live[sector * 512..until]);
                         }
                     }
                 }
-                Change::Cut(_) => {}
             }
         }
         Self { live: bytes.clone(), durable: bytes, pending: Vec::new() }
