@@ -3,6 +3,14 @@
 //! Run with `TMPDIR` on the file system to measure. Each size is written by the log and by a bare loop that
 //! reserves and writes the same bytes; both lines are printed, best of three rounds.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a bench prints, reads the clock and knows its own buffers"
+)]
+
 use std::fs;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -55,7 +63,7 @@ fn best(run: impl Fn() -> Cost) -> Cost {
 fn measured(work: impl FnOnce()) -> Cost {
     let (wall, cpu) = (Instant::now(), thread_cpu());
     work();
-    Cost { wall: wall.elapsed(), cpu: thread_cpu() - cpu }
+    Cost { wall: wall.elapsed(), cpu: thread_cpu().saturating_sub(cpu) }
 }
 
 /// Time this thread has been on a CPU, from the scheduler's own count.

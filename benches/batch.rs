@@ -1,5 +1,7 @@
 //! What one produced batch costs before it reaches the log: CRC-32C, header rules, record walk; and building.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a bench stops where it fails")]
+
 use std::hint::black_box;
 
 use bytes::Bytes;

@@ -1,5 +1,13 @@
 //! How fast a log that was never checkpointed is scanned at open, and what opening a store costs.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a bench prints, reads the clock and knows its own buffers"
+)]
+
 use std::time::{Duration, Instant};
 
 use weir_broker::batch::Batch;

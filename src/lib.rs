@@ -13,6 +13,15 @@
 //! Deliberately absent: globals. No subscriber, recorder, allocator or `exit` is installed here, so
 //! twenty brokers run in one process.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::float_cmp,
+        reason = "tests compare small, exact numbers"
+    )
+)]
+
 pub mod batch;
 pub mod bench;
 pub mod config;
@@ -27,5 +36,6 @@ mod kafka;
 mod kinesis;
 mod server;
 
+pub use broker::Clock;
 pub use kafka::supported_apis;
 pub use server::{Broker, Builder, StartError};

@@ -26,6 +26,7 @@ pub struct Builder {
     config: Config,
     data_dir: Option<PathBuf>,
     ephemeral: bool,
+    clock: Clock,
 }
 
 /// Why a broker did not start.
@@ -72,12 +73,19 @@ impl Builder {
         self
     }
 
+    /// Takes time and ids from here: a test moves its own clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Opens the data and the doors. Needs a running tokio runtime.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Broker, StartError> {
-        let clock = Clock::System;
+        let clock = self.clock;
         let ephemeral =
             self.ephemeral.then(|| std::env::temp_dir().join(format!("weir-{}", clock.uuid().simple())));
         let dir = ephemeral.clone().or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
@@ -144,11 +152,15 @@ async fn listeners(config: &Config) -> Result<Vec<kafka::Listener>, StartError> 
     let mut found = Vec::new();
     for listener in config.listeners().map_err(|e| StartError::Config(e.to_string()))? {
         for bind in listener.binds() {
-            let addrs = tokio::net::lookup_host((bind.host.as_str(), bind.port))
-                .await
-                .map_err(|e| StartError::Config(format!("listener {}: host '{}': {e}", listener.name, bind.host)))?;
+            let addrs = tokio::net::lookup_host((bind.host.as_str(), bind.port)).await.map_err(|e| {
+                StartError::Config(format!("listener {}: host '{}': {e}", listener.name, bind.host))
+            })?;
             let name = &listener.name;
-            found.extend(addrs.map(|addr| kafka::Listener { name: name.clone(), addr, required: bind.required }));
+            found.extend(addrs.map(|addr| kafka::Listener {
+                name: name.clone(),
+                addr,
+                required: bind.required,
+            }));
         }
     }
     Ok(found)

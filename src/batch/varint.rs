@@ -62,7 +62,7 @@ pub(super) fn put(out: &mut Vec<u8>, value: i64) {
         out.push((raw & 0x7f) as u8 | 0x80);
         raw >>= 7;
     }
-    out.push(raw as u8);
+    out.push((raw & 0x7f) as u8);
 }
 
 /// Bytes that [`put`] takes for `value`.

@@ -34,7 +34,7 @@ impl Schedule {
 }
 
 /// Sends and receives `rate` messages a second; the first tenth is warm-up and not counted.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures for people")]
 pub(super) fn run(options: &Options, progress: &Progress) -> Result<Line, Error> {
     let record_bytes = options.record_bytes.unwrap_or(100).clamp(1, 1 << 20);
     let rate = options.rate.clamp(1, 1_000_000);

@@ -50,7 +50,7 @@ impl Histogram {
 
     /// The smallest bucket bound that at least `quantile` (0 to 1) of the samples do not exceed, in ms.
     pub(super) fn quantile_ms(&self, quantile: f64) -> f64 {
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures for people")]
         let rank = ((self.total as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
         for (at, count) in self.counts.iter().enumerate() {

@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// Where time and random ids come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The machine's.
+    #[default]
     System,
     /// A test's: time stands until it is moved, ids count up.
     Manual(Arc<Manual>),
@@ -30,7 +31,10 @@ impl Clock {
     pub fn now_ms(&self) -> i64 {
         match self {
             Self::System => {
-                #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "this is the one place that reads the wall clock"
+                )]
                 let now = SystemTime::now();
                 let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -46,6 +50,7 @@ impl Clock {
             Self::System => {
                 let mut bytes = [0; 16];
                 // The kernel's generator fails only before it is seeded at boot; ids then still differ by time.
+                #[allow(clippy::disallowed_methods, reason = "this file is where randomness comes from")]
                 if getrandom::fill(&mut bytes).is_err() {
                     bytes = u128::from(self.now_ms().unsigned_abs()).to_be_bytes();
                 }

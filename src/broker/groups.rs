@@ -203,7 +203,9 @@ impl Core {
             overrides: overrides.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         };
         match self.topics.create(new) {
-            Err(topic::Error::TopicExists(_)) => self.topics.by_name(JOURNAL).ok_or(topic::Error::UnknownTopic),
+            Err(topic::Error::TopicExists(_)) => {
+                self.topics.by_name(JOURNAL).ok_or(topic::Error::UnknownTopic)
+            }
             outcome => outcome,
         }
     }

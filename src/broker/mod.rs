@@ -20,6 +20,8 @@ use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
 use crate::store::Store;
 use crate::topic::{self, NewTopic, Registry, Topic};
 
+// What a door holds of the engine: bytes on their way out, a place in a queue of waiters, a failure.
+pub use crate::store::{Error as StoreError, Registration, Slice};
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
 pub use configs::{Change, Edit, Scope, is_alterable};

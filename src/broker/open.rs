@@ -33,9 +33,11 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`].
 pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, OpenError> {
+    let settings = config.store_settings();
     let options = LocalOptions {
-        early_writeback: config.store_settings().flush != Flush::Never,
-        meta_syncs: config.store_settings().flush != Flush::Never,
+        early_writeback: settings.flush != Flush::Never,
+        meta_syncs: settings.flush != Flush::Never,
+        max_files: Some(settings.max_open_files),
         ..LocalOptions::default()
     };
     let store: Arc<dyn Store> = Arc::new(Local::open_with(data_dir, options)?);

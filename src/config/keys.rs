@@ -152,14 +152,6 @@ const LIVE: &[Key] = &[
     )
     .dynamic(),
     live(
-        "connection.first.frame.max.bytes",
-        Kind::Int,
-        Some("65536"),
-        Check::Range(1024, 104_857_600),
-        "Largest request of a connection that has not spoken yet.",
-    )
-    .own(),
-    live(
         "connection.first.frame.timeout.ms",
         Kind::Int,
         Some("10000"),
@@ -409,7 +401,7 @@ const LIVE: &[Key] = &[
     live(
         "max.connections.per.ip",
         Kind::Int,
-        Some("2000"),
+        Some("10000"),
         Check::Min(0),
         "Connections at a time from one address; unlimited in Kafka.",
     )

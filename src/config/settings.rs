@@ -105,8 +105,6 @@ pub struct GroupSettings {
 pub struct ConnectionSettings {
     /// Largest request, bytes.
     pub max_request_bytes: usize,
-    /// Largest request of a connection that has not spoken yet, bytes.
-    pub first_frame_max_bytes: usize,
     /// Time to a connection's first whole request, ms.
     pub first_frame_timeout_ms: u64,
     /// Memory of all requests in flight, bytes.
@@ -204,7 +202,6 @@ impl Config {
     pub fn connection_settings(&self) -> ConnectionSettings {
         ConnectionSettings {
             max_request_bytes: self.number("socket.request.max.bytes"),
-            first_frame_max_bytes: self.number("connection.first.frame.max.bytes"),
             first_frame_timeout_ms: self.number("connection.first.frame.timeout.ms"),
             max_in_flight_bytes: self.limit("queued.max.request.bytes"),
             max_in_flight_requests: self.number("connection.max.in.flight.requests"),

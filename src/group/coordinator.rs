@@ -193,6 +193,9 @@ impl Coordinator {
     }
 
     /// Applies one record that the journal holds: at start to rebuild, live right after its append.
+    ///
+    /// # Errors
+    /// [`JournalError`] for bytes that are no record of a group.
     pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now_ms: i64) -> Result<(), JournalError> {
         match read_key(key)? {
             Key::Other => {}

@@ -3,6 +3,8 @@
 //! Invariant: one reply variant per event variant, one error variant per outcome that an operator can tell
 //! apart. Deliberately absent: Kafka's error codes and versions; what a version changes comes in as a flag.
 
+#![allow(missing_docs, reason = "fields carry the protocol's own names")]
+
 use bytes::Bytes;
 use thiserror::Error as ThisError;
 

@@ -5,6 +5,8 @@
 //! (Layouts: apache/kafka group-coordinator/src/main/resources/common/message.)
 //! Deliberately absent: keys of other kinds (KIP-848 and share groups); they are skipped when read.
 
+#![allow(missing_docs, reason = "fields carry the protocol's own names")]
+
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error as ThisError;
 

@@ -17,10 +17,13 @@ use super::journal::{JournalRecord, offset_record};
 /// One committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
+    /// Next offset to read.
     pub offset: i64,
     /// -1 when unknown.
     pub leader_epoch: i32,
+    /// The client's own words, byte for byte.
     pub metadata: String,
+    /// When it was committed, ms.
     pub commit_ms: i64,
     /// Set by OffsetCommit v2-4 only; beats the broker's retention.
     pub expire_ms: Option<i64>,

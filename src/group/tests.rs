@@ -502,7 +502,7 @@ fn offsets_expire_after_the_group_was_empty_for_the_retention_and_the_group_foll
     bench.stable(&[join("a")]);
     bench.commit("a", 1, 5, "").expect("commit");
     let week_ms = Settings::default().offsets_retention_ms;
-    for _ in 0..week_ms / 9_000 + 1 {
+    for _ in 0..=(week_ms / 9_000) {
         bench.pass(9_000);
         bench.beat("a", 1).expect("alive");
     }
@@ -607,7 +607,7 @@ fn groups_are_listed_by_state_and_type() {
     let mut bench = Bench::new();
     bench.stable(&[join("a")]);
     let mut count = |states: &[&str], types: &[&str]| {
-        let owned = |names: &[&str]| names.iter().map(|n| n.to_string()).collect();
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let token = bench.send(Event::ListGroups { states: owned(states), types: owned(types) });
         let Some(Reply::ListGroups(Ok(listed))) = bench.reply(token) else { panic!("no reply") };
         listed.len()

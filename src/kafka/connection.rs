@@ -290,14 +290,13 @@ impl Connection {
     }
 
     fn frame_limit(&self) -> usize {
-        let settings = self.shared.settings();
-        if self.frames == 0 { settings.first_frame_max_bytes.min(settings.max_request_bytes) } else { settings.max_request_bytes }
+        // The smaller limit before a login comes with logins; a listener without them trusts its first frame.
+        self.shared.settings().max_request_bytes
     }
 
     /// Hands one frame to its API. `settled` replies of the queue have their outcomes already.
     fn answer(&mut self, frame: Bytes, settled: usize) -> Result<usize, Close> {
-        let header =
-            schema::header(&frame).map_err(|m| Close::Refused(format!("request header: {m}")))?;
+        let header = schema::header(&frame).map_err(|m| Close::Refused(format!("request header: {m}")))?;
         let mut settled = settled;
         // What an earlier request on this connection appended must be there for a later one to see.
         if header.api_key != produce::KEY && !self.wave.is_empty() {
@@ -316,7 +315,6 @@ impl Connection {
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
         let state = match answer {
             Answer::Now(body) => State::Ready(body),
-            Answer::Silent => State::Silent,
             Answer::Produce(reply) => State::Produce(reply),
             Answer::Phased(future) => State::Future(future),
             Answer::Alone(future) => {
@@ -370,7 +368,9 @@ impl Connection {
             self.stalled_at = 0;
         }
         // A client that long-polls is not idle; one that never reads its answers is.
-        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms)) && (self.pending.is_empty() || !self.out.is_empty()) {
+        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms))
+            && (self.pending.is_empty() || !self.out.is_empty())
+        {
             return Err(Close::Quiet);
         }
         if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {

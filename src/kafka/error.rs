@@ -5,8 +5,8 @@
 use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::Invalid;
+use crate::broker::StoreError;
 use crate::group;
-use crate::store;
 use crate::topic;
 
 /// A Kafka error code.
@@ -118,6 +118,7 @@ pub(super) fn of_topic(error: &topic::Error) -> Code {
         E::InvalidConfig(_) => Code::INVALID_CONFIG,
         E::OffsetOutOfRange { .. } => Code::OFFSET_OUT_OF_RANGE,
         E::Invalid(invalid) => of_batch(invalid),
+        E::MissingKeys(_) => Code::INVALID_RECORD,
         E::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
         E::LargerThanSegment { .. } => Code::RECORD_LIST_TOO_LARGE,
         E::InvalidTimestamp(_) => Code::INVALID_TIMESTAMP,
@@ -169,13 +170,12 @@ fn of_batch(invalid: &Invalid) -> Code {
     }
 }
 
-fn of_store(error: &store::Error) -> Code {
+fn of_store(error: &StoreError) -> Code {
     match error {
-        store::Error::Corrupt { .. } => Code::CORRUPT_MESSAGE,
-        store::Error::OutOfRange { .. } => Code::OFFSET_OUT_OF_RANGE,
-        store::Error::Io { .. }
-        | store::Error::Full { .. }
-        | store::Error::Fenced
-        | store::Error::Refused(_) => Code::KAFKA_STORAGE_ERROR,
+        StoreError::Corrupt { .. } => Code::CORRUPT_MESSAGE,
+        StoreError::OutOfRange { .. } => Code::OFFSET_OUT_OF_RANGE,
+        StoreError::Io { .. } | StoreError::Full { .. } | StoreError::Fenced | StoreError::Refused(_) => {
+            Code::KAFKA_STORAGE_ERROR
+        }
     }
 }

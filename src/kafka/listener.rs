@@ -192,7 +192,9 @@ impl Seat {
     fn take(census: &Arc<Census>, ip: IpAddr, settings: &ConnectionSettings) -> Option<Self> {
         let mut per_ip = census.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         let here = per_ip.get(&ip).copied().unwrap_or(0);
-        if census.total.load(Ordering::Relaxed) >= settings.max_connections || here >= settings.max_connections_per_ip {
+        if census.total.load(Ordering::Relaxed) >= settings.max_connections
+            || here >= settings.max_connections_per_ip
+        {
             return None;
         }
         per_ip.insert(ip, here + 1);

@@ -8,7 +8,7 @@ use std::task::{Poll, ready};
 
 use bytes::BufMut;
 
-use crate::store::Slice;
+use crate::broker::Slice;
 
 /// A response body: bytes, with slices of logs to be sent before the byte at each position.
 #[derive(Default)]
@@ -136,13 +136,12 @@ mod tests {
             let mut sent = Vec::new();
             while !out.is_empty() {
                 let before = out.len();
-                let taken = out
-                    .poll_write_with(|io| {
-                        let all: Vec<u8> = io.iter().flat_map(|s| s.to_vec()).collect();
-                        let n = all.len().min(step);
-                        sent.extend_from_slice(all.get(..n).unwrap_or_default());
-                        Poll::Ready(Ok(n))
-                    });
+                let taken = out.poll_write_with(|io| {
+                    let all: Vec<u8> = io.iter().flat_map(|s| s.to_vec()).collect();
+                    let n = all.len().min(step);
+                    sent.extend_from_slice(all.get(..n).unwrap_or_default());
+                    Poll::Ready(Ok(n))
+                });
                 let Poll::Ready(Ok(taken)) = taken else { unreachable!() };
                 assert_eq!(out.len(), before - taken);
             }

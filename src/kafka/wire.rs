@@ -240,7 +240,11 @@ impl Writer {
                 let bytes = text.as_bytes();
                 let bytes = bytes.get(..bytes.len().min(i16::MAX as usize)).unwrap_or_default();
                 let len = u16::try_from(bytes.len()).unwrap_or(0);
-                if self.flexible { self.uvarint(u32::from(len) + 1) } else { self.out.put_u16(len) }
+                if self.flexible {
+                    self.uvarint(u32::from(len) + 1)
+                } else {
+                    self.out.put_u16(len)
+                }
                 self.out.put_slice(bytes);
             }
             (None, true) => self.uvarint(0),

@@ -61,7 +61,11 @@ pub(crate) fn run(wishes: Wishes) -> Result<(), Failure> {
     let config = configuration(&wishes, std::env::vars_os().filter_map(utf8))?;
     tell(&config.report());
     raise_open_files();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(wishes, config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(wishes, config));
+    // A second signal does not wait for what a blocking thread still syncs.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Default < file < environment < command line; `--dev` is the weakest of the command line.
@@ -93,21 +97,24 @@ fn listen(config: &mut Config, wanted: &[Listen]) -> Result<(), Refusal> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut map = config.value("listener.security.protocol.map").map(str::to_owned).unwrap_or_default();
     let mut listeners = Vec::new();
+    let mut given = Vec::new();
     for (at, Listen { name, address }) in wanted.iter().enumerate() {
         let name = match (name, at) {
             (Some(name), _) => name.clone(),
             (None, 0) => "PLAINTEXT".to_owned(),
             (None, _) => {
                 let name = format!("PLAINTEXT-{}", at + 1);
-                map.push_str(&format!(",{name}:PLAINTEXT"));
+                given.push(format!("{name}:PLAINTEXT"));
                 name
             }
         };
         listeners.push(format!("{name}://{address}"));
     }
-    config.set("listener.security.protocol.map", &map, Source::CommandLine)?;
+    if !given.is_empty() {
+        given.extend(config.value(PROTOCOLS).map(str::to_owned));
+        config.set(PROTOCOLS, &given.join(","), Source::CommandLine)?;
+    }
     config.set("listeners", &listeners.join(","), Source::CommandLine).map(drop)
 }
 
@@ -151,9 +158,11 @@ fn announce(addrs: &[SocketAddr], place: &str, ready_words: Option<i32>) -> Resu
     let all = addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut text = format!("weir ready kafka={all} data={place}\n");
     if let Some(node_id) = ready_words {
-        text.push_str(&format!(
-            "[KafkaServer id={node_id}] started\nTransitioning from RECOVERY to RUNNING\nKafka Server started\n"
-        ));
+        text.extend([
+            &format!("[KafkaServer id={node_id}] started\n"),
+            "Transitioning from RECOVERY to RUNNING\n",
+            "Kafka Server started\n",
+        ]);
     }
     info!("attach Kafka clients with bootstrap.servers={all}");
     let mut out = io::stdout().lock();
@@ -222,6 +231,8 @@ fn raise_open_files() {
 fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }
+
+const PROTOCOLS: &str = "listener.security.protocol.map";
 
 const DEV: [(&str, &str); 3] =
     [("flush", "never"), ("auto.create.topics.enable", "true"), ("group.initial.rebalance.delay.ms", "0")];

@@ -229,7 +229,8 @@ pub fn find(name: &str) -> Option<&'static Key> {
 /// # Errors
 /// [`Refusal`]: unknown key, wrong type, out of range.
 pub fn validate(name: &str, value: &str) -> Result<(), Refusal> {
-    let key = find(name).ok_or_else(|| Refusal::new(name, value, "unknown topic configuration"))?;
+    let key =
+        find(name).ok_or_else(|| Refusal::new(name, value, format!("Unknown topic config name: {name}")))?;
     check(key.kind, key.check, value).map_err(|reason| Refusal::new(name, value, reason))
 }
 
@@ -304,7 +305,7 @@ const fn key(name: &'static str, kind: Kind, check: Check, default: &'static str
 
 impl Key {
     /// Takes the default from one broker key of the same unit.
-    const fn from_broker(mut self, keys: &'static [(&'static str, i64)]) -> Self {
+    const fn defaulting_to(mut self, keys: &'static [(&'static str, i64)]) -> Self {
         self.broker_keys = keys;
         self
     }
@@ -330,7 +331,7 @@ pub const KEYS: &[Key] = &[
         "delete",
         "How old records go: delete, compact, or both.",
     )
-    .from_broker(&[("log.cleanup.policy", 1)]),
+    .defaulting_to(&[("log.cleanup.policy", 1)]),
     key(
         "compression.gzip.level",
         Kind::Int,
@@ -338,7 +339,7 @@ pub const KEYS: &[Key] = &[
         "-1",
         "Level when the broker compresses with gzip.",
     )
-    .from_broker(&[("compression.gzip.level", 1)]),
+    .defaulting_to(&[("compression.gzip.level", 1)]),
     key(
         "compression.lz4.level",
         Kind::Int,
@@ -346,7 +347,7 @@ pub const KEYS: &[Key] = &[
         "9",
         "Level when the broker compresses with LZ4.",
     )
-    .from_broker(&[("compression.lz4.level", 1)]),
+    .defaulting_to(&[("compression.lz4.level", 1)]),
     key(
         "compression.type",
         Kind::Text,
@@ -354,7 +355,7 @@ pub const KEYS: &[Key] = &[
         "producer",
         "Codec that is stored; producer keeps what was sent.",
     )
-    .from_broker(&[("compression.type", 1)]),
+    .defaulting_to(&[("compression.type", 1)]),
     key(
         "compression.zstd.level",
         Kind::Int,
@@ -362,7 +363,7 @@ pub const KEYS: &[Key] = &[
         "3",
         "Level when the broker compresses with zstd.",
     )
-    .from_broker(&[("compression.zstd.level", 1)]),
+    .defaulting_to(&[("compression.zstd.level", 1)]),
     key(
         "delete.retention.ms",
         Kind::Long,
@@ -370,7 +371,7 @@ pub const KEYS: &[Key] = &[
         "86400000",
         "How long deletion markers of a compacted topic stay.",
     )
-    .from_broker(&[("log.cleaner.delete.retention.ms", 1)]),
+    .defaulting_to(&[("log.cleaner.delete.retention.ms", 1)]),
     key(
         "file.delete.delay.ms",
         Kind::Long,
@@ -378,12 +379,12 @@ pub const KEYS: &[Key] = &[
         "60000",
         "Files go at once; readers keep what they hold.",
     )
-    .from_broker(&[("log.segment.delete.delay.ms", 1)])
+    .defaulting_to(&[("log.segment.delete.delay.ms", 1)])
     .inert(),
     key("flush.messages", Kind::Long, Check::Min(1), LONG_MAX, "Records after which a partition is synced.")
-        .from_broker(&[("log.flush.interval.messages", 1)]),
+        .defaulting_to(&[("log.flush.interval.messages", 1)]),
     key("flush.ms", Kind::Long, Check::Min(0), LONG_MAX, "Time after which a partition is synced.")
-        .from_broker(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)]),
+        .defaulting_to(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)]),
     key(
         "follower.replication.throttled.replicas",
         Kind::List,
@@ -399,7 +400,7 @@ pub const KEYS: &[Key] = &[
         "4096",
         "Bytes between two entries of the offset index.",
     )
-    .from_broker(&[("log.index.interval.bytes", 1)]),
+    .defaulting_to(&[("log.index.interval.bytes", 1)]),
     key(
         "leader.replication.throttled.replicas",
         Kind::List,
@@ -409,10 +410,10 @@ pub const KEYS: &[Key] = &[
     )
     .inert(),
     key("local.retention.bytes", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.")
-        .from_broker(&[("log.local.retention.bytes", 1)])
+        .defaulting_to(&[("log.local.retention.bytes", 1)])
         .inert(),
     key("local.retention.ms", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.")
-        .from_broker(&[("log.local.retention.ms", 1)])
+        .defaulting_to(&[("log.local.retention.ms", 1)])
         .inert(),
     key(
         "max.compaction.lag.ms",
@@ -421,9 +422,9 @@ pub const KEYS: &[Key] = &[
         LONG_MAX,
         "Age after which a record must be compacted.",
     )
-    .from_broker(&[("log.cleaner.max.compaction.lag.ms", 1)]),
+    .defaulting_to(&[("log.cleaner.max.compaction.lag.ms", 1)]),
     key("max.message.bytes", Kind::Int, Check::Min(0), "1048588", "Largest batch that is accepted.")
-        .from_broker(&[("message.max.bytes", 1)]),
+        .defaulting_to(&[("message.max.bytes", 1)]),
     key(
         "message.downconversion.enable",
         Kind::Bool,
@@ -431,7 +432,7 @@ pub const KEYS: &[Key] = &[
         "true",
         "Gone from Kafka 4; old tools still send it.",
     )
-    .from_broker(&[("log.message.downconversion.enable", 1)])
+    .defaulting_to(&[("log.message.downconversion.enable", 1)])
     .inert(),
     key(
         "message.format.version",
@@ -440,7 +441,7 @@ pub const KEYS: &[Key] = &[
         "3.0-IV1",
         "Gone from Kafka 4; old tools still send it.",
     )
-    .from_broker(&[("log.message.format.version", 1)])
+    .defaulting_to(&[("log.message.format.version", 1)])
     .inert(),
     key(
         "message.timestamp.after.max.ms",
@@ -449,7 +450,7 @@ pub const KEYS: &[Key] = &[
         LONG_MAX,
         "How far ahead of the clock a timestamp may be; unlimited here, one hour in Kafka.",
     )
-    .from_broker(&[("log.message.timestamp.after.max.ms", 1)]),
+    .defaulting_to(&[("log.message.timestamp.after.max.ms", 1)]),
     key(
         "message.timestamp.before.max.ms",
         Kind::Long,
@@ -457,7 +458,7 @@ pub const KEYS: &[Key] = &[
         LONG_MAX,
         "How far behind the clock a timestamp may be.",
     )
-    .from_broker(&[("log.message.timestamp.before.max.ms", 1)]),
+    .defaulting_to(&[("log.message.timestamp.before.max.ms", 1)]),
     key(
         "message.timestamp.difference.max.ms",
         Kind::Long,
@@ -465,7 +466,7 @@ pub const KEYS: &[Key] = &[
         LONG_MAX,
         "Gone from Kafka 4; use before.max and after.max.",
     )
-    .from_broker(&[("log.message.timestamp.difference.max.ms", 1)])
+    .defaulting_to(&[("log.message.timestamp.difference.max.ms", 1)])
     .inert(),
     key(
         "message.timestamp.type",
@@ -474,7 +475,7 @@ pub const KEYS: &[Key] = &[
         "CreateTime",
         "Whose timestamps count: the client's or the broker's.",
     )
-    .from_broker(&[("log.message.timestamp.type", 1)]),
+    .defaulting_to(&[("log.message.timestamp.type", 1)]),
     key(
         "min.cleanable.dirty.ratio",
         Kind::Double,
@@ -482,7 +483,7 @@ pub const KEYS: &[Key] = &[
         "0.5",
         "Share of dirty bytes at which compaction starts.",
     )
-    .from_broker(&[("log.cleaner.min.cleanable.ratio", 1)]),
+    .defaulting_to(&[("log.cleaner.min.cleanable.ratio", 1)]),
     key(
         "min.compaction.lag.ms",
         Kind::Long,
@@ -490,12 +491,12 @@ pub const KEYS: &[Key] = &[
         "0",
         "Age before which a record is not compacted.",
     )
-    .from_broker(&[("log.cleaner.min.compaction.lag.ms", 1)]),
+    .defaulting_to(&[("log.cleaner.min.compaction.lag.ms", 1)]),
     key("min.insync.replicas", Kind::Int, Check::Min(1), "1", "There is one replica, and it is in sync.")
-        .from_broker(&[("min.insync.replicas", 1)])
+        .defaulting_to(&[("min.insync.replicas", 1)])
         .inert(),
     key("preallocate", Kind::Bool, Check::Any, "false", "Files always grow in preallocated chunks.")
-        .from_broker(&[("log.preallocate", 1)])
+        .defaulting_to(&[("log.preallocate", 1)])
         .inert(),
     key("remote.copy.lag.bytes", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.").inert(),
     key("remote.copy.lag.ms", Kind::Long, Check::Min(-2), "-2", "There is no remote tier.").inert(),
@@ -510,7 +511,7 @@ pub const KEYS: &[Key] = &[
         "-1",
         "Bytes of a partition above which its oldest segments go; -1 keeps all.",
     )
-    .from_broker(&[("log.retention.bytes", 1)]),
+    .defaulting_to(&[("log.retention.bytes", 1)]),
     key(
         "retention.ms",
         Kind::Long,
@@ -518,7 +519,7 @@ pub const KEYS: &[Key] = &[
         "604800000",
         "Age after which a segment goes; -1 keeps for ever.",
     )
-    .from_broker(&[
+    .defaulting_to(&[
         ("log.retention.ms", 1),
         ("log.retention.minutes", MINUTE_MS),
         ("log.retention.hours", HOUR_MS),
@@ -530,12 +531,12 @@ pub const KEYS: &[Key] = &[
         "1073741824",
         "A segment is rolled before it grows past this.",
     )
-    .from_broker(&[("log.segment.bytes", 1)]),
+    .defaulting_to(&[("log.segment.bytes", 1)]),
     key("segment.index.bytes", Kind::Int, Check::Min(4), "10485760", "Indexes are sized by their segment.")
-        .from_broker(&[("log.index.size.max.bytes", 1)])
+        .defaulting_to(&[("log.index.size.max.bytes", 1)])
         .inert(),
     key("segment.jitter.ms", Kind::Long, Check::Min(0), "0", "Random part taken off segment.ms.")
-        .from_broker(&[("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOUR_MS)]),
+        .defaulting_to(&[("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOUR_MS)]),
     key(
         "segment.ms",
         Kind::Long,
@@ -543,7 +544,7 @@ pub const KEYS: &[Key] = &[
         "604800000",
         "A segment is rolled when it is older than this.",
     )
-    .from_broker(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)]),
+    .defaulting_to(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)]),
     key(
         "shard.read.bytes.per.second",
         Kind::Long,
@@ -579,7 +580,7 @@ pub const KEYS: &[Key] = &[
         "false",
         "One process: nothing is elected.",
     )
-    .from_broker(&[("unclean.leader.election.enable", 1)])
+    .defaulting_to(&[("unclean.leader.election.enable", 1)])
     .inert(),
 ];
 

@@ -43,6 +43,9 @@ pub enum Error {
     /// The bytes are not an acceptable batch.
     #[error(transparent)]
     Invalid(#[from] batch::Invalid),
+    /// Records without a key on a compacted topic, by their place in the batch.
+    #[error("Compacted topic cannot accept message without key.")]
+    MissingKeys(Vec<i32>),
     /// Larger than `max.message.bytes`.
     #[error("batch of {bytes} bytes is larger than max.message.bytes = {limit}")]
     TooLarge {

@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut};
 
 use super::producers::{Entry, Producers, Verdict};
 use super::{Error, Result, TopicConfig};
-use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, TimestampType};
+use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, Records, TimestampType};
 use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
 /// A batch on its way into a partition, and what became of it.
@@ -126,6 +126,26 @@ impl Partition {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Checks what this topic asks of a batch beyond the format: on a compacted topic every record has a key.
+    /// Decompresses only there, and outside the writer's lock.
+    ///
+    /// # Errors
+    /// [`Error::MissingKeys`], [`Error::Invalid`].
+    pub fn admit(&self, batch: Batch) -> Result<Batch> {
+        if !self.config().cleanup_policy.compact {
+            return Ok(batch);
+        }
+        let (batch, section) = batch.check_deep(MAX_PLAIN_BYTES)?;
+        let mut keyless = Vec::new();
+        for record in Records::new(&section, batch.header().record_count) {
+            let record = record?;
+            if record.key.is_none() {
+                keyless.push(record.offset_delta);
+            }
+        }
+        if keyless.is_empty() { Ok(batch) } else { Err(Error::MissingKeys(keyless)) }
+    }
+
     /// Appends in order, all to one `Log::append`; each gets its own outcome.
     pub fn append(self: &Arc<Self>, now_ms: i64, appends: &mut [&mut Append]) {
         let log = match self.log() {
@@ -156,7 +176,8 @@ impl Partition {
             writer.placed.clear();
             let error = Error::Storage(error);
             for append in appends.iter_mut() {
-                if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end)) {
+                if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end))
+                {
                     append.outcome = Some(Err(error.clone()));
                 }
             }
@@ -225,8 +246,11 @@ impl Partition {
         if offset < log_start || offset > high_watermark {
             return Err(Error::OffsetOutOfRange { start: log_start, end: high_watermark });
         }
-        let slice =
-            if offset == high_watermark { Slice::empty() } else { log.read(offset, max_bytes, high_watermark)? };
+        let slice = if offset == high_watermark {
+            Slice::empty()
+        } else {
+            log.read(offset, max_bytes, high_watermark)?
+        };
         Ok(ReadOutcome { slice, high_watermark, log_start })
     }
 
@@ -326,7 +350,8 @@ impl Partition {
         let after = writer.epochs.partition_point(|(e, _)| *e <= epoch);
         let until = writer.epochs.get(after).map_or(end, |(_, start)| *start);
         // An epoch older than all that wrote something ends where the first of them starts, as in Kafka.
-        let known = after.checked_sub(1).and_then(|at| writer.epochs.get(at)).map_or(epoch, |(known, _)| *known);
+        let known =
+            after.checked_sub(1).and_then(|at| writer.epochs.get(at)).map_or(epoch, |(known, _)| *known);
         Ok((0..self.leader_epoch).contains(&epoch).then_some((known, until)))
     }
 

@@ -230,7 +230,10 @@ mod tests {
             producers.record(&h, i64::from(n) * 2, 1);
         }
         for n in 1..6 {
-            assert_eq!(producers.check(&header(n * 2, 2, 0)).ok(), Some(Verdict::Duplicate(i64::from(n) * 2)));
+            assert_eq!(
+                producers.check(&header(n * 2, 2, 0)).ok(),
+                Some(Verdict::Duplicate(i64::from(n) * 2))
+            );
         }
         assert!(matches!(
             producers.check(&header(0, 2, 0)),
@@ -249,8 +252,7 @@ mod tests {
 
     #[test]
     fn sequences_wrap_to_zero() {
-        let mut producers = Producers::default();
-        producers.forgot = true;
+        let mut producers = Producers { forgot: true, ..Producers::default() };
         producers.record(&header(i32::MAX - 1, 2, 0), 0, 1);
         assert_eq!(producers.check(&header(0, 1, 0)).ok(), Some(Verdict::Append));
     }

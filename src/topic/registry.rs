@@ -235,7 +235,7 @@ impl Registry {
         let added = i64::from(count) - i64::try_from(present.len()).unwrap_or(i64::MAX);
         if added <= 0 {
             return Err(Error::InvalidPartitions(format!(
-                "topic has {} partitions, which is not fewer than the requested {count}",
+                "The topic currently has {} partition(s); {count} would not be an increase.",
                 present.len()
             )));
         }
@@ -312,7 +312,8 @@ impl Registry {
 
     fn effective(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
         let defaults = self.defaults.read().unwrap_or_else(PoisonError::into_inner);
-        TopicConfig::from_overrides(&**defaults, overrides).map_err(|refusal| Error::InvalidConfig(refusal.to_string()))
+        TopicConfig::from_overrides(&**defaults, overrides)
+            .map_err(|refusal| Error::InvalidConfig(refusal.to_string()))
     }
 
     fn check_count(&self, count: i32, added: i32, maps: &Maps) -> Result<()> {
@@ -336,12 +337,8 @@ impl Registry {
     }
 
     fn persist(&self, topic: &Topic, partitions: i32, overrides: &BTreeMap<String, String>) -> Result<()> {
-        let record = NewTopic {
-            id: topic.id,
-            name: topic.name.to_string(),
-            partitions,
-            overrides: overrides.clone(),
-        };
+        let record =
+            NewTopic { id: topic.id, name: topic.name.to_string(), partitions, overrides: overrides.clone() };
         let mut version = topic.version.lock().unwrap_or_else(PoisonError::into_inner);
         *version = self.save(topic.id, &encode(&record, topic.born), Some(*version))?;
         Ok(())
@@ -353,7 +350,8 @@ impl Registry {
 
     fn build(&self, new: NewTopic, born: i32, version: u64) -> Result<Arc<Topic>> {
         let config = Arc::new(RwLock::new(Arc::new(self.effective(&new.overrides)?)));
-        let partitions = (0..new.partitions).map(|index| self.partition(new.id, index, born, &config)).collect();
+        let partitions =
+            (0..new.partitions).map(|index| self.partition(new.id, index, born, &config)).collect();
         Ok(Arc::new(Topic {
             id: new.id,
             name: new.name.into(),
@@ -374,7 +372,13 @@ impl Registry {
     ) -> Arc<Partition> {
         let epoch = self.store.incarnation() - born;
         let id = LogId { topic, partition: index };
-        Arc::new(Partition::new(id, epoch, Arc::clone(&self.store), Arc::clone(config), Arc::clone(&self.dirty)))
+        Arc::new(Partition::new(
+            id,
+            epoch,
+            Arc::clone(&self.store),
+            Arc::clone(config),
+            Arc::clone(&self.dirty),
+        ))
     }
 
     fn insert(&self, topic: Arc<Topic>) {

@@ -9,7 +9,9 @@ use crate::store::Segment;
 
 /// Whether the active segment is due as a whole and must be sealed before it can go.
 pub(super) fn must_seal(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> bool {
-    segments.last().is_some_and(|active| !active.sealed && active.bytes > 0 && is_expired(config, active, now_ms))
+    segments
+        .last()
+        .is_some_and(|active| !active.sealed && active.bytes > 0 && is_expired(config, active, now_ms))
 }
 
 /// The offset below which everything goes, if anything does.

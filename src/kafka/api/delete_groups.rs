@@ -27,7 +27,11 @@ impl Api for DeleteGroups {
     type Request = DeleteGroupsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=3;
 
-    fn answer(cx: &mut Context<'_>, _version: i16, request: DeleteGroupsRequest) -> Reply<DeleteGroupsResponse> {
+    fn answer(
+        cx: &mut Context<'_>,
+        _version: i16,
+        request: DeleteGroupsRequest,
+    ) -> Reply<DeleteGroupsResponse> {
         let ids: Vec<String> = request.groups_names.iter().map(|g| g.to_string()).collect();
         let reply = cx.core.group(Event::DeleteGroups(ids.clone()));
         Reply::phased(async move {

@@ -56,7 +56,9 @@ fn describe(version: i16, id: String, found: Result<Described, Error>) -> Descri
             .with_protocol_type(StrBytes::from_string(found.protocol_type))
             .with_protocol_data(StrBytes::from_string(found.protocol))
             .with_members(found.members.into_iter().map(|m| member(version, m)).collect()),
-        Err(Error::GroupIdNotFound) if version < 6 => group.with_group_state(StrBytes::from_static_str("Dead")),
+        Err(Error::GroupIdNotFound) if version < 6 => {
+            group.with_group_state(StrBytes::from_static_str("Dead"))
+        }
         Err(refusal) => {
             let dead = if refusal == Error::GroupIdNotFound { "Dead" } else { "" };
             let message = (version >= 6).then(|| StrBytes::from_string(format!("Group {id}: {refusal}.")));

@@ -22,11 +22,12 @@ use tokio::time::Sleep;
 use uuid::Uuid;
 
 use super::{Answer, Context, Entry};
+use crate::broker::{Registration, Slice};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
 use crate::kafka::wire::{Malformed, Reader, Writer};
-use crate::store::{Registration, Slice};
+
 use crate::topic::{Error, Partition, Topic};
 
 const KEY: i16 = 1;
@@ -99,7 +100,8 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan
     }
     let max_wait_ms = u64::try_from(reader.i32()?).unwrap_or(0);
     let min_bytes = usize::try_from(reader.i32()?).unwrap_or(0);
-    let max_bytes = usize::try_from(reader.i32()?).unwrap_or(0).min(cx.core.connection_settings().fetch_max_bytes);
+    let max_bytes =
+        usize::try_from(reader.i32()?).unwrap_or(0).min(cx.core.connection_settings().fetch_max_bytes);
     let read_committed = reader.i8()? == 1;
     let mut session = Session::None;
     if version >= 7 {
@@ -237,7 +239,11 @@ impl Plan {
         if self.version >= 5 {
             w.i64(found.log_start);
         }
-        if self.read_committed { w.count(0) } else { w.null_array() }
+        if self.read_committed {
+            w.count(0)
+        } else {
+            w.null_array()
+        }
         if self.version >= 11 {
             w.i32(-1);
         }

@@ -10,9 +10,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use kafka_protocol::messages::BrokerId;
 use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use kafka_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
-use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Api, Context, Reply};
@@ -55,7 +55,8 @@ impl Api for FindCoordinator {
 }
 
 fn nowhere(code: Code, key_type: i8) -> Coordinator {
-    let why = if key_type == SHARE { "share groups are not served" } else { "no coordinator for this key type" };
+    let why =
+        if key_type == SHARE { "share groups are not served" } else { "no coordinator for this key type" };
     Coordinator::default()
         .with_node_id(BrokerId(-1))
         .with_port(-1)

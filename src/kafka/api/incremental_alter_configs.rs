@@ -68,7 +68,7 @@ fn change(configs: Vec<AlterableConfig>) -> Result<Change, Refused> {
     for config in configs {
         let name = config.name.to_string();
         let refuse = |why: &str| Refused::new(Code::INVALID_REQUEST, format!("{name}: {why}"));
-        let value = config.value.as_ref().map(|text| text.to_string());
+        let value = config.value.as_ref().map(ToString::to_string);
         let value = || value.ok_or_else(|| refuse("null is not a value"));
         // apache/kafka AlterConfigOp.java.
         let edit = match config.config_operation {

@@ -26,7 +26,7 @@ impl Api for LeaveGroup {
         } else {
             let member = |m: &kafka_protocol::messages::leave_group_request::MemberIdentity| LeavingMember {
                 member_id: m.member_id.to_string(),
-                instance_id: m.group_instance_id.as_ref().map(|id| id.to_string()),
+                instance_id: m.group_instance_id.as_ref().map(ToString::to_string),
             };
             request.members.iter().map(member).collect()
         };

@@ -22,7 +22,7 @@ impl Api for ListGroups {
     const VERSIONS: RangeInclusive<i16> = 0..=5;
 
     fn answer(cx: &mut Context<'_>, version: i16, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
-        let words = |filter: Vec<StrBytes>| filter.iter().map(|w| w.to_string()).collect();
+        let words = |filter: Vec<StrBytes>| filter.iter().map(ToString::to_string).collect();
         let event =
             Event::ListGroups { states: words(request.states_filter), types: words(request.types_filter) };
         let reply = cx.core.group(event);

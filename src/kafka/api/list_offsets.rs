@@ -12,9 +12,7 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use kafka_protocol::messages::list_offsets_request::{
-    ListOffsetsPartition, ListOffsetsRequest,
-};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
@@ -79,7 +77,12 @@ fn look_up(
 }
 
 /// Offset, timestamp and leader epoch; (-1, -1) when nothing matches.
-fn find(core: &Core, version: i16, topic: &str, asked: &ListOffsetsPartition) -> Result<(i64, i64, i32), Code> {
+fn find(
+    core: &Core,
+    version: i16,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+) -> Result<(i64, i64, i32), Code> {
     let of = |e: Error| error::of_topic(&e);
     let topic = core.topics().by_name(topic).ok_or(Code::UNKNOWN_TOPIC_OR_PARTITION)?;
     let partition = topic.partition(asked.partition_index).map_err(of)?;
@@ -95,6 +98,8 @@ fn find(core: &Core, version: i16, topic: &str, asked: &ListOffsetsPartition) ->
         -5 if version >= 9 => nothing,
         -6 if version >= 11 => nothing,
         timestamp if timestamp < 0 => return Err(Code::UNSUPPORTED_VERSION),
-        timestamp => partition.offset_for_time(timestamp).map_err(of)?.map_or(nothing, |(o, t)| (o, t, epoch)),
+        timestamp => {
+            partition.offset_for_time(timestamp).map_err(of)?.map_or(nothing, |(o, t)| (o, t, epoch))
+        }
     })
 }

@@ -101,7 +101,8 @@ fn look_up(core: &Core, asked: MetadataRequestTopic) -> MetadataResponseTopic {
     match core.topics().by_name(&name) {
         Some(topic) => describe(core, &topic),
         None => {
-            let code = check_name(&name).map_or_else(|e| error::of_topic(&e), |()| Code::UNKNOWN_TOPIC_OR_PARTITION);
+            let code =
+                check_name(&name).map_or_else(|e| error::of_topic(&e), |()| Code::UNKNOWN_TOPIC_OR_PARTITION);
             refused(Some(name), code)
         }
     }

@@ -72,8 +72,6 @@ pub(super) struct Context<'a> {
 pub(super) enum Answer {
     /// Done.
     Now(Body),
-    /// Nothing is sent.
-    Silent,
     /// Done once the wave is committed and durable.
     Produce(produce::Reply),
     /// All effects have happened in order; only the response is still to come.
@@ -181,6 +179,7 @@ pub fn supported_apis() -> impl Iterator<Item = (i16, &'static str, RangeInclusi
     TABLE.iter().map(|e| (e.key, e.name, e.min..=e.max))
 }
 
+#[allow(clippy::indexing_slicing, reason = "at compile time a bad index stops the build")]
 const _: () = {
     let mut at = 1;
     while at < TABLE.len() {
@@ -190,9 +189,14 @@ const _: () = {
 };
 
 /// Whether the response header of this version has a tag section, and the answer.
-pub(super) fn answer(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) -> Result<(bool, Answer), Close> {
+pub(super) fn answer(
+    cx: &mut Context<'_>,
+    key: i16,
+    version: i16,
+    body: Bytes,
+) -> Result<(bool, Answer), Close> {
     let Ok(at) = TABLE.binary_search_by_key(&key, |e| e.key) else {
-        return Err(Close::Refused(format!("unknown api key {key}")));
+        return Err(Close::Refused(format!("api key {key} ({}) is not served", schema::name(key))));
     };
     #[allow(clippy::indexing_slicing, reason = "found a line above")]
     let entry = &TABLE[at];
@@ -203,15 +207,18 @@ pub(super) fn answer(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) 
         return Err(Close::Refused(format!("{} has no version {version}", entry.name)));
     }
     // The response header of ApiVersions is v0 in every version (KIP-511).
-    let flexible =
-        key != api_versions::KEY && version >= schema::flexible_from(key);
+    let flexible = key != api_versions::KEY && version >= schema::flexible_from(key);
     Ok((flexible, (entry.answer)(cx, version, body)?))
 }
 
-fn typed<A: Api<Request: Request<Response: Send + 'static>>>(cx: &mut Context<'_>, version: i16, mut body: Bytes) -> Result<Answer, Close> {
+fn typed<A: Api<Request: Request<Response: Send + 'static>>>(
+    cx: &mut Context<'_>,
+    version: i16,
+    mut body: Bytes,
+) -> Result<Answer, Close> {
     match schema::walk(A::Request::KEY, version, &body) {
         Err(m) if !(A::IGNORES_BYTES_AFTER_THE_END && m.why == schema::Why::TrailingBytes) => {
-            return Err(Close::Refused(format!("request body, api key {}: {m}", A::Request::KEY)));
+            return Err(Close::Refused(format!("{} v{version}: {m}", schema::name(A::Request::KEY))));
         }
         Ok(()) | Err(_) => {}
     }

@@ -73,7 +73,11 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Comm
     Ok((commit, asked))
 }
 
-fn read_topic(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(CommitTopic, Asked), Malformed> {
+fn read_topic(
+    cx: &Context<'_>,
+    version: i16,
+    reader: &mut Reader<'_>,
+) -> Result<(CommitTopic, Asked), Malformed> {
     let (name, id, count, missing) = if version >= TOPIC_IDS_FROM {
         let id = reader.uuid()?;
         let topic = cx.core.topics().by_id(id);
@@ -115,20 +119,26 @@ fn read_partition(version: i16, reader: &mut Reader<'_>) -> Result<CommitPartiti
 fn encode(version: i16, asked: &[Asked], committed: Result<Vec<CommittedTopic>, Error>) -> Vec<u8> {
     // The coordinator answers in the order asked, without the partitions that were refused here.
     let whole = committed.as_ref().err().map(|e| refusal_code(version, e));
-    let mut outcomes =
-        committed.iter().flatten().flat_map(|t| &t.partitions).map(|(_, result)| error::of_group_result(result));
+    let mut outcomes = committed
+        .iter()
+        .flatten()
+        .flat_map(|t| &t.partitions)
+        .map(|(_, result)| error::of_group_result(result));
     let mut w = Writer::new(version >= FLEXIBLE_FROM, 64);
     if version >= 3 {
         w.i32(0);
     }
     w.count(asked.len());
     for topic in asked {
-        if version >= TOPIC_IDS_FROM { w.uuid(topic.id) } else { w.string(&topic.name) }
+        if version >= TOPIC_IDS_FROM {
+            w.uuid(topic.id)
+        } else {
+            w.string(&topic.name)
+        }
         w.count(topic.partitions.len());
         for (index, refusal) in &topic.partitions {
-            let code = refusal
-                .or(whole)
-                .unwrap_or_else(|| outcomes.next().unwrap_or(Code::UNKNOWN_SERVER_ERROR));
+            let code =
+                refusal.or(whole).unwrap_or_else(|| outcomes.next().unwrap_or(Code::UNKNOWN_SERVER_ERROR));
             w.i32(*index);
             w.i16(code.0);
             w.tags();

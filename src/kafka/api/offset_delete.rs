@@ -24,7 +24,11 @@ impl Api for OffsetDelete {
     type Request = OffsetDeleteRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
 
-    fn answer(cx: &mut Context<'_>, _version: i16, request: OffsetDeleteRequest) -> Reply<OffsetDeleteResponse> {
+    fn answer(
+        cx: &mut Context<'_>,
+        _version: i16,
+        request: OffsetDeleteRequest,
+    ) -> Reply<OffsetDeleteResponse> {
         let known = request.topics.iter().map(|t| known(cx.core, t)).collect();
         let event = DeleteOffsets { group: request.group_id.to_string(), topics: known };
         let reply = cx.core.group(Event::DeleteOffsets(event));
@@ -49,7 +53,10 @@ fn known(core: &Core, topic: &OffsetDeleteRequestTopic) -> TopicPartitions {
     TopicPartitions { name: topic.name.to_string(), partitions }
 }
 
-fn respond(asked: Vec<OffsetDeleteRequestTopic>, deleted: Vec<CommittedTopic>) -> Vec<OffsetDeleteResponseTopic> {
+fn respond(
+    asked: Vec<OffsetDeleteRequestTopic>,
+    deleted: Vec<CommittedTopic>,
+) -> Vec<OffsetDeleteResponseTopic> {
     let mut codes: HashMap<(String, i32), Code> = HashMap::new();
     for topic in deleted {
         for (index, result) in topic.partitions {
@@ -60,7 +67,10 @@ fn respond(asked: Vec<OffsetDeleteRequestTopic>, deleted: Vec<CommittedTopic>) -
         .into_iter()
         .map(|topic| {
             let code = |index: i32| {
-                codes.get(&(topic.name.to_string(), index)).copied().unwrap_or(Code::UNKNOWN_TOPIC_OR_PARTITION)
+                codes
+                    .get(&(topic.name.to_string(), index))
+                    .copied()
+                    .unwrap_or(Code::UNKNOWN_TOPIC_OR_PARTITION)
             };
             let partitions = topic
                 .partitions

@@ -64,6 +64,7 @@ fn read(
     Ok((groups, unknown))
 }
 
+#[allow(clippy::type_complexity, reason = "the group, and ids that no topic has with their partitions")]
 fn read_group(
     core: &Core,
     version: i16,

@@ -59,6 +59,14 @@ enum TopicKey {
     Id(Uuid),
 }
 
+/// Why a partition's batch was not appended.
+struct Refusal {
+    code: Code,
+    message: Option<String>,
+    /// Records that are to blame, by their place in the batch (KIP-467).
+    records: Vec<i32>,
+}
+
 struct PartitionReply {
     index: i32,
     state: State,
@@ -69,7 +77,7 @@ enum State {
     Queued(usize),
     Waiting(Receipt, Appended),
     Done(Appended),
-    Failed(Code, Option<String>),
+    Failed(Refusal),
 }
 
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
@@ -115,7 +123,7 @@ impl Request<'_, '_> {
                 let records = reader.records()?;
                 reader.tags()?;
                 let state = match refusal {
-                    Some(code) => State::Failed(code, None),
+                    Some(code) => State::Failed(Refusal { code, message: None, records: Vec::new() }),
                     None => queue(cx.wave, version, topic.as_ref(), index, records),
                 };
                 partitions.push(PartitionReply { index, state });
@@ -159,7 +167,11 @@ fn queue(
             return Err(Error::InvalidName(format!("topic '{}' is internal", topic.name())));
         }
         let partition = topic.partition(index)?;
-        let batch = Batch::check(records.unwrap_or_default(), Rules { zstd: version >= ZSTD_FROM, ..Rules::default() })?;
+        let batch = Batch::check(
+            records.unwrap_or_default(),
+            Rules { zstd: version >= ZSTD_FROM, ..Rules::default() },
+        )?;
+        let batch = partition.admit(batch)?;
         Ok((partition, batch))
     };
     match check() {
@@ -169,7 +181,8 @@ fn queue(
 }
 
 fn failed(error: &Error) -> State {
-    State::Failed(error::of_topic(error), Some(error.to_string()))
+    let records = if let Error::MissingKeys(records) = error { records.clone() } else { Vec::new() };
+    State::Failed(Refusal { code: error::of_topic(error), message: Some(error.to_string()), records })
 }
 
 impl Reply {
@@ -189,11 +202,14 @@ impl Reply {
         }
         if self.acks == 0
             && let Some(code) = self.parts().find_map(|(_, p)| match &p.state {
-                State::Failed(code, _) => Some(*code),
+                State::Failed(refusal) => Some(refusal.code),
                 _ => None,
             })
         {
-            return Err(Close::Refused(format!("a produce request with acks=0 failed with error {}", code.0)));
+            return Err(Close::Refused(format!(
+                "a produce request with acks=0 failed with error {}",
+                code.0
+            )));
         }
         Ok(())
     }
@@ -244,9 +260,9 @@ impl Reply {
     }
 
     fn encode_partition(&self, part: &PartitionReply, w: &mut Writer) {
-        let (code, message, appended) = match &part.state {
+        let (code, refusal, appended) = match &part.state {
             State::Done(appended) | State::Waiting(_, appended) => (Code::NONE, None, *appended),
-            State::Failed(code, message) => (*code, message.as_deref(), NOTHING),
+            State::Failed(refusal) => (refusal.code, Some(refusal), NOTHING),
             State::Queued(_) => (Code::UNKNOWN_SERVER_ERROR, None, NOTHING),
         };
         w.i32(part.index);
@@ -259,14 +275,21 @@ impl Reply {
             w.i64(appended.log_start);
         }
         if self.version >= 8 {
-            w.count(0);
-            w.nullable_string(message);
+            let records = refusal.map_or(&[][..], |r| &r.records);
+            w.count(records.len());
+            for index in records {
+                w.i32(*index);
+                w.nullable_string(None);
+                w.tags();
+            }
+            w.nullable_string(refusal.and_then(|r| r.message.as_deref()));
         }
         w.tags();
     }
 }
 
-const NOTHING: Appended = Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
+const NOTHING: Appended =
+    Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
 
 fn wait(wave: &Wave, place: usize, appended: Appended) -> State {
     let Some(partition) = wave.partition(place) else { return State::Done(appended) };

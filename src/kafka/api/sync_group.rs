@@ -42,12 +42,12 @@ impl Api for SyncGroup {
             };
             match synced {
                 Ok(synced) => SyncGroupResponse::default()
-                    .with_protocol_type(synced.protocol_type.filter(|_| version >= 5).map(StrBytes::from_string))
+                    .with_protocol_type(
+                        synced.protocol_type.filter(|_| version >= 5).map(StrBytes::from_string),
+                    )
                     .with_protocol_name(synced.protocol.filter(|_| version >= 5).map(StrBytes::from_string))
                     .with_assignment(synced.assignment),
-                Err(refusal) => {
-                    SyncGroupResponse::default().with_error_code(error::of_group(&refusal).0)
-                }
+                Err(refusal) => SyncGroupResponse::default().with_error_code(error::of_group(&refusal).0),
             }
         })
     }

@@ -26,8 +26,6 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use std::ops::RangeInclusive;
-
 use walk::Walk;
 
 /// Elements of all arrays of one body.
@@ -91,7 +89,7 @@ pub struct RequestHeader<'a> {
     pub client_id: Option<&'a str>,
     /// 1, or 2 for flexible versions. Version 0 was ControlledShutdown's alone and is not spoken.
     pub header_version: i16,
-    /// Where the body starts in the frame. Means nothing if [`versions`] does not hold the version.
+    /// Where the body starts in the frame. Means nothing for a version that the table does not have.
     pub body_at: usize,
 }
 
@@ -156,12 +154,7 @@ pub fn flexible_from(api_key: i16) -> i16 {
     table::of(api_key).map_or(field::NEVER, |api| api.flexible)
 }
 
-/// Versions whose requests can be walked. Serving them is another matter (see the API table).
-pub fn versions(api_key: i16) -> Option<RangeInclusive<i16>> {
-    table::of(api_key).map(|api| api.versions.clone())
-}
-
-/// Name of an API as Kafka writes it, for logs and metrics.
-pub fn name(api_key: i16) -> Option<&'static str> {
-    table::of(api_key).map(|api| api.name)
+/// Name of an API as Kafka writes it, for logs.
+pub fn name(api_key: i16) -> &'static str {
+    table::of(api_key).map_or("unknown", |api| api.name)
 }

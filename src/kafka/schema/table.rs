@@ -117,6 +117,7 @@ pub(super) fn of(api_key: i16) -> Option<&'static Api> {
 }
 
 /// Every schema, ascending by key.
+#[cfg(test)]
 pub(super) fn all() -> &'static [&'static Api] {
     &ALL
 }

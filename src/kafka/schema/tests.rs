@@ -198,7 +198,7 @@ fn the_bodies_that_abort_kafka_protocol_are_malformed() {
 
 /// Damages a few bytes, mostly with the values that lengths are made of.
 fn damage(body: &mut Vec<u8>, dice: &mut Dice) {
-    for _ in 0..1 + dice.below(3) {
+    for _ in 0..=dice.below(3) {
         let at = dice.below(body.len());
         match (body.get_mut(at), dice.below(4)) {
             (Some(byte), 0) => *byte = dice.roll() as u8,

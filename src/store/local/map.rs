@@ -4,6 +4,8 @@
 //! never loaded here, because a file that somebody cuts underneath turns a load into SIGBUS, while a
 //! vectored write answers EFAULT. Deliberately absent: writable mappings, msync.
 
+#![allow(unsafe_code, reason = "the one file that may; each block says why it is sound")]
+
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;

@@ -51,7 +51,7 @@ pub enum Check {
 
 /// Why a value is not accepted. Becomes INVALID_CONFIG (40) at the Kafka door.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}={value}: {reason}")]
+#[error("Invalid value {value} for configuration {key}: {reason}")]
 pub struct Refusal {
     /// Name of the key as it was given.
     pub key: String,

@@ -111,7 +111,7 @@ impl Writer {
             Kind::String => self.blob(Width::Int16, nullable, null),
             Kind::Bytes => self.blob(Width::Int32, nullable, null),
             Kind::Array(element) => {
-                self.elements(nullable, null, |writer| writer.value(element, false, false))
+                self.elements(nullable, null, |writer| writer.value(element, false, false));
             }
             Kind::List(fields) => self.elements(nullable, null, |writer| writer.fields(fields)),
         }
