@@ -4,15 +4,11 @@
 //! reserves and writes the same bytes; both lines are printed, best of three rounds.
 
 #![allow(
-    missing_docs,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::unchecked_time_subtraction,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a bench measures real time, prints its table and may fail loudly"
+    reason = "a bench prints, reads the clock and knows its own buffers"
 )]
 
 use std::fs;
@@ -67,7 +63,7 @@ fn best(run: impl Fn() -> Cost) -> Cost {
 fn measured(work: impl FnOnce()) -> Cost {
     let (wall, cpu) = (Instant::now(), thread_cpu());
     work();
-    Cost { wall: wall.elapsed(), cpu: thread_cpu() - cpu }
+    Cost { wall: wall.elapsed(), cpu: thread_cpu().saturating_sub(cpu) }
 }
 
 /// Time this thread has been on a CPU, from the scheduler's own count.

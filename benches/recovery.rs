@@ -1,15 +1,11 @@
 //! How fast a log that was never checkpointed is scanned at open, and what opening a store costs.
 
 #![allow(
-    missing_docs,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::unchecked_time_subtraction,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a bench measures real time, prints its table and may fail loudly"
+    reason = "a bench prints, reads the clock and knows its own buffers"
 )]
 
 use std::time::{Duration, Instant};
