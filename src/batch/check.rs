@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use super::codec::{Codec, decompress};
+use super::frame;
 use super::header::{CRC_FROM, HEADER_BYTES, Header, MAGIC_AT, TimestampType};
 use super::records::{Deltas, MIN_RECORD_BYTES, walk};
 
@@ -67,7 +68,7 @@ impl Batch {
     /// and the records themselves where they are not compressed. A wrong max timestamp is corrected, as
     /// Kafka does (one copy, new CRC).
     ///
-    /// Compressed records stay compressed, with one exception: a max timestamp before the base timestamp
+    /// Compressed records stay compressed: only the shape of their stream is checked (`frame.rs`). One exception: a max timestamp before the base timestamp
     /// was never set (some clients leave it out), so the true one is looked up by [`Batch::check_deep`].
     ///
     /// # Errors
@@ -84,7 +85,10 @@ impl Batch {
             }
             Codec::None => Ok(batch),
             _ if header.max_timestamp < header.base_timestamp => Ok(batch.check_deep(MAX_PLAIN_BYTES)?.0),
-            _ => Ok(batch),
+            codec => {
+                frame::check(codec, batch.section(), header.record_count)?;
+                Ok(batch)
+            }
         }
     }
 

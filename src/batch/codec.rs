@@ -10,20 +10,21 @@ use std::io::Read;
 use bytes::Bytes;
 
 use super::check::Invalid;
+use super::frame::is_one_lz4_frame;
 use super::header::Header;
 
 /// Largest zstd window taken, as a power of two: 8 MiB, what zstd's own tools use up to level 19.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// First eight bytes of snappy-java's framing, which the Java client writes; then two i32 of versions.
-const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
-const XERIAL_HEADER_BYTES: usize = 16;
+pub(super) const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
+pub(super) const XERIAL_HEADER_BYTES: usize = 16;
 
 /// Snappy's densest element: a 3-byte copy of 64 bytes.
 const SNAPPY_MAX_RATIO: usize = 22;
 
-const DAMAGED: Invalid = Invalid::Record("damaged compressed records");
-const TOO_LARGE: Invalid = Invalid::Record("records decompress past the cap");
+pub(super) const DAMAGED: Invalid = Invalid::Record("damaged compressed records");
+pub(super) const TOO_LARGE: Invalid = Invalid::Record("records decompress past the cap");
 
 /// The codec bits 0-2 of a batch's attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +108,41 @@ fn drain(mut from: impl Read, compressed_bytes: usize, max_bytes: usize) -> Resu
     }
 }
 
+/// How many bytes `records` decompress to, none of them kept. A snappy stream says so by itself
+/// (`frame.rs`) and so never comes here.
+///
+/// # Errors
+/// [`Invalid::Record`] when the stream is damaged or larger than the cap.
+pub(super) fn plain_bytes(codec: Codec, records: &[u8], max_bytes: usize) -> Result<usize, Invalid> {
+    match codec {
+        Codec::None | Codec::Snappy => Ok(plain(codec, records, max_bytes)?.len()),
+        Codec::Gzip => count(flate2::bufread::MultiGzDecoder::new(records), max_bytes),
+        Codec::Lz4 => count(lz4_flex::frame::FrameDecoder::new(records), max_bytes),
+        Codec::Zstd => count(zstd_decoder(records)?, max_bytes),
+    }
+}
+
+fn count(mut from: impl Read, max_bytes: usize) -> Result<usize, Invalid> {
+    let mut space = [0; 8192];
+    let mut total = 0;
+    loop {
+        match from.read(&mut space).map_err(|_| DAMAGED)? {
+            0 => return Ok(total),
+            n if n > max_bytes - total => return Err(TOO_LARGE),
+            n => total += n,
+        }
+    }
+}
+
 /// zstd refuses by itself frames that name a dictionary and frames that end early.
 fn zstd(records: &[u8], max_bytes: usize) -> Result<Vec<u8>, Invalid> {
+    drain(zstd_decoder(records)?, records.len(), max_bytes)
+}
+
+fn zstd_decoder(records: &[u8]) -> Result<zstd::stream::read::Decoder<'static, &[u8]>, Invalid> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(records).map_err(|_| DAMAGED)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|_| DAMAGED)?;
-    drain(decoder, records.len(), max_bytes)
+    Ok(decoder)
 }
 
 fn snappy(records: &[u8], max_bytes: usize) -> Result<Vec<u8>, Invalid> {
@@ -146,28 +177,4 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, max_bytes: usize) -> Result<(),
     let space = out.get_mut(start..).unwrap_or_default();
     snap::raw::Decoder::new().decompress(block, space).map_err(|_| DAMAGED)?;
     Ok(())
-}
-
-/// Whether `records` are exactly one LZ4 frame with its end mark. `lz4_flex` takes the end of its input for
-/// the end of the frame, and would take frames that follow and the legacy format too.
-/// Source: lz4 frame format description, version 1.6.
-fn is_one_lz4_frame(records: &[u8]) -> bool {
-    lz4_blocks_end(records).is_some_and(<[u8]>::is_empty)
-}
-
-fn lz4_blocks_end(records: &[u8]) -> Option<&[u8]> {
-    let rest = records.strip_prefix(&0x184D_2204_u32.to_le_bytes())?;
-    let flags = *rest.first()?;
-    let has = |bit: u8, bytes: usize| if flags & bit == 0 { 0 } else { bytes };
-    // Flags, block descriptor, content size, dictionary id, header checksum.
-    let mut rest = rest.get(3 + has(0x08, 8) + has(0x01, 4)..)?;
-    loop {
-        let (size, tail) = rest.split_first_chunk()?;
-        let size = u32::from_le_bytes(*size);
-        if size == 0 {
-            return tail.get(has(0x04, 4)..);
-        }
-        let bytes = usize::try_from(size & 0x7fff_ffff).ok().filter(|n| *n > 0)?;
-        rest = tail.get(bytes.checked_add(has(0x10, 4))?..)?;
-    }
 }

@@ -14,6 +14,7 @@
 mod build;
 mod check;
 mod codec;
+mod frame;
 mod header;
 mod patch;
 mod records;

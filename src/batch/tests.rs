@@ -198,7 +198,8 @@ fn a_count_that_compressed_bytes_cannot_hold_is_refused_without_decompressing() 
 
 #[test]
 fn zstd_needs_a_rule_that_allows_it() {
-    let bytes = forged(Header { attributes: 4, ..*three().header() }, b"opaque");
+    let packed = compressed(Codec::Zstd, three().section());
+    let bytes = forged(Header { attributes: 4, ..*three().header() }, &packed);
     assert!(check(bytes.clone()).is_ok(), "compressed records are stored as received");
     let rules = Rules { zstd: false, ..Rules::default() };
     assert_eq!(Batch::check(bytes, rules).unwrap_err(), Invalid::Codec(4));
@@ -280,8 +281,8 @@ fn compressed_records_keep_their_bytes_unless_the_max_timestamp_was_never_set() 
         let lie = Header { attributes, record_count: 2, last_offset_delta: 1, ..*batch.header() };
         assert!(is_record(&check(forged(lie, &packed)).unwrap().check_deep(1 << 20)), "{codec:?}");
         let bad = [&packed[..packed.len() - 1], b""].concat();
-        let cut = check(forged(Header { attributes, ..*batch.header() }, &bad)).unwrap();
-        assert!(is_record(&cut.check_deep(1 << 20)), "cut {codec:?}");
+        let cut = forged(Header { attributes, ..*batch.header() }, &bad);
+        assert!(is_record(&check(cut)), "cut {codec:?}");
     }
 }
 
