@@ -20,7 +20,11 @@ fn lz4_of(plain: &[u8], info: lz4_flex::frame::FrameInfo) -> Vec<u8> {
     w.finish().unwrap()
 }
 
-fn zstd_of(plain: &[u8], level: i32, tune: impl Fn(&mut zstd::stream::write::Encoder<'static, Vec<u8>>)) -> Vec<u8> {
+fn zstd_of(
+    plain: &[u8],
+    level: i32,
+    tune: impl Fn(&mut zstd::stream::write::Encoder<'static, Vec<u8>>),
+) -> Vec<u8> {
     let mut w = zstd::stream::write::Encoder::new(Vec::new(), level).unwrap();
     tune(&mut w);
     w.write_all(plain).unwrap();
@@ -99,10 +103,16 @@ fn a_cut_stream_is_refused_wherever_it_was_cut() {
     for (name, codec, stream) in streams(&plain) {
         // A whole first frame or chunk is a whole stream to these checks if it can hold the records.
         let count = i32::try_from(plain.len() / MIN_RECORD_BYTES).unwrap();
-        for cut in (0..stream.len()).filter(|_| !["gzip empty last member", "zstd skippable"].contains(&name)) {
+        for cut in (0..stream.len()).filter(|_| !["gzip empty last member", "zstd skippable"].contains(&name))
+        {
             let shorter = &stream[..cut];
-            let whole = super::super::codec::plain_bytes(codec, shorter, 1 << 20).is_ok_and(|n| n == plain.len());
-            assert!(whole || check(codec, shorter, count).is_err(), "{name} cut at {cut} of {}", stream.len());
+            let whole =
+                super::super::codec::plain_bytes(codec, shorter, 1 << 20).is_ok_and(|n| n == plain.len());
+            assert!(
+                whole || check(codec, shorter, count).is_err(),
+                "{name} cut at {cut} of {}",
+                stream.len()
+            );
         }
     }
 }
@@ -156,7 +166,11 @@ fn other_damage_is_refused() {
     let plain_record = b"\x10\0\0\0\x02k\x02v\0";
     for (name, codec, stream) in [
         ("nothing", Codec::Zstd, vec![]),
-        ("zstd window 2 GiB", Codec::Zstd, vec![0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 0x41, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (
+            "zstd window 2 GiB",
+            Codec::Zstd,
+            vec![0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 0x41, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+        ),
         ("zstd dictionary", Codec::Zstd, vec![0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 1, 0x09, 0, 0, b'x']),
         ("xerial zero blocks", Codec::Snappy, xerial(&[0; 4000])),
         ("xerial -1", Codec::Snappy, xerial(b"\xff\xff\xff\xffabc")),

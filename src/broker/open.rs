@@ -36,7 +36,6 @@ pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, 
     let settings = config.store_settings();
     let options = LocalOptions {
         early_writeback: settings.flush != Flush::Never,
-        meta_syncs: settings.flush != Flush::Never,
         max_files: Some(settings.max_open_files),
         meta_syncs: settings.flush != Flush::Never,
         ..LocalOptions::default()
