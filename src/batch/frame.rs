@@ -239,11 +239,21 @@ fn zstd_frame(rest: &mut &[u8]) -> Option<Extent> {
         }
     }
     // Id 0 means none, as in the library.
-    let dictionary_bytes = [0, 1, 2, 4][usize::from(flags & 3)];
+    let dictionary_bytes = match flags & 3 {
+        0 => 0,
+        1 => 1,
+        2 => 2,
+        _ => 4,
+    };
     if take_le(rest, dictionary_bytes)? != 0 {
         return None;
     }
-    let size_bytes = [usize::from(single_segment), 2, 4, 8][usize::from(flags >> 6)];
+    let size_bytes = match flags >> 6 {
+        0 => usize::from(single_segment),
+        1 => 2,
+        2 => 4,
+        _ => 8,
+    };
     let declared = take_le_usize(rest, size_bytes)?;
     let blocks = zstd_blocks(rest)?;
     take(rest, if flags & 0x04 == 0 { 0 } else { 4 })?;
