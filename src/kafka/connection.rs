@@ -40,7 +40,9 @@ pub(super) enum Close {
     Io(#[from] io::Error),
 }
 
-/// Smallest space offered to a socket read.
+/// Space offered to a connection's first read; thousands of idle clients must cost little.
+const READ_BYTES_MIN: usize = 2 * 1024;
+/// Space offered to the reads of a connection that fills what it gets.
 const READ_BYTES: usize = 64 * 1024;
 /// Frames larger than this are read alone, so that nothing of the next one has to be moved.
 const LARGE_FRAME_BYTES: usize = 64 * 1024;
@@ -75,6 +77,8 @@ pub(super) struct Connection {
     peer: SocketAddr,
     local: SocketAddr,
     input: BytesMut,
+    /// Space offered to the next read: grows while reads fill it.
+    read_bytes: usize,
     /// Total length of the frame at the front, once its prefix is here.
     frame_len: Option<usize>,
     pending: VecDeque<Pending>,
@@ -100,6 +104,7 @@ impl Connection {
             peer,
             local,
             input: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
             frame_len: None,
             pending: VecDeque::new(),
             alone: false,
@@ -216,7 +221,9 @@ impl Connection {
                 Ok(true)
             }
             Poll::Ready(read) => {
-                read?;
+                if read? == room {
+                    self.read_bytes = (self.read_bytes * 4).min(READ_BYTES);
+                }
                 self.dispatch()?;
                 Ok(true)
             }
@@ -227,13 +234,13 @@ impl Connection {
     /// The buffer grows with what has arrived, never with what a length declares: it doubles until the frame
     /// at the front fits.
     fn make_room(&mut self) {
+        let missing = self.frame_len.map_or(0, |len| len - self.input.len());
         let want = match self.frame_len {
-            Some(len) if len > LARGE_FRAME_BYTES => {
-                (len - self.input.len()).min(self.input.len().max(READ_BYTES))
-            }
-            _ => READ_BYTES,
+            Some(len) if len > LARGE_FRAME_BYTES => missing.min(self.input.len().max(READ_BYTES)),
+            _ => missing.max(self.read_bytes),
         };
-        if self.input.capacity() - self.input.len() < want.min(READ_BYTES / 2) || self.input.capacity() == 0 {
+        let spare = self.input.capacity() - self.input.len();
+        if spare < want.min(READ_BYTES).div_ceil(2) {
             self.input.reserve(want);
         }
     }
@@ -375,6 +382,7 @@ impl Connection {
         }
         if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
             self.input = BytesMut::new();
+            self.read_bytes = READ_BYTES_MIN;
         }
         Ok(())
     }
