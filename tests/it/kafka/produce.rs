@@ -1,0 +1,96 @@
+//! What a producer is told about what it sent.
+
+use super::{House, NOBODY, Out, Producer, batch, produce_body, produced};
+
+fn producer_id(client: &mut super::Client) -> Producer {
+    let mut answer = client.call(22, 1, &Out::new().i16(-1).i32(0));
+    answer.i32();
+    assert_eq!(answer.i16(), 0);
+    Producer { id: answer.i64(), epoch: answer.i16(), sequence: 0 }
+}
+
+#[test]
+fn acks_1_and_all_are_answered_and_acks_0_is_not() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[]), 0);
+    let records = batch(NOBODY, 2, b"v");
+    client.send(0, 7, &produce_body("t", 0, &records));
+    // The next answer on the wire is that of the next request: `call` checks its correlation id.
+    assert_eq!(client.produce("t", 1, &records).1, 2);
+    assert_eq!(client.produce("t", -1, &records).1, 4);
+    assert_eq!(client.list_offset("t", -1), (0, 6));
+    house.shutdown();
+}
+
+#[test]
+fn a_duplicate_of_the_last_five_batches_gets_its_first_offset_and_appends_nothing() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[]), 0);
+    let producer = producer_id(&mut client);
+    let at = |sequence| batch(Producer { sequence, ..producer }, 1, b"v");
+    for sequence in 0..5 {
+        assert_eq!(client.produce("t", -1, &at(sequence)).1, i64::from(sequence));
+    }
+    for sequence in 0..5 {
+        let (code, offset, _) = client.produce("t", -1, &at(sequence));
+        assert_eq!((code, offset), (0, i64::from(sequence)));
+    }
+    assert_eq!(client.list_offset("t", -1), (0, 5));
+    house.shutdown();
+}
+
+#[test]
+fn a_gap_in_the_sequence_is_45_and_an_unknown_producer_in_its_middle_59() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[]), 0);
+    let producer = producer_id(&mut client);
+    assert_eq!(client.produce("t", -1, &batch(producer, 1, b"v")).0, 0);
+    let gap = batch(Producer { sequence: 2, ..producer }, 1, b"v");
+    assert_eq!(client.produce("t", -1, &gap).0, 45);
+    let unknown = producer_id(&mut client);
+    let middle = batch(Producer { sequence: 5, ..unknown }, 1, b"v");
+    assert_eq!(client.produce("t", -1, &middle).0, 59);
+    assert_eq!(client.list_offset("t", -1), (0, 1));
+    house.shutdown();
+}
+
+#[test]
+fn a_batch_above_max_message_bytes_is_10() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[("max.message.bytes", "100")]), 0);
+    assert_eq!(client.produce("t", -1, &batch(NOBODY, 1, b"v")).0, 0);
+    assert_eq!(client.produce("t", -1, &batch(NOBODY, 20, b"value")).0, 10);
+    assert_eq!(client.list_offset("t", -1), (0, 1));
+    house.shutdown();
+}
+
+#[test]
+fn log_append_time_is_told_and_create_time_is_not() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("a", &[("message.timestamp.type", "LogAppendTime")]), 0);
+    assert_eq!(client.create_topic("c", &[]), 0);
+    assert!(client.produce("a", -1, &batch(NOBODY, 1, b"v")).2 > 1_000);
+    assert_eq!(client.produce("c", -1, &batch(NOBODY, 1, b"v")).2, -1);
+    house.shutdown();
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_requests() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[]), 0);
+    let body = produce_body("t", -1, &batch(NOBODY, 1, b"v"));
+    let sent: Vec<i32> = (0..200).map(|_| client.send(0, 7, &body)).collect();
+    for (offset, id) in sent.into_iter().enumerate() {
+        let (answered, answer) = client.receive();
+        assert_eq!(answered, id);
+        let (code, base, _) = produced(answer);
+        assert_eq!((code, base), (0, offset as i64));
+    }
+    house.shutdown();
+}
