@@ -154,9 +154,6 @@ impl Connection {
             self.look_at_age()?;
             progress = true;
         }
-        if !progress && self.input.is_empty() && self.input.capacity() > LARGE_FRAME_BYTES * 4 {
-            self.input = BytesMut::new();
-        }
         Ok(progress)
     }
 
