@@ -190,8 +190,7 @@ impl Partition {
         if !std::mem::replace(&mut writer.listed_dirty, true) {
             self.dirty.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(self));
         }
-        // Inside the lock: two writers must not publish in the wrong order... `advance` only grows, so the
-        // order would be harmless, but a reader may then see the end before the bytes of the slower one.
+        // Inside the lock: the mark must not pass a slower writer's bytes before they are there.
         self.high_watermark.advance(end);
     }
 
