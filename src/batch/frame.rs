@@ -4,8 +4,8 @@
 //! their producer still listens. Headers, block sizes and trailers tell most of it for a fraction of the
 //! price of inflating: how the stream ends, and between which bounds its plain size lies.
 //! Invariant: nothing is allocated by what the bytes say. Only where the bounds leave open whether the
-//! section is within [`MAX_PLAIN_BYTES`] (gzip of several members, hundreds of blocks) it is decompressed, to
-//! a small buffer and at most to the cap.
+//! section is within [`MAX_PLAIN_BYTES`] (gzip of several members or very dense, hundreds of blocks) it is
+//! decompressed, to a small buffer and at most to the cap.
 //! Deliberately absent: damage inside a block of deflate, zstd, lz4 or a snappy copy's offset. The CRC covers
 //! the way here, so only a producer that compressed wrongly can send it; its consumers get the error.
 //! Source: RFC 1952, RFC 8878, lz4 frame format 1.6, snappy `format_description.txt`.
@@ -16,6 +16,10 @@ use super::records::MIN_RECORD_BYTES;
 
 /// Deflate's densest code: 258 bytes for two bits, and change.
 const DEFLATE_MAX_RATIO: usize = 1032;
+
+/// Above this a gzip trailer is not believed by itself: real records are seldom so dense, and a stream cut
+/// by one byte reads as 256 times its size.
+const GZIP_BELIEVED_RATIO: usize = 64;
 
 /// Largest zstd window taken: 128 MiB, the limit of the zstd library's own decoders (level 22 writes it).
 const ZSTD_WINDOW_BYTES: u64 = 1 << 27;
@@ -106,7 +110,8 @@ fn gzip(records: &[u8], needed: usize) -> Option<Extent> {
     if least > records.len().saturating_mul(DEFLATE_MAX_RATIO) {
         return None;
     }
-    Some(Extent { least, most: if least < needed { usize::MAX } else { least } })
+    let open = least < needed || least > records.len().saturating_mul(GZIP_BELIEVED_RATIO);
+    Some(Extent { least, most: if open { usize::MAX } else { least } })
 }
 
 /// Raw snappy, or chunks of it behind xerial's header. The two versions there are read by no decoder.
@@ -239,20 +244,13 @@ fn zstd_frame(rest: &mut &[u8]) -> Option<Extent> {
         }
     }
     // Id 0 means none, as in the library.
-    let dictionary_bytes = match flags & 3 {
-        0 => 0,
-        1 => 1,
-        2 => 2,
-        _ => 4,
-    };
+    let dictionary_bytes = (1 << (flags & 3)) >> 1;
     if take_le(rest, dictionary_bytes)? != 0 {
         return None;
     }
     let size_bytes = match flags >> 6 {
         0 => usize::from(single_segment),
-        1 => 2,
-        2 => 4,
-        _ => 8,
+        power => 1 << power,
     };
     let declared = take_le_usize(rest, size_bytes)?;
     let blocks = zstd_blocks(rest)?;
