@@ -12,6 +12,7 @@ use weir_broker::Broker;
 
 mod metadata;
 mod produce;
+mod restart;
 
 /// A broker and the runtime under it.
 struct House {
@@ -23,6 +24,13 @@ impl House {
     fn ephemeral() -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let broker = runtime.block_on(Broker::builder().ephemeral().start()).unwrap();
+        Self { runtime, broker }
+    }
+
+    fn kept(dir: &std::path::Path) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let start = Broker::builder().data_dir(dir.to_path_buf()).start();
+        let broker = runtime.block_on(start).unwrap();
         Self { runtime, broker }
     }
 
