@@ -52,6 +52,12 @@ impl Key {
         self
     }
 
+    /// The key is known and checked, but nothing reads it yet: the start report must not say "applied".
+    const fn not_yet(mut self) -> Self {
+        self.effect = Effect::NoEffect;
+        self
+    }
+
     const fn own(mut self) -> Self {
         self.own = true;
         self
@@ -247,8 +253,15 @@ const LIVE: &[Key] = &[
         Check::Any,
         "What to listen on; 127.0.0.1 unless told otherwise, a free port when embedded, 9092 from the command line.",
     ),
-    live("log.cache.max.bytes", Kind::Long, Some("67108864"), Check::Min(0), "Memory of all tail caches.")
-        .own(),
+    live(
+        "log.cache.max.bytes",
+        Kind::Long,
+        Some("67108864"),
+        Check::Min(0),
+        "No effect yet. Memory of all tail caches.",
+    )
+    .not_yet()
+    .own(),
     live(
         "log.cleaner.delete.retention.ms",
         Kind::Long,
@@ -387,8 +400,9 @@ const LIVE: &[Key] = &[
         Kind::Int,
         Some("500"),
         Check::Min(1),
-        "New connections per second; unlimited in Kafka.",
+        "No effect yet. New connections per second; unlimited in Kafka.",
     )
+    .not_yet()
     .dynamic(),
     live(
         "max.connections",
@@ -411,8 +425,9 @@ const LIVE: &[Key] = &[
         Kind::Int,
         Some("67108864"),
         Check::Min(1024),
-        "Largest batch after decompression, where one is decompressed.",
+        "No effect yet. Largest batch after decompression, where one is decompressed.",
     )
+    .not_yet()
     .own(),
     live("max.groups", Kind::Int, Some("20000"), Check::Min(1), "Consumer groups at a time.").own(),
     live(
@@ -504,15 +519,17 @@ const LIVE: &[Key] = &[
         Kind::Long,
         Some("268435456"),
         Check::RangeOrMinusOne(1, i64::MAX),
-        "Memory of all requests in flight; sockets are not read above it. -1 is no limit.",
-    ),
+        "No effect yet. Memory of all requests in flight; sockets are not read above it. -1 is no limit.",
+    )
+    .not_yet(),
     live(
         "shard.quota.profile",
         Kind::Text,
         Some("off"),
         Check::OneOf(&["off", "kinesis"]),
-        "Shard limits of topics made through the Kafka door.",
+        "No effect yet. Shard limits of topics made through the Kafka door.",
     )
+    .not_yet()
     .own()
     .dynamic(),
     live(
