@@ -311,7 +311,7 @@ impl Connection {
             core: &self.shared.core,
             wave: &mut self.wave,
             listener: &self.shared.listener,
-            client_id: header.client_id,
+            client_id: header.client_id.as_deref(),
             peer: self.peer,
             local: self.local,
         };
