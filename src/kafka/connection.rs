@@ -55,6 +55,9 @@ const STALLED_BYTES_MIN: usize = 1024;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// How often a connection looks at its own age.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long answers may still take once the client has said its last, or the broker stops. A fetch or a join
+/// may wait for days, and its client may be gone.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A reply in its place in the queue.
 struct Pending {
@@ -124,7 +127,10 @@ impl Connection {
         tokio::pin!(stopping);
         let mut draining = false;
         let end = poll_fn(|task| {
-            draining = draining || stopping.as_mut().poll(task).is_ready();
+            if !draining && stopping.as_mut().poll(task).is_ready() {
+                draining = true;
+                self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
+            }
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}
@@ -151,6 +157,9 @@ impl Connection {
             return Err(Close::Quiet);
         }
         if !progress && self.look.as_mut().poll(task).is_ready() {
+            if draining || self.eof {
+                return Err(Close::Quiet);
+            }
             self.look_at_age()?;
             progress = true;
         }
@@ -215,6 +224,7 @@ impl Connection {
         match pin!(self.stream.read_buf(&mut target)).poll(task) {
             Poll::Ready(Ok(0)) => {
                 self.eof = true;
+                self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
                 Ok(true)
             }
             Poll::Ready(read) => {
@@ -371,10 +381,8 @@ impl Connection {
         } else {
             self.stalled_at = 0;
         }
-        // A client that long-polls is not idle; one that never reads its answers is.
-        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms))
-            && (self.pending.is_empty() || !self.out.is_empty())
-        {
+        // Kafka's rule: also a client that waits for its answer for so long, or never reads it, is idle.
+        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms)) {
             return Err(Close::Quiet);
         }
         if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
