@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut};
 
 use super::producers::{Entry, Producers, Verdict};
 use super::{Error, Result, TopicConfig};
-use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, Records, TimestampType};
+use crate::batch::{Batch, Batches, Header, Records, TimestampType};
 use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
 /// A batch on its way into a partition, and what became of it.
@@ -127,15 +127,15 @@ impl Partition {
     }
 
     /// Checks what this topic asks of a batch beyond the format: on a compacted topic every record has a key.
-    /// Decompresses only there, and outside the writer's lock.
+    /// Decompresses only there, to at most `max_plain_bytes`, and outside the writer's lock.
     ///
     /// # Errors
     /// [`Error::MissingKeys`], [`Error::Invalid`].
-    pub fn admit(&self, batch: Batch) -> Result<Batch> {
+    pub fn admit(&self, batch: Batch, max_plain_bytes: usize) -> Result<Batch> {
         if !self.config().cleanup_policy.compact {
             return Ok(batch);
         }
-        let (batch, section) = batch.check_deep(MAX_PLAIN_BYTES)?;
+        let (batch, section) = batch.check_deep(max_plain_bytes)?;
         let mut keyless = Vec::new();
         for record in Records::new(&section, batch.header().record_count) {
             let record = record?;
@@ -288,18 +288,19 @@ impl Partition {
         Ok(self.log()?.segments())
     }
 
-    /// First record at or after `timestamp`: (offset, its timestamp). Milliseconds.
+    /// First record at or after `timestamp`: (offset, its timestamp). Milliseconds. Decompresses one batch at
+    /// a time, to at most `max_plain_bytes`.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn offset_for_time(&self, timestamp: i64) -> Result<Option<(i64, i64)>> {
+    pub fn offset_for_time(&self, timestamp: i64, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
         let mut next = log.seek_time(timestamp)?;
         let end = self.high_watermark.value();
         while let Some(base) = next.filter(|base| *base < end) {
             let bytes = log.read(base.max(log.span().start), 1, end)?.to_bytes()?;
             let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
-            if let Some(found) = batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?
+            if let Some(found) = batch.first_at_or_after(timestamp, max_plain_bytes)?
                 && found.0 >= log.span().start
             {
                 return Ok(Some(found));
@@ -309,16 +310,17 @@ impl Partition {
         Ok(None)
     }
 
-    /// First record that carries the largest timestamp: (offset, timestamp).
+    /// First record that carries the largest timestamp: (offset, timestamp). Decompresses one batch, to at most
+    /// `max_plain_bytes`.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn max_timestamp(&self) -> Result<Option<(i64, i64)>> {
+    pub fn max_timestamp(&self, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
         let Some((base, timestamp)) = log.max_timestamp()? else { return Ok(None) };
         let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value())?.to_bytes()?;
         let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
-        Ok(batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?)
+        Ok(batch.first_at_or_after(timestamp, max_plain_bytes)?)
     }
 
     /// Checks a client's idea of the leader epoch (-1: it has none).
