@@ -133,7 +133,7 @@ impl Share {
         line.wake_first();
     }
 
-    /// Whether the connection stands in line: that nothing arrives is not its client's fault.
+    /// Whether the connection stands in line and is not read.
     pub(super) fn is_waiting(&self) -> bool {
         self.ticket.is_some() && self.turn.is_none()
     }

@@ -185,7 +185,7 @@ impl Connection {
             }
         }
         if !progress && self.look.as_mut().poll(task).is_ready() {
-            self.look_at_age()?;
+            self.look_at_age(task)?;
             progress = true;
         }
         Ok(progress)
@@ -420,7 +420,7 @@ impl Connection {
     }
 
     /// Every few seconds: idle for too long, or a frame that does not come along?
-    fn look_at_age(&mut self) -> Result<(), Close> {
+    fn look_at_age(&mut self, task: &mut Task<'_>) -> Result<(), Close> {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
@@ -430,8 +430,9 @@ impl Connection {
                     .into(),
             ));
         }
-        // What is not read does not arrive.
-        let reads = self.may_start() && !self.held_back && !self.share.is_waiting();
+        // What has arrived and is not read is not late.
+        let waits = self.share.is_waiting() && self.stream.poll_read_ready(task).is_ready();
+        let reads = self.may_start() && !self.held_back && !waits;
         if self.frames == 0 && reads && age >= Duration::from_millis(settings.first_frame_timeout_ms) {
             return Err(Close::Refused("no request within the time for the first one".into()));
         }
