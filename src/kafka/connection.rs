@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::api::{self, Answer, BoxFuture, produce};
 use super::budget::Share;
-use super::listener::Shared;
+use super::listener::{Seat, Shared};
 use super::out::{Body, Out};
 use super::schema;
 use crate::broker::{Core, Wave};
@@ -42,7 +42,7 @@ pub(super) enum Close {
 }
 
 /// Space offered to a connection's first read; thousands of idle clients must cost little.
-const READ_BYTES_MIN: usize = 2 * 1024;
+const READ_BYTES_MIN: usize = 512;
 /// Space offered to the reads of a connection that fills what it gets.
 const READ_BYTES: usize = 64 * 1024;
 /// Frames larger than this are read alone, so that nothing of the next one has to be moved.
@@ -111,10 +111,16 @@ pub(super) struct Connection {
     frames: u64,
     /// The incomplete frame, when a look saw it move last.
     begun: Option<Begun>,
+    _seat: Seat,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        shared: Arc<Shared>,
+        seat: Seat,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         Ok(Self {
@@ -138,30 +144,31 @@ impl Connection {
             last_frame: Instant::now(),
             frames: 0,
             begun: None,
+            _seat: seat,
         })
     }
 
-    /// Serves until the client leaves, misbehaves, or `shared` asks to drain.
-    pub(super) async fn serve(mut self) -> Close {
-        let stopping = self.shared.stopping();
-        tokio::pin!(stopping);
+    /// Serves until the client leaves, misbehaves, or `shared` asks to drain. Not an async fn: those keep a copy
+    /// of what they take, and thousands of idle connections must cost little.
+    pub(super) fn serve(mut self) -> impl Future<Output = ()> {
+        let mut stopping = Box::pin(self.shared.stopping());
         let mut draining = false;
-        let end = poll_fn(|task| {
+        poll_fn(move |task| {
             draining = draining || stopping.as_mut().poll(task).is_ready();
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Pending,
-                    Err(close) => return Poll::Ready(close),
+                    Err(close) => {
+                        if let Close::Refused(why) = &close {
+                            // One line, with nothing raw from the client in it.
+                            tracing::info!(peer = %self.peer, "connection closed: {why}");
+                        }
+                        return Poll::Ready(());
+                    }
                 }
             }
         })
-        .await;
-        if let Close::Refused(why) = &end {
-            // One line, with nothing raw from the client in it.
-            tracing::info!(peer = %self.peer, "connection closed: {why}");
-        }
-        end
     }
 
     /// One round; `Ok(false)` when everything waits for something that will wake this task.

@@ -194,23 +194,25 @@ fn bind(addr: SocketAddr, settings: &ConnectionSettings) -> io::Result<TcpListen
 async fn accept(socket: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     let mut failed = Complaint::default();
-    let mut next = Instant::now();
+    let mut pause = None;
     let stopping = shared.stopping();
     tokio::pin!(stopping);
     loop {
         let accepted = async {
-            tokio::time::sleep_until(next).await;
+            if let Some(until) = pause {
+                tokio::time::sleep_until(until).await;
+            }
             socket.accept().await
         };
         tokio::select! {
             () = &mut stopping => break,
-            accepted = accepted => next = match accepted {
+            accepted = accepted => pause = match accepted {
                 Ok((stream, peer)) => admit(stream, peer, &shared, &mut connections),
                 Err(error) => {
                     if let Some(times) = failed.count() {
                         tracing::warn!(listener = %shared.listener.name, times, "accept: {error}");
                     }
-                    Instant::now() + ACCEPT_PAUSE
+                    Some(Instant::now() + ACCEPT_PAUSE)
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -220,24 +222,21 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Starts a connection unless a limit says no; then it is closed at once. Says when the next one may come.
+/// Starts a connection unless a limit says no; then it is closed at once. Says until when the next one must wait.
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
-) -> Instant {
-    let (seat, next) = shared.census.seat(peer.ip(), &shared.core.admission());
+) -> Option<Instant> {
+    let (seat, pause) = shared.census.seat(peer.ip(), &shared.core.admission());
     if let Some(seat) = seat {
-        match Connection::new(stream, peer, Arc::clone(shared)) {
-            Ok(connection) => drop(connections.spawn(async move {
-                let _seat = seat;
-                connection.serve().await;
-            })),
+        match Connection::new(stream, peer, Arc::clone(shared), seat) {
+            Ok(connection) => drop(connections.spawn(connection.serve())),
             Err(error) => tracing::debug!(%peer, "connection lost at once: {error}"),
         }
     }
-    next
+    pause
 }
 
 impl Census {
@@ -254,18 +253,18 @@ impl Census {
         Self { descriptors_max: half.saturating_sub(SPARE_DESCRIPTORS).max(1), count: Mutex::new(count) }
     }
 
-    /// A place for a connection that has come from `ip`, if there is one, and when the next one may come.
-    fn seat(self: &Arc<Self>, ip: IpAddr, admission: &Admission) -> (Option<Seat>, Instant) {
+    /// A place for a connection that has come from `ip`, if there is one, and until when the next one must wait.
+    fn seat(self: &Arc<Self>, ip: IpAddr, admission: &Admission) -> (Option<Seat>, Option<Instant>) {
         let mut count = self.count();
-        let next = count.pace(Instant::now(), admission.per_second);
+        let pause = count.pace(Instant::now(), admission.per_second);
         if let Some(limit) = count.limit_reached(ip, admission, self.descriptors_max) {
             if let Some(times) = count.refused.count() {
                 tracing::warn!(times, "connection refused: {limit}");
             }
-            return (None, next);
+            return (None, pause);
         }
         count.enter(ip);
-        (Some(Seat { census: Arc::clone(self), ip }), next)
+        (Some(Seat { census: Arc::clone(self), ip }), pause)
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
@@ -305,18 +304,18 @@ impl Count {
         }
     }
 
-    /// Counts a connection that came at `now`; when the next one may.
-    fn pace(&mut self, now: Instant, per_second: u32) -> Instant {
+    /// Counts a connection that came at `now`; until when the next one must wait.
+    fn pace(&mut self, now: Instant, per_second: u32) -> Option<Instant> {
         let cost = Duration::from_secs(1) / per_second.max(1);
         // One costs nothing at all: what is saved up is a window's worth less that one.
         let saved = now.checked_sub(PACE_WINDOW.saturating_sub(cost)).unwrap_or(now);
         self.due = self.due.max(saved) + cost;
-        self.due.max(now)
+        (self.due > now).then_some(self.due)
     }
 }
 
 /// One connection's place in the census.
-struct Seat {
+pub(super) struct Seat {
     census: Arc<Census>,
     ip: IpAddr,
 }
