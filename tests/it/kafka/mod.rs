@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod limits;
 mod metadata;
 mod produce;
 mod restart;
