@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod flexible;
 mod metadata;
 mod produce;
 mod restart;
+mod wire;
 
 /// A broker and the runtime under it.
 struct House {
