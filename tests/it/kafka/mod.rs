@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod fetch;
 mod flexible;
+mod list_offsets;
 mod metadata;
 mod produce;
 mod restart;
+mod subject;
 mod wire;
 
 /// A broker and the runtime under it.
