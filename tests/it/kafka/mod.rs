@@ -12,8 +12,11 @@ use weir_broker::Broker;
 
 mod fetch;
 mod flexible;
+mod groups;
 mod list_offsets;
+mod membership;
 mod metadata;
+mod offsets;
 mod produce;
 mod restart;
 mod subject;

@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use weir_broker::Broker;
+use weir_broker::config::{Config, Source};
+
 use super::{Client, House, In, Out, Producer, crc32c};
 
 /// A broker under test.
@@ -24,7 +27,8 @@ impl Subject {
         if let Ok(addr) = std::env::var("WEIR_TEST_BROKER") {
             return Self { house: None, addr: addr.parse().unwrap() };
         }
-        let house = House::ephemeral();
+        // Sessions may be as short as a test has patience for.
+        let house = house(&[("group.min.session.timeout.ms", "500")]);
         Self { addr: house.broker.kafka_addrs()[0], house: Some(house) }
     }
 
@@ -60,6 +64,17 @@ impl Subject {
             house.shutdown();
         }
     }
+}
+
+/// A broker with settings.
+pub(super) fn house(settings: &[(&str, &str)]) -> House {
+    let mut config = Config::default();
+    for (key, value) in settings {
+        config.set(key, value, Source::CommandLine).unwrap();
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let broker = runtime.block_on(Broker::builder().ephemeral().config(config).start()).unwrap();
+    House { runtime, broker }
 }
 
 /// What is asked of one partition.

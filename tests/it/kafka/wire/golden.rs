@@ -4,9 +4,8 @@
 //! topic id, member ids) and the differences that are listed here with their reasons.
 
 use super::exchange;
+use crate::kafka::subject::house;
 use crate::kafka::{Client, House};
-use weir_broker::Broker;
-use weir_broker::config::{Config, Source};
 
 /// What the recorded Kafka called its cluster.
 const CLUSTER: &[u8] = b"AAAAAAAAAAAAAAAAAAAAAQ";
@@ -69,23 +68,17 @@ impl Choices {
 }
 
 /// A broker as the recorded one was configured.
-fn house() -> House {
-    let mut config = Config::default();
-    for (key, value) in [
+fn as_recorded() -> House {
+    house(&[
         ("node.id", "1"),
         ("advertised.listeners", "PLAINTEXT://127.0.0.1:19292"),
         ("offsets.topic.num.partitions", "4"),
-    ] {
-        config.set(key, value, Source::CommandLine).unwrap();
-    }
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let broker = runtime.block_on(Broker::builder().ephemeral().config(config).start()).unwrap();
-    House { runtime, broker }
+    ])
 }
 
 #[test]
 fn real_requests_get_the_bytes_that_apache_kafka_answers() {
-    let house = house();
+    let house = as_recorded();
     let mut client = house.client();
     let mut choices = Choices(vec![(CLUSTER.to_vec(), house.broker.cluster_id().as_bytes().to_vec())]);
     let mut compared = 0;
@@ -143,7 +136,7 @@ fn advertised(answer: &[u8]) -> Vec<(i16, i16, i16)> {
 
 #[test]
 fn what_apache_kafka_advertises_of_an_api_that_weir_serves_weir_advertises_too() {
-    let house = house();
+    let house = as_recorded();
     for Frame { version, request, answer, .. } in frames().into_iter().filter(|f| f.name == "ApiVersions") {
         let ours = advertised(&exchange(&mut house.client(), &request));
         let mut shared = 0;
@@ -162,7 +155,7 @@ fn what_apache_kafka_advertises_of_an_api_that_weir_serves_weir_advertises_too()
 
 #[test]
 fn an_answer_is_the_same_however_the_request_is_cut_into_segments() {
-    let house = house();
+    let house = as_recorded();
     let frame = frames().into_iter().find(|f| (f.name, f.version) == ("Metadata", 4)).unwrap().request;
     let whole = exchange(&mut house.client(), &frame);
     let mut client: Client = house.client();
