@@ -13,6 +13,7 @@ use weir_broker::Broker;
 mod fetch;
 mod flexible;
 mod groups;
+mod idempotence;
 mod list_offsets;
 mod membership;
 mod metadata;
