@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// What a connection may hold whatever the others do: metadata, heartbeats and small batches go on.
 const SMALL_BYTES: usize = 16 * 1024;
 /// How long the first in line may take to finish its frame.
-const TURN: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_secs(5);
 
 /// The sum, and the line of those who wait for it to go down.
 pub(super) struct Budget {
@@ -38,7 +38,7 @@ pub(super) struct Share {
     budget: Arc<Budget>,
     held: usize,
     ticket: Option<u64>,
-    /// Since when this one has been the first in line.
+    /// When the turn of this one ends, while it is the first in line.
     turn: Option<Instant>,
 }
 
@@ -116,7 +116,7 @@ impl Share {
         }
         let first = line.waiting.front().is_some_and(|(ticket, _)| Some(*ticket) == self.ticket);
         if first {
-            self.turn.get_or_insert_with(Instant::now);
+            self.turn.get_or_insert_with(|| Instant::now() + TURN);
             return Some(usize::MAX);
         }
         // The same task polls a connection for all its life: its first waker stays good. Memory that was given
@@ -138,9 +138,9 @@ impl Share {
         self.ticket.is_some() && self.turn.is_none()
     }
 
-    /// Whether the connection was the first in line for too long.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.turn.is_some_and(|since| now.duration_since(since) >= TURN)
+    /// When the turn of the connection ends, if it has one.
+    pub(super) fn turn_ends(&self) -> Option<Instant> {
+        self.turn
     }
 }
 
@@ -214,11 +214,12 @@ mod tests {
             grow(share, bell);
         }
         let later = Instant::now() + TURN;
-        assert!(shares[0].is_overdue(later) && !shares[1].is_overdue(later));
+        assert!(shares[0].turn_ends().is_some_and(|end| end <= later));
+        assert_eq!(shares[1].turn_ends(), None);
         drop(shares.remove(0));
         assert!(bells[1].rang());
         assert_eq!(grow(&mut shares[0], &bells[1]), Some(usize::MAX));
-        assert!(!shares[0].is_overdue(later - Duration::from_millis(1)), "its turn begins when it comes");
+        assert!(shares[0].turn_ends().is_some_and(|end| end >= later), "its turn begins when it comes");
         shares.clear();
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
         assert!(budget.line().waiting.is_empty());

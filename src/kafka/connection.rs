@@ -184,6 +184,11 @@ impl Connection {
             if let Some(most) = self.share.may_grow(task) {
                 progress |= self.read(task, most)?;
             }
+            if let Some(end) = self.share.turn_ends()
+                && end < self.look.deadline()
+            {
+                self.look.as_mut().reset(end);
+            }
         } else {
             self.share.step_aside();
             let done = self.pending.is_empty() && self.out.is_empty() && !self.held_back;
@@ -431,7 +436,7 @@ impl Connection {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
-        if self.share.is_overdue(Instant::now()) {
+        if self.share.turn_ends().is_some_and(|end| end <= Instant::now()) {
             return Err(Close::Refused(
                 "memory for requests is used up (queued.max.request.bytes), and this one takes too long"
                     .into(),

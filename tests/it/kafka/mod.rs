@@ -11,6 +11,7 @@ use std::time::Duration;
 use weir_broker::Broker;
 
 mod limits;
+mod listeners;
 mod metadata;
 mod produce;
 mod restart;
