@@ -38,13 +38,13 @@ pub(crate) fn listen_address(text: &str) -> Result<Listen, String> {
     let (name, address) =
         text.split_once("://").map_or((None, text), |(name, address)| (Some(name.to_owned()), address));
     let whole = format!("{}://{address}", name.as_deref().unwrap_or("PLAINTEXT"));
+    if address.contains(',') {
+        return Err("one address; repeat --listen for more".to_owned());
+    }
     // The reason names the entry, which the caller names too, and without the name that was put before it.
     let bare =
         |reason: String| reason.strip_prefix(&format!("{whole}: ")).map(str::to_owned).unwrap_or(reason);
     Config::judge("listeners", &whole, Source::CommandLine).map_err(|refusal| bare(refusal.reason))?;
-    if address.contains(',') {
-        return Err("one address; repeat --listen for more".to_owned());
-    }
     Ok(Listen { name, address: address.to_owned() })
 }
 
