@@ -92,6 +92,8 @@ pub(super) struct Connection {
     peer: SocketAddr,
     local: SocketAddr,
     input: BytesMut,
+    /// Memory behind `input`, which what was taken out of it does not give back.
+    input_bytes: usize,
     /// Space offered to the next read: grows while reads fill it.
     read_bytes: usize,
     /// Total length of the frame at the front, once its prefix is here.
@@ -133,6 +135,7 @@ impl Connection {
             peer,
             local,
             input: BytesMut::new(),
+            input_bytes: 0,
             read_bytes: READ_BYTES_MIN,
             frame_len: None,
             pending: VecDeque::new(),
@@ -185,10 +188,17 @@ impl Connection {
             self.dispatch()?;
             progress = true;
         }
-        self.share.hold(self.input.len() + self.pending_bytes);
+        let in_use = self.input_bytes_in_use();
+        self.share.hold(self.pending_bytes + in_use);
         if !self.eof && !draining && !self.held_back && self.may_start() {
-            if let Some(most) = self.share.may_grow(task) {
+            let missing = self.frame_len.map_or(0, |len| len.saturating_sub(self.input.len()));
+            if let Some(most) = self.share.may_grow(missing, task) {
                 progress |= self.read(task, most)?;
+            }
+            if let Some(end) = self.share.turn_ends()
+                && end < self.look.deadline()
+            {
+                self.look.as_mut().reset(end);
             }
         } else {
             self.share.step_aside();
@@ -205,6 +215,26 @@ impl Connection {
             progress = true;
         }
         Ok(progress)
+    }
+
+    /// What counts as memory of requests. A large buffer is kept for the next request while there is plenty.
+    fn input_bytes_in_use(&mut self) -> usize {
+        if !self.input.is_empty() {
+            return self.input.len();
+        }
+        if self.input_bytes <= READ_BYTES {
+            return 0;
+        }
+        if self.share.is_tight() {
+            self.drop_buffer();
+        }
+        self.input_bytes
+    }
+
+    fn drop_buffer(&mut self) {
+        self.input = BytesMut::new();
+        self.input_bytes = 0;
+        self.read_bytes = READ_BYTES_MIN;
     }
 
     /// Whether one more request may be answered.
@@ -293,6 +323,7 @@ impl Connection {
         let spare = self.input.capacity() - self.input.len();
         if spare < want.min(READ_BYTES).div_ceil(2) {
             self.input.reserve(want);
+            self.input_bytes = self.input.capacity();
         }
     }
 
@@ -441,7 +472,7 @@ impl Connection {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
-        if self.share.is_overdue(Instant::now()) {
+        if self.share.turn_ends().is_some_and(|end| end <= Instant::now()) {
             return Err(Close::Refused(
                 "memory for requests is used up (queued.max.request.bytes), and this one takes too long"
                     .into(),
@@ -458,9 +489,8 @@ impl Connection {
         if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms)) {
             return Err(Close::Quiet);
         }
-        if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
-            self.input = BytesMut::new();
-            self.read_bytes = READ_BYTES_MIN;
+        if self.input.is_empty() && self.input_bytes > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
+            self.drop_buffer();
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Every process is started here, on a free port, and ended by its own handle.
 
 mod inspect;
+mod refusals;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -17,6 +17,7 @@ mod hostile;
 mod idempotence;
 mod limits;
 mod list_offsets;
+mod listeners;
 mod membership;
 mod metadata;
 mod offsets;
