@@ -112,7 +112,8 @@ fn trusted(dir: &Arc<Path>, record: &Record) -> Found {
         start: record.start,
         end: record.end(),
         notes: record.notes.clone(),
-        dir_ready: true,
+        // A log that was opened and never written is recorded too, and has no directory.
+        dir_ready: record.end() > 0,
         ..Found::default()
     }
 }

@@ -94,8 +94,7 @@ fn a_batch_and_its_duplicate_in_one_write_are_stored_once() {
     }
     let answers: Vec<_> = sequences.iter().map(|_| produced(client.receive().1)).collect();
     let seen: Vec<_> = answers.iter().map(|(code, base, _)| (*code, *base)).collect();
-    let expected =
-        [(0, 0), (0, 1), (0, 1), (0, 0), (0, 2), (45, -1), (0, 3), (0, 2), (0, 4)];
+    let expected = [(0, 0), (0, 1), (0, 1), (0, 0), (0, 2), (45, -1), (0, 3), (0, 2), (0, 4)];
     assert_eq!(seen, expected);
     assert_eq!(client.list_offset_of(&topic, 0, -1), (0, 5));
     subject.end();

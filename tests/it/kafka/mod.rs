@@ -17,6 +17,7 @@ mod idempotence;
 mod list_offsets;
 mod membership;
 mod metadata;
+mod model;
 mod offsets;
 mod produce;
 mod restart;
