@@ -22,6 +22,7 @@ mod offsets;
 mod produce;
 mod restart;
 mod subject;
+mod topics;
 mod wire;
 
 /// A broker and the runtime under it.

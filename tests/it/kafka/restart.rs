@@ -230,6 +230,41 @@ fn producers_are_known_after_a_kill_and_no_id_is_given_twice() {
     drop(life);
 }
 
+#[test]
+fn a_producer_goes_on_after_a_kill_though_its_records_are_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (serving, mut client) = serve(dir.path());
+    assert_eq!(client.create_topic("t", &[]), 0);
+    let me = producer(&mut client);
+    assert_eq!(client.append("t", 0, &batch(me, 4, b"v")), (0, 0));
+    assert_eq!(client.append("t", 0, &batch(super::NOBODY, 1, b"v")), (0, 4));
+    assert_eq!(client.delete_records("t", 0, 4), (0, 4));
+    let (serving, mut client) = killed((serving, client), dir.path());
+    assert_eq!(client.append("t", 0, &batch(me, 4, b"v")), (0, 0), "a duplicate");
+    assert_eq!(client.append("t", 0, &batch(me.at(5), 1, b"v")).0, 45);
+    assert_eq!(client.append("t", 0, &batch(me.at(4), 1, b"v")), (0, 5));
+    drop((serving, client));
+}
+
+/// The records here are of 1970, as those of a mirror or of an import are old.
+#[test]
+fn a_producer_of_old_records_is_still_known_two_lives_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (serving, mut client) = serve(dir.path());
+    assert_eq!(client.create_topic("t", &[("retention.ms", "-1")]), 0);
+    let me = producer(&mut client);
+    assert_eq!(client.append("t", 0, &batch(me, 4, b"v")), (0, 0));
+    let (serving, mut client) = killed((serving, client), dir.path());
+    // This write is what the shutdown saves the partition's state for.
+    assert_eq!(client.append("t", 0, &batch(super::NOBODY, 1, b"v")), (0, 4));
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end().0, Some(0));
+    drop(client);
+    let (serving, mut client) = serve(dir.path());
+    assert_eq!(client.append("t", 0, &batch(me, 4, b"v")), (0, 0), "a duplicate");
+    drop((serving, client));
+}
+
 /// OffsetForLeaderEpoch v3: error code, epoch, end offset.
 fn epoch_end(client: &mut Client, topic: &str, current: i32, asked: i32) -> (i16, i32, i64) {
     let body = Out::new().i32(-2).i32(1).string(topic).i32(1).i32(0).i32(current).i32(asked);
