@@ -368,8 +368,7 @@ impl Partition {
             return Err(Error::OffsetOutOfRange { start: log.span().start, end });
         }
         if target > log.span().start {
-            log.trim_to(target)?;
-            writer.producers.trimmed();
+            trim(&**log, &mut writer, target)?;
         }
         Ok(log.span().start)
     }
@@ -388,8 +387,7 @@ impl Partition {
         let Some(cut) = super::retention::cut(&config, &log.segments(), now_ms) else { return Ok(0) };
         let mut writer = self.writer();
         let before: u64 = log.segments().iter().map(|s| s.bytes).sum();
-        log.trim_to(cut.min(self.high_watermark.value()))?;
-        writer.producers.trimmed();
+        trim(&**log, &mut writer, cut.min(self.high_watermark.value()))?;
         let after: u64 = log.segments().iter().map(|s| s.bytes).sum();
         Ok(before.saturating_sub(after))
     }
@@ -401,7 +399,7 @@ impl Partition {
     pub fn checkpoint(&self, now_ms: i64, producer_expiration_ms: i64, producers_max: usize) -> Result<()> {
         let Some(log) = self.log.get() else { return Ok(()) };
         let mut writer = self.writer();
-        writer.producers.expire(now_ms.saturating_sub(producer_expiration_ms), producers_max);
+        writer.producers.expire(now_ms, producer_expiration_ms, producers_max);
         writer.listed_dirty = false;
         log.checkpoint(&writer.note())?;
         Ok(())
@@ -496,9 +494,17 @@ impl Writer {
             self.epochs.push((header.leader_epoch, header.base_offset));
         }
         if header.producer_id >= 0 && header.base_sequence >= 0 {
-            self.producers.record(header, header.base_offset, header.max_timestamp);
+            // The timestamps are the client's and may be of any age: they do not tell when it was heard of.
+            self.producers.record(header, header.base_offset, i64::MAX);
         }
     }
+}
+
+/// Removes records, and keeps first what they told of producers and epochs: recovery reads only what is left.
+fn trim(log: &dyn Log, writer: &mut Writer, offset: i64) -> Result<()> {
+    writer.producers.trimmed();
+    log.checkpoint(&writer.note())?;
+    Ok(log.trim_to(offset)?)
 }
 
 fn options(config: &TopicConfig) -> LogOptions {

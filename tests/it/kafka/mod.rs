@@ -20,10 +20,12 @@ mod list_offsets;
 mod listeners;
 mod membership;
 mod metadata;
+mod model;
 mod offsets;
 mod produce;
 mod restart;
 mod subject;
+mod topics;
 mod wire;
 
 /// A broker and the runtime under it.
