@@ -12,6 +12,7 @@ use weir_broker::Broker;
 
 mod fetch;
 mod flexible;
+mod full;
 mod groups;
 mod hostile;
 mod idempotence;
