@@ -150,6 +150,11 @@ impl Connection {
         } else if (draining || self.eof) && self.pending.is_empty() && self.out.is_empty() {
             return Err(Close::Quiet);
         }
+        // Only now, when everything that was there is read: one sync for all of it.
+        if !progress && self.wave.owes() {
+            self.wave.sync();
+            progress = true;
+        }
         if !progress && self.look.as_mut().poll(task).is_ready() {
             self.look_at_age()?;
             progress = true;
@@ -172,6 +177,8 @@ impl Connection {
             let body = match &mut front.state {
                 State::Ready(body) => Some(std::mem::take(body)),
                 State::Silent => None,
+                // Not before it is asked for.
+                State::Produce(_) if self.wave.owes() => break,
                 State::Produce(reply) => match reply.poll(task.waker()) {
                     Poll::Ready(body) => Some(body),
                     Poll::Pending => break,

@@ -291,9 +291,8 @@ impl Reply {
 const NOTHING: Appended =
     Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
 
-fn wait(wave: &Wave, place: usize, appended: Appended) -> State {
-    let Some(partition) = wave.partition(place) else { return State::Done(appended) };
-    match Receipt::new(partition, appended.next_offset) {
+fn wait(wave: &mut Wave, place: usize, appended: Appended) -> State {
+    match wave.receipt(place, appended.next_offset) {
         Ok(receipt) => State::Waiting(receipt, appended),
         Err(error) => failed(&error),
     }

@@ -304,21 +304,25 @@ impl LocalLog {
         Ok(())
     }
 
+    /// Bytes that a recovery would have to scan.
+    fn unsaved_bytes(&self) -> u64 {
+        let unsynced = self.unsynced().iter().map(|s| s.part().bytes - locked(&s.synced).bytes).sum::<u64>();
+        locked(&self.state).synced_bytes + unsynced
+    }
+
     /// Whether a sync has something to do.
     pub fn is_dirty(&self) -> bool {
         self.durable.value() < self.end.load(Ordering::Acquire)
     }
 
-    /// One turn of a sync thread.
-    pub fn sync_turn(&self) {
+    /// One turn of a sync thread; true when another is wanted.
+    pub fn sync_turn(&self) -> bool {
         self.syncing.begin();
         if self.flush().is_ok() && locked(&self.state).synced_bytes >= CHECKPOINT_BYTES {
             locked(&self.state).wanted = true;
             self.ask_tidy();
         }
-        if self.syncing.end() {
-            self.queue_sync();
-        }
+        self.syncing.end()
     }
 
     fn queue_sync(&self) {
@@ -339,15 +343,13 @@ impl LocalLog {
         }
     }
 
-    /// One turn of the background thread.
-    pub fn tidy_turn(&self) {
+    /// One turn of the background thread; true when another is wanted.
+    pub fn tidy_turn(&self) -> bool {
         self.tidying.begin();
         if let Err(error) = self.tidy() {
             tracing::warn!(log = %self.dir.display(), %error, "upkeep failed; it is tried again with the next");
         }
-        if self.tidying.end() {
-            self.queue_tidy();
-        }
+        self.tidying.end()
     }
 
     fn tidy(&self) -> Result<()> {
@@ -456,14 +458,16 @@ impl LocalLog {
 
     /// Ends the log for a clean close: everything synced, surplus blocks given back.
     pub fn finish(&self) -> Result<Record> {
-        self.flush()?;
-        self.finish_sealed()?;
-        let writer = locked(&self.writer);
-        if let Some(active) = writer.active.as_ref().filter(|active| active.reserved > active.part.bytes) {
+        // First, and with no sync of its own: blocks that a crash leaves past the end harm nobody.
+        if let Some(active) = &mut locked(&self.writer).active
+            && active.reserved > active.part.bytes
+        {
             let handle = active.segment.handle(&self.shared.files)?;
             trim_blocks(&active.segment, &*handle.file, active.part.bytes)?;
-            handle.file.sync().map_err(failed("fdatasync", &active.segment.path()))?;
+            active.reserved = active.part.bytes;
         }
+        self.flush()?;
+        self.finish_sealed()?;
         Ok(self.record())
     }
 
@@ -664,6 +668,26 @@ impl Log for LocalLog {
         }
     }
 
+    fn sync_in(&self, place: fn(&dyn Fn())) {
+        // One sync at a time is made in place, so that no more than one of the caller's threads waits for
+        // the disk, whatever the number of logs.
+        let here = self.is_dirty() && !self.shared.in_place.swap(true, Ordering::AcqRel);
+        let turn = here && self.syncing.take();
+        if turn {
+            place(&|| {
+                if self.sync_turn() {
+                    self.queue_sync();
+                }
+            });
+        }
+        if here {
+            self.shared.in_place.store(false, Ordering::Release);
+        }
+        if !turn {
+            self.sync();
+        }
+    }
+
     fn seal(&self) -> Result<()> {
         self.roll(&mut locked(&self.writer))
     }
@@ -676,9 +700,13 @@ impl Log for LocalLog {
             state.notes.push(Note { offset, bytes: Bytes::copy_from_slice(note) });
             let surplus = state.notes.len().saturating_sub(2);
             state.notes.drain(..surplus);
-            state.wanted = locked(&self.writer).dir_ready;
         }
-        self.ask_tidy();
+        // A file costs five syncs, and thousands of logs may ask for one in the same second; while little would
+        // have to be scanned without it, the note waits in memory for the next file or the close.
+        if self.unsaved_bytes() >= self.shared.checkpoint_bytes && locked(&self.writer).dir_ready {
+            locked(&self.state).wanted = true;
+            self.ask_tidy();
+        }
         Ok(())
     }
 
