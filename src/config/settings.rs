@@ -44,8 +44,6 @@ pub enum QuotaProfile {
 pub struct StoreSettings {
     /// When acks=all counts.
     pub flush: Flush,
-    /// Memory of all tail caches, bytes.
-    pub cache_max_bytes: u64,
     /// Segment files kept open or mapped.
     pub max_open_files: usize,
 }
@@ -157,7 +155,6 @@ impl Config {
         };
         StoreSettings {
             flush,
-            cache_max_bytes: self.number("log.cache.max.bytes"),
             max_open_files: self.number("log.max.open.files"),
         }
     }
