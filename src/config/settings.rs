@@ -153,10 +153,7 @@ impl Config {
             Some("interval") => Flush::Interval { interval_ms: self.number("flush.interval.ms") },
             _ => Flush::Group,
         };
-        StoreSettings {
-            flush,
-            max_open_files: self.number("log.max.open.files"),
-        }
+        StoreSettings { flush, max_open_files: self.number("log.max.open.files") }
     }
 
     /// Topics and partitions.

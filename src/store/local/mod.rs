@@ -602,12 +602,14 @@ fn half_of_descriptors() -> usize {
 /// Names the operation and the file in an error; a full disk is told apart.
 fn failed(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            Error::Full { path }
-        }
-        _ => Error::Io { op, path, source: Arc::new(source) },
+    move |source| {
+        if is_full(&source) { Error::Full { path } } else { Error::Io { op, path, source: Arc::new(source) } }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

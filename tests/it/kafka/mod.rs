@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod full;
 mod metadata;
 mod produce;
 mod restart;
