@@ -13,7 +13,7 @@ use crate::store::{self, Log, Registration};
 use crate::topic::{Append, Appended, Error, Partition};
 
 /// Bytes to sync after which it is better to sync while reading than to wait for the last request.
-const AHEAD_BYTES: usize = 512 << 10;
+const AHEAD_BYTES: usize = 320 << 10;
 
 /// Batches on their way, in request order.
 #[derive(Default)]
