@@ -177,8 +177,8 @@ impl Connection {
             let body = match &mut front.state {
                 State::Ready(body) => Some(std::mem::take(body)),
                 State::Silent => None,
-                // Not before it is asked for.
-                State::Produce(_) if self.wave.owes() => break,
+                // What it waits for is not asked for yet.
+                State::Produce(reply) if self.wave.owes() && reply.waits() => break,
                 State::Produce(reply) => match reply.poll(task.waker()) {
                     Poll::Ready(body) => Some(body),
                     Poll::Pending => break,

@@ -218,6 +218,11 @@ impl Reply {
         self.acks == 0
     }
 
+    /// Whether it waits for something to become durable.
+    pub(in crate::kafka) fn waits(&self) -> bool {
+        self.parts().any(|(_, part)| matches!(part.state, State::Waiting(..)))
+    }
+
     /// Ready when everything is as durable as asked.
     pub(in crate::kafka) fn poll(&mut self, waker: &Waker) -> Poll<Body> {
         let mut pending = false;
