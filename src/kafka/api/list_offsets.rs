@@ -7,7 +7,7 @@
 //! - v2: isolation level (KIP-98). v4: leader epoch (KIP-320). v6: flexible. v7: max timestamp (KIP-734).
 //! - v8: -4 (KIP-405). v9: -5 (KIP-1005). v10: timeout (KIP-1075). v11: -6 (KIP-1023).
 //!
-//! Known deviations from Apache Kafka: none.
+//! Known deviations from Apache Kafka: -3 never names a record that DeleteRecords removed.
 
 use std::ops::RangeInclusive;
 
