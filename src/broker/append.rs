@@ -24,7 +24,7 @@ struct Job {
 impl Wave {
     /// Adds a batch; returns the place of its outcome.
     pub fn push(&mut self, partition: Arc<Partition>, batch: Batch) -> usize {
-        self.jobs.push(Job { partition, append: Append { batch, outcome: None } });
+        self.jobs.push(Job { partition, append: Append::new(batch) });
         self.jobs.len() - 1
     }
 

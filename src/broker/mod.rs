@@ -9,6 +9,7 @@ mod configs;
 mod groups;
 mod open;
 mod producer_ids;
+mod shards;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +29,8 @@ pub use configs::{Change, Edit, Scope, is_alterable};
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
+#[allow(unused_imports, reason = "the Kinesis door calls it")]
+pub use shards::{Got, GotRecord, Put, ReadCharge, Stored};
 pub use upkeep::Upkeep;
 
 use producer_ids::ProducerIds;
@@ -38,6 +41,7 @@ pub struct Core {
     topics: Registry,
     producer_ids: ProducerIds,
     groups: groups::Groups,
+    gates: shards::Gates,
     clock: Clock,
     /// Where the engine keeps its bytes.
     location: PathBuf,
@@ -160,7 +164,8 @@ impl Core {
         partitions: i32,
         overrides: BTreeMap<String, String>,
     ) -> topic::Result<Arc<Topic>> {
-        let new = NewTopic { id: self.clock.uuid(), name, partitions, overrides };
+        let new =
+            NewTopic { id: self.clock.uuid(), name, partitions, overrides, created_ms: self.clock.now_ms() };
         self.blocking(move |core| core.topics.create(new)).await
     }
 

@@ -68,6 +68,7 @@ pub(super) fn open_on(
     )?;
     let core = Arc::new(Core {
         groups: super::groups::Groups::new(&config),
+        gates: super::shards::Gates::default(),
         topics,
         producer_ids: ProducerIds::default(),
         clock,

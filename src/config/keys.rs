@@ -527,9 +527,8 @@ const LIVE: &[Key] = &[
         Kind::Text,
         Some("off"),
         Check::OneOf(&["off", "kinesis"]),
-        "No effect yet. Shard limits of topics made through the Kafka door.",
+        "kinesis gives every shard the limits of a Kinesis shard, unless its topic says otherwise.",
     )
-    .not_yet()
     .own()
     .dynamic(),
     live(

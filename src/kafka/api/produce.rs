@@ -289,7 +289,7 @@ impl Reply {
 }
 
 const NOTHING: Appended =
-    Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
+    Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1, throttle_ms: 0 };
 
 fn wait(wave: &Wave, place: usize, appended: Appended) -> State {
     let Some(partition) = wave.partition(place) else { return State::Done(appended) };
