@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["topic"]),
     ("broker", &["batch", "store", "quota", "topic", "group", "config"]),
     ("kafka", &["batch", "topic", "group", "config", "broker"]),
-    ("kinesis", &["batch", "topic", "config", "broker"]),
+    ("kinesis", &["batch", "quota", "topic", "config", "broker"]),
     ("admin", &["config", "broker"]),
     // Builds the house: the one place that knows the doors.
     ("server", &["store", "config", "broker", "kafka", "kinesis", "admin"]),

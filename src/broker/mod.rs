@@ -7,6 +7,7 @@ mod append;
 mod clock;
 mod configs;
 mod groups;
+mod notes;
 mod open;
 mod producer_ids;
 mod shards;
@@ -22,15 +23,14 @@ use crate::store::Store;
 use crate::topic::{self, NewTopic, Registry, Topic};
 
 // What a door holds of the engine: bytes on their way out, a place in a queue of waiters, a failure.
-pub use crate::store::{Error as StoreError, Registration, Slice};
+pub use crate::store::{Error as StoreError, Registration, Slice, Watermark};
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
 pub use configs::{Change, Edit, Scope, is_alterable};
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
-#[allow(unused_imports, reason = "the Kinesis door calls it")]
-pub use shards::{Got, GotRecord, Put, ReadCharge, Stored};
+pub use shards::{Got, GotRecord, Put, ReadCharge};
 pub use upkeep::Upkeep;
 
 use producer_ids::ProducerIds;

@@ -240,6 +240,62 @@ const LIVE: &[Key] = &[
         "Shortest session timeout that a member may ask for.",
     ),
     live(
+        "kinesis.access.keys",
+        Kind::Password,
+        None,
+        Check::Any,
+        "Keys of kinesis.auth=strict, as ID:SECRET,ID:SECRET.",
+    )
+    .own(),
+    live(
+        "kinesis.account.id",
+        Kind::Text,
+        Some("000000000000"),
+        Check::Any,
+        "The account in ARNs and messages of the Kinesis door: 12 digits.",
+    )
+    .own(),
+    live(
+        "kinesis.auth",
+        Kind::Text,
+        Some("wellformed"),
+        Check::OneOf(&["wellformed", "strict"]),
+        "wellformed takes any signature of the right form; strict verifies it with kinesis.access.keys.",
+    )
+    .own(),
+    live(
+        "kinesis.control.rates",
+        Kind::Text,
+        Some("off"),
+        Check::OneOf(&["off", "kinesis"]),
+        "kinesis holds control calls to the service's rates, for tests of back-off.",
+    )
+    .own(),
+    live(
+        "kinesis.create.delay.ms",
+        Kind::Long,
+        Some("0"),
+        Check::Range(0, 600_000),
+        "How long a new stream is CREATING, for tests of clients that wait.",
+    )
+    .own(),
+    live(
+        "kinesis.quota.profile",
+        Kind::Text,
+        Some("kinesis"),
+        Check::OneOf(&["off", "kinesis"]),
+        "Shard limits of streams made by CreateStream.",
+    )
+    .own(),
+    live(
+        "kinesis.shard.limit",
+        Kind::Int,
+        Some("6000"),
+        Check::Range(1, 1_000_000),
+        "Open shards of all streams that the Kinesis door allows.",
+    )
+    .own(),
+    live(
         "listener.security.protocol.map",
         Kind::Text,
         Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"),

@@ -105,7 +105,9 @@ impl<'d> Item<'d> {
 
     /// The value of a key of this map; a null is no value.
     pub(super) fn field(self, name: &str) -> Option<Self> {
-        self.entries().find(|(key, value)| *key == name && !matches!(value.node(), Node::Null)).map(|(_, v)| v)
+        self.entries()
+            .find(|(key, value)| *key == name && !matches!(value.node(), Node::Null))
+            .map(|(_, v)| v)
     }
 
     /// Keys and values of a map.

@@ -5,10 +5,10 @@
 
 use std::borrow::Cow;
 
-use super::stream::Place;
+use super::stream::{Place, shard_id};
 use crate::batch::Invalid;
 use crate::broker::StoreError;
-use crate::topic;
+use crate::topic::{self, Limit};
 
 /// Longest text of an answer, bytes: it may repeat what the client sent.
 const MESSAGE_BYTES_MAX: usize = 16_384;
@@ -26,6 +26,7 @@ pub(super) enum Kind {
     InvalidSignature,
     LimitExceeded,
     MissingAuthentication,
+    RequestTimeout,
     RequestTooLarge,
     ResourceInUse,
     ResourceNotFound,
@@ -50,6 +51,7 @@ impl Kind {
             Self::InvalidSignature => "InvalidSignatureException",
             Self::LimitExceeded => "LimitExceededException",
             Self::MissingAuthentication => "MissingAuthenticationTokenException",
+            Self::RequestTimeout => "RequestTimeoutException",
             Self::RequestTooLarge => "RequestEntityTooLargeException",
             Self::ResourceInUse => "ResourceInUseException",
             Self::ResourceNotFound => "ResourceNotFoundException",
@@ -64,7 +66,11 @@ impl Kind {
 
     pub(super) fn status(self) -> u16 {
         match self {
-            Self::AccessDenied | Self::IncompleteSignature | Self::InvalidSignature | Self::UnrecognizedClient => 403,
+            Self::AccessDenied
+            | Self::IncompleteSignature
+            | Self::InvalidSignature
+            | Self::UnrecognizedClient => 403,
+            Self::RequestTimeout => 408,
             Self::RequestTooLarge => 413,
             Self::InternalFailure => 500,
             Self::Unavailable => 503,
@@ -128,12 +134,17 @@ pub(super) fn of_topic(error: &topic::Error, place: &Place<'_>) -> Fault {
             Fault::in_use(format!("Stream {stream} under account {account} already exists."))
         }
         E::LimitReached(why) => Fault::limit(why.clone()),
-        E::InvalidName(why) | E::InvalidPartitions(why) | E::InvalidConfig(why) | E::InvalidTimestamp(why) => {
-            Fault::invalid(why.clone())
+        E::InvalidName(why)
+        | E::InvalidPartitions(why)
+        | E::InvalidConfig(why)
+        | E::InvalidTimestamp(why) => Fault::invalid(why.clone()),
+        E::TooLarge { .. } | E::LargerThanSegment { .. } | E::MissingKeys(_) => {
+            Fault::invalid(error.to_string())
         }
-        E::TooLarge { .. } | E::LargerThanSegment { .. } | E::MissingKeys(_) => Fault::invalid(error.to_string()),
         E::OffsetOutOfRange { .. } => Fault::invalid(error.to_string()),
-        E::Invalid(Invalid::Corrupt(_) | Invalid::Record(_) | Invalid::Magic(_) | Invalid::Codec(_)) => Fault::internal(),
+        E::Invalid(Invalid::Corrupt(_) | Invalid::Record(_) | Invalid::Magic(_) | Invalid::Codec(_)) => {
+            Fault::internal()
+        }
         // Of Kafka producers alone; a put has neither id nor epoch.
         E::OutOfSequence { .. }
         | E::UnknownProducer(_)
@@ -141,8 +152,31 @@ pub(super) fn of_topic(error: &topic::Error, place: &Place<'_>) -> Fault {
         | E::NoTransaction
         | E::FencedLeaderEpoch { .. }
         | E::UnknownLeaderEpoch { .. } => Fault::internal(),
+        E::UnknownShard(id) => Fault::not_found(format!(
+            "Could not find shard {} in stream {stream} under account {account}.",
+            shard_id(*id)
+        )),
+        E::InvalidReshard(why) => Fault::invalid(why.clone()),
+        E::InUse(why) => Fault::in_use(why.clone()),
+        E::Merged { .. } => Fault::internal(),
+        E::Throttled { limit, .. } => throttled(*limit, place),
         E::Storage(storage) => of_store(storage),
     }
+}
+
+/// The texts that SDKs and their users know.
+fn throttled(limit: Limit, place: &Place<'_>) -> Fault {
+    let Place { stream, account, .. } = place;
+    let shard = place.shard_id();
+    let text = match limit {
+        Limit::WriteBytes | Limit::WriteRecords => {
+            format!("Rate exceeded for shard {shard} in stream {stream} under account {account}.")
+        }
+        Limit::ReadBytes | Limit::ReadCalls => {
+            format!("Rate exceeded for Shard - {account}/{stream}/{shard}")
+        }
+    };
+    Fault::new(Kind::ThroughputExceeded, text)
 }
 
 fn of_store(error: &StoreError) -> Fault {

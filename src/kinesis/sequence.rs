@@ -1,10 +1,10 @@
 //! Sequence numbers: AWS's version-2 shape with the offset inside, so that decoding one is arithmetic.
 //!
 //! 188 bits, printed as a decimal: `2`, the shard's creation second (36 bits), the low digit of the shard's id (4),
-//! the offset (64), 8 unused, the record's second (36), the shard's id (32), the version `2` (4).
+//! the offset plus one (64), 8 unused, the record's second (36), the shard's id (32), the version `2` (4).
 //! Source of the shape: kinesalite db/index.js. Order within a shard is the offset's, a clock that steps back
 //! changes nothing; children are created after their parents, so their numbers are larger.
-//! The offset 2^63-1 stands for the end of a closed shard.
+//! A shard starts with the number before its first record, which a reader may go on after; 2^63-1 ends a closed one.
 
 /// Decimal digits of three limbs; a number has 56.
 const DIGITS: usize = 57;
@@ -15,7 +15,7 @@ const AT_80: [u128; 3] = limbs_of(1 << 80, 0);
 const AT_144: [u128; 3] = limbs_of(0, 1 << 16);
 
 /// The offset of the number that ends a closed shard.
-const END: i64 = i64::MAX;
+const END: i64 = i64::MAX - 1;
 /// Largest second that fits.
 const SECOND_MAX: i64 = (1 << 36) - 1;
 
@@ -26,6 +26,7 @@ pub(super) struct Sequence {
     pub(super) created_s: i64,
     /// Id of the shard.
     pub(super) shard: u32,
+    /// From -1, the place before the first record.
     pub(super) offset: i64,
     /// The record's time, seconds.
     pub(super) second: i64,
@@ -58,7 +59,7 @@ impl Sequence {
         let second = |s: i64| s.clamp(0, SECOND_MAX) as u128;
         let head = (2 << 40) | (second(self.created_s) << 4) | u128::from(self.shard & 15);
         let tail = (second(self.second) << 36) | (u128::from(self.shard) << 4) | 2;
-        let offset = self.offset.max(0) as u128;
+        let offset = self.offset.max(-1).saturating_add(1) as u128;
         let mut text = [b'0'; DIGITS];
         let mut carry = tail;
         let mut end = DIGITS;
@@ -88,7 +89,11 @@ impl Sequence {
             low &= (1 << 96) - 1;
         }
         let bits = |from: u32, count: u32| -> u128 {
-            let value = if from >= 96 { high >> (from - 96) } else { (low >> from) | (high.checked_shl(96 - from).unwrap_or(0)) };
+            let value = if from >= 96 {
+                high >> (from - 96)
+            } else {
+                (low >> from) | (high.checked_shl(96 - from).unwrap_or(0))
+            };
             value & ((1 << count) - 1)
         };
         if high >> (188 - 96) != 0 || bits(184, 4) != 2 || bits(0, 4) != 2 {
@@ -99,7 +104,7 @@ impl Sequence {
         (bits(144, 4) == u128::from(shard & 15)).then_some(Self {
             created_s: i64::try_from(bits(148, 36)).ok()?,
             shard,
-            offset,
+            offset: offset - 1,
             second: i64::try_from(bits(36, 36)).ok()?,
         })
     }
@@ -146,7 +151,7 @@ mod tests {
     #[test]
     fn it_prints_what_the_bits_say() {
         // int("2" "065920f80" "3" "0000000000000001" "00" "065920f8a" "00000003" "2", 16)
-        let digits = sequence(0x6_5920_f80, 3, 1, 0x6_5920_f8a).digits();
+        let digits = sequence(0x6_5920_f80, 3, 0, 0x6_5920_f8a).digits();
         assert_eq!(digits.as_str(), EXPECTED);
         assert_eq!(digits.as_str().len(), 56);
     }
@@ -155,7 +160,16 @@ mod tests {
 
     #[test]
     fn what_is_no_number_of_ours_is_refused() {
-        for text in ["", "0", "1", "x", "-1", "49613478901234567890123456789012345678901234567890123456", &"9".repeat(57), &"1".repeat(129)] {
+        for text in [
+            "",
+            "0",
+            "1",
+            "x",
+            "-1",
+            "49613478901234567890123456789012345678901234567890123456",
+            &"9".repeat(57),
+            &"1".repeat(129),
+        ] {
             assert_eq!(Sequence::parse(text), None, "{text}");
         }
     }
@@ -163,7 +177,7 @@ mod tests {
     #[test]
     fn the_end_is_above_every_offset_and_below_the_children() {
         let key = |s: Sequence| (s.digits().as_str().len(), s.digits().as_str().to_owned());
-        let last = sequence(1_700_000_000, 0, i64::MAX - 1, 1_800_000_000);
+        let last = sequence(1_700_000_000, 0, END - 1, 1_800_000_000);
         let end = Sequence::end(1_700_000_000, 0, 1_700_000_001);
         let child = sequence(1_700_000_001, 1, 0, 1_700_000_001);
         assert!(key(last) < key(end) && key(end) < key(child));
@@ -172,13 +186,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_undoes_printing(created_s in 0..=SECOND_MAX, shard: u32, offset in 0..=i64::MAX, second in 0..=SECOND_MAX) {
+        fn parsing_undoes_printing(created_s in 0..=SECOND_MAX, shard: u32, offset in -1..=END, second in 0..=SECOND_MAX) {
             let made = sequence(created_s, shard, offset, second);
             prop_assert_eq!(Sequence::parse(made.digits().as_str()), Some(made));
         }
 
         #[test]
-        fn a_later_offset_is_a_larger_number(shard: u32, a in 0..i64::MAX, second in 0..=SECOND_MAX, later in 0..=SECOND_MAX) {
+        fn a_later_offset_is_a_larger_number(shard: u32, a in -1..END, second in 0..=SECOND_MAX, later in 0..=SECOND_MAX) {
             let (one, next) = (sequence(1_700_000_000, shard, a, second).digits(), sequence(1_700_000_000, shard, a + 1, later).digits());
             prop_assert!((one.as_str().len(), one.as_str()) < (next.as_str().len(), next.as_str()));
         }

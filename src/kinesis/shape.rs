@@ -76,7 +76,10 @@ impl Pattern {
     }
 
     pub(super) fn matches(self, text: &str) -> bool {
-        let name = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        let name = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        };
         let number = |digits: usize| {
             let plain = !text.is_empty() && text.len() <= digits && text.bytes().all(|b| b.is_ascii_digit());
             plain && (text.len() == 1 || !text.starts_with('0'))
@@ -86,15 +89,23 @@ impl Pattern {
         match self {
             Self::Name => name(text),
             Self::StreamArn => resource().and_then(|r| r.strip_prefix("stream/")).is_some_and(solid),
-            Self::ConsumerArn => resource().and_then(consumer_of_resource).is_some_and(|(stream, consumer, created)| {
-                name(stream) && name(consumer) && !created.is_empty() && created.bytes().all(|b| b.is_ascii_digit())
-            }),
+            Self::ConsumerArn => {
+                resource().and_then(consumer_of_resource).is_some_and(|(stream, consumer, created)| {
+                    name(stream)
+                        && name(consumer)
+                        && !created.is_empty()
+                        && created.bytes().all(|b| b.is_ascii_digit())
+                })
+            }
             Self::ResourceArn => resource().is_some_and(|r| {
-                ["stream/", "channel/", "queue/"].iter().any(|kind| r.split_once(kind).is_some_and(|(_, rest)| solid(rest)))
+                ["stream/", "channel/", "queue/"]
+                    .iter()
+                    .any(|kind| r.split_once(kind).is_some_and(|(_, rest)| solid(rest)))
             }),
             Self::StreamId => {
                 let lower = |part: &str| part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-                text.split_once('-').is_some_and(|(a, b)| a.len() == 20 && b.len() == 3 && lower(a) && lower(b))
+                text.split_once('-')
+                    .is_some_and(|(a, b)| a.len() == 20 && b.len() == 3 && lower(a) && lower(b))
             }
             Self::HashKey => number(39),
             Self::SequenceNumber => number(129),
@@ -248,7 +259,9 @@ fn check_kind(value: Item<'_>, rule: &Rule) -> Result<(), Fault> {
         Kind::Integer => (matches!(node, Node::Integer(_) | Node::Real(_)), "an Integer"),
         Kind::Text => (matches!(node, Node::Text(_)), "an String"),
         Kind::Blob => (matches!(node, Node::Text(_) | Node::Blob(_)), "a Blob"),
-        Kind::Time => (matches!(node, Node::Time(_) | Node::Integer(_) | Node::Real(_)), "milliseconds since epoch"),
+        Kind::Time => {
+            (matches!(node, Node::Time(_) | Node::Integer(_) | Node::Real(_)), "milliseconds since epoch")
+        }
         Kind::List(_) => (false, "list"),
         Kind::Tags => (false, "map"),
         Kind::Structure(_) => (false, ""),
@@ -256,7 +269,9 @@ fn check_kind(value: Item<'_>, rule: &Rule) -> Result<(), Fault> {
     match (rule.kind, node) {
         (_, Node::Null) => Ok(()),
         (Kind::List(of), Node::List { .. }) => value.items().try_for_each(|item| check_kind(item, of)),
-        (Kind::Tags, Node::Map { .. }) => value.entries().try_for_each(|(_, item)| check_kind(item, &Rule::text())),
+        (Kind::Tags, Node::Map { .. }) => {
+            value.entries().try_for_each(|(_, item)| check_kind(item, &Rule::text()))
+        }
         (Kind::Structure(fields), Node::Map { .. }) => check_kinds(value, fields),
         _ if scalar => Ok(()),
         (_, Node::List { .. }) => refuse("Start of list found where not expected"),
@@ -361,7 +376,11 @@ impl Failures {
         let short = rule.min.filter(|min| size < *min).map(|min| (min, "greater"));
         let long = rule.max.filter(|max| size > *max).map(|max| (max, "less"));
         if let Some((bound, side)) = short.or(long) {
-            self.tell(&quoted(value), path, &format!("Member must have {what} {side} than or equal to {bound}"));
+            self.tell(
+                &quoted(value),
+                path,
+                &format!("Member must have {what} {side} than or equal to {bound}"),
+            );
         }
     }
 
@@ -433,7 +452,9 @@ fn show(value: Item<'_>, out: &mut String) {
         Node::Bool(value) => write!(out, "{value}"),
         Node::Integer(value) => write!(out, "{value}"),
         Node::Real(value) => write!(out, "{value}"),
-        Node::Text(text) => write!(out, "{}", text.get(..text.floor_char_boundary(SHOWN_BYTES_MAX + 8)).unwrap_or(text)),
+        Node::Text(text) => {
+            write!(out, "{}", text.get(..text.floor_char_boundary(SHOWN_BYTES_MAX + 8)).unwrap_or(text))
+        }
         Node::Blob(bytes) => write!(out, "java.nio.HeapByteBuffer[pos=0 lim={0} cap={0}]", bytes.len()),
         Node::Time(ms) => write!(out, "{ms}"),
         Node::List { .. } => {
@@ -475,18 +496,30 @@ mod tests {
 
     fn outcome(body: &str) -> String {
         let document = json::parse(body.as_bytes()).unwrap();
-        check(document.root(), FIELDS).map_or_else(|f| format!("{} {}", f.kind.name(), f.message), |()| "ok".into())
+        check(document.root(), FIELDS)
+            .map_or_else(|f| format!("{} {}", f.kind.name(), f.message), |()| "ok".into())
     }
 
     #[test]
     fn a_good_request_passes_and_what_nobody_knows_is_ignored() {
-        assert_eq!(outcome(r#"{"StreamName":"a.b","ShardCount":2,"Records":[{"Data":"YQ=="}],"Other":[1],"Mode":null}"#), "ok");
+        assert_eq!(
+            outcome(
+                r#"{"StreamName":"a.b","ShardCount":2,"Records":[{"Data":"YQ=="}],"Other":[1],"Mode":null}"#
+            ),
+            "ok"
+        );
     }
 
     #[test]
     fn kinds_are_told_in_the_words_of_the_service() {
-        assert_eq!(outcome(r#"{"ShardCount":"2"}"#), "SerializationException class java.lang.String can not be converted to an Integer");
-        assert_eq!(outcome(r#"{"StreamName":[]}"#), "SerializationException Start of list found where not expected");
+        assert_eq!(
+            outcome(r#"{"ShardCount":"2"}"#),
+            "SerializationException class java.lang.String can not be converted to an Integer"
+        );
+        assert_eq!(
+            outcome(r#"{"StreamName":[]}"#),
+            "SerializationException Start of list found where not expected"
+        );
         assert_eq!(outcome(r#"{"Records":1}"#), "SerializationException Expected list or null");
         assert_eq!(outcome("[]"), "SerializationException Start of structure or map expected");
     }
@@ -506,7 +539,10 @@ mod tests {
              satisfy constraint: Member must not be null"
         );
         assert!(outcome(r#"{"Mode":"C"}"#).ends_with("Member must satisfy enum value set: [A, B]"));
-        assert!(outcome(&format!(r#"{{"Tags":{{"{}":""}}}}"#, "k".repeat(129))).contains("Map keys must satisfy constraint"));
+        assert!(
+            outcome(&format!(r#"{{"Tags":{{"{}":""}}}}"#, "k".repeat(129)))
+                .contains("Map keys must satisfy constraint")
+        );
     }
 
     #[test]

@@ -108,8 +108,11 @@ impl<'a> Signature<'a> {
     }
 
     fn of_query(query: &'a str) -> Result<Self, Fault> {
-        let part = |name: &str| parameters(query).find(|(key, value)| *key == name && !value.is_empty()).map(|(_, v)| v);
-        let names = ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"];
+        let part = |name: &str| {
+            parameters(query).find(|(key, value)| *key == name && !value.is_empty()).map(|(_, v)| v)
+        };
+        let names =
+            ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"];
         let [Some(_), Some(credential), Some(signature), Some(signed), Some(date)] = names.map(part) else {
             let missing = names.iter().filter(|name| part(name).is_none());
             let mut wrong: String =
@@ -158,14 +161,20 @@ impl<'a> Signature<'a> {
     pub(super) fn admit(&self, gate: &Gate, head: &Parts, body: &[u8], now_ms: i64) -> Result<(), Fault> {
         let Gate::Keys(keys) = gate else { return Ok(()) };
         let Some(secret) = keys.get(self.key_id) else {
-            return refuse(Kind::UnrecognizedClient, "The security token included in the request is invalid.");
+            return refuse(
+                Kind::UnrecognizedClient,
+                "The security token included in the request is invalid.",
+            );
         };
         let invalid = |text: String| refuse(Kind::InvalidSignature, text);
         if self.service != "kinesis" {
             return invalid("Credential should be scoped to correct service: 'kinesis'. ".into());
         }
         let Some(made_ms) = time_of(self.date) else {
-            return invalid(format!("Date must be in ISO-8601 'basic format'. Got '{}'.", shorten(self.date)));
+            return invalid(format!(
+                "Date must be in ISO-8601 'basic format'. Got '{}'.",
+                shorten(self.date)
+            ));
         };
         if !self.date.starts_with(self.day) {
             return invalid(format!(
@@ -181,7 +190,9 @@ impl<'a> Signature<'a> {
             return invalid(format!("Signature not yet current: {} is more than 15 min. ahead.", self.date));
         }
         if !self.signed_headers.split(';').any(|name| name == "host") {
-            return invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".into());
+            return invalid(
+                "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".into(),
+            );
         }
         let signed = hex_decode(self.signature).is_some_and(|given| {
             // Compares in constant time.
@@ -221,7 +232,9 @@ impl<'a> Signature<'a> {
                 .headers
                 .get_all(name)
                 .iter()
-                .map(|value| Some(value.to_str().ok()?.split_ascii_whitespace().collect::<Vec<_>>().join(" ")))
+                .map(|value| {
+                    Some(value.to_str().ok()?.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+                })
                 .collect::<Option<_>>()?;
             // HTTP/2 has the host in a place of its own.
             if values.is_empty() && name == "host" {
@@ -334,7 +347,14 @@ mod tests {
     fn a_time_is_read_and_a_wrong_one_is_not() {
         assert_eq!(time_of("20150830T123600Z"), Some(NOW_MS));
         assert_eq!(time_of("20240229T000000Z"), Some(1_709_164_800_000));
-        for text in ["", "20150830T123600", "20151330T123600Z", "2015083OT123600Z", "20150830 123600Z", "+0150830T123600Z"] {
+        for text in [
+            "",
+            "20150830T123600",
+            "20151330T123600Z",
+            "2015083OT123600Z",
+            "20150830 123600Z",
+            "+0150830T123600Z",
+        ] {
             assert_eq!(time_of(text), None, "{text}");
         }
     }
@@ -348,7 +368,10 @@ mod tests {
         assert_eq!(outcome(&signed(""), NOW_MS), Err(Kind::InvalidSignature));
         assert_eq!(outcome(&signed(GOOD), NOW_MS + 16 * 60_000), Err(Kind::InvalidSignature));
         assert_eq!(outcome(&signed(GOOD), NOW_MS - 16 * 60_000), Err(Kind::InvalidSignature));
-        assert_eq!(outcome(&signed(GOOD).replace("us-east-1", "eu-west-1"), NOW_MS), Err(Kind::InvalidSignature));
+        assert_eq!(
+            outcome(&signed(GOOD).replace("us-east-1", "eu-west-1"), NOW_MS),
+            Err(Kind::InvalidSignature)
+        );
         assert_eq!(outcome(&signed(GOOD).replace("host;", ""), NOW_MS), Err(Kind::InvalidSignature));
         assert_eq!(outcome(&signed(GOOD).replace("AKID", "OTHER"), NOW_MS), Err(Kind::UnrecognizedClient));
     }
@@ -363,7 +386,12 @@ mod tests {
         assert_eq!(read(Some(&signed("00")), ""), Ok("us-east-1".to_owned()));
         assert_eq!(read(Some(&signed("00")), "?X-Amz-Algorithm=x"), Err(Kind::InvalidSignature));
         assert_eq!(read(None, "?X-Amz-Algorithm=x"), Err(Kind::IncompleteSignature));
-        for text in ["", "Basic x", "AWS4-HMAC-SHA256 Credential=a/b/c/d/aws4_request", "AWS4-HMAC-SHA256 Credential=AKID, SignedHeaders=a, Signature=b"] {
+        for text in [
+            "",
+            "Basic x",
+            "AWS4-HMAC-SHA256 Credential=a/b/c/d/aws4_request",
+            "AWS4-HMAC-SHA256 Credential=AKID, SignedHeaders=a, Signature=b",
+        ] {
             assert_eq!(read(Some(text), ""), Err(Kind::IncompleteSignature), "{text}");
         }
         let query = "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKID%2F20150830%2Feu-west-1%2Fkinesis%2Faws4_request&X-Amz-Date=20150830T123600Z&X-Amz-SignedHeaders=host&X-Amz-Signature=00";

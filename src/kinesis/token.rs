@@ -75,11 +75,16 @@ impl Tokens {
             .and_then(|(_, rest)| rest.split_first_chunk())
             .ok_or(Refused::Forged)?;
         let issued = i64::from_be_bytes(*issued);
-        if now_ms.saturating_sub(issued) > AGE_MAX_MS { Err(Refused::Aged(issued)) } else { Ok(says.to_vec()) }
+        if now_ms.saturating_sub(issued) > AGE_MAX_MS {
+            Err(Refused::Aged(issued))
+        } else {
+            Ok(says.to_vec())
+        }
     }
 
     pub(super) fn iterator(&self, now_ms: i64, place: Iterator) -> String {
-        let says = [&place.topic.as_bytes()[..], &place.shard.to_be_bytes(), &place.offset.to_be_bytes()].concat();
+        let says =
+            [&place.topic.as_bytes()[..], &place.shard.to_be_bytes(), &place.offset.to_be_bytes()].concat();
         self.issue(Use::Iterator, now_ms, &says)
     }
 
@@ -100,7 +105,8 @@ impl Tokens {
 
     fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
         // A key of any length is taken.
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| Hmac::new(&Default::default()));
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| Hmac::new(&Default::default()));
         mac.update(bytes);
         mac
     }

@@ -46,11 +46,6 @@ impl Writer {
         self.bytes.reserve(bytes);
     }
 
-    /// How many bytes there are so far.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     // --- fields of a map
 
     pub(super) fn text(&mut self, key: &str, value: &str) {
@@ -265,7 +260,10 @@ mod tests {
             assert_eq!(root.integer("i"), Some(-1234));
             assert!(root.bool("b"));
             assert_eq!(root.time_ms("at"), Some(1_700_000_000_007));
-            assert_eq!(root.field("l").unwrap().items().map(|i| i.integer("n")).collect::<Vec<_>>(), [Some(70_000), Some(3)]);
+            assert_eq!(
+                root.field("l").unwrap().items().map(|i| i.integer("n")).collect::<Vec<_>>(),
+                [Some(70_000), Some(3)]
+            );
             assert_eq!(root.texts("s").collect::<Vec<_>>(), ["x", "y"]);
         }
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::partition::{Dirty, Partition};
 use super::{Error, Plan, Reshape, Result, Shard, Shards, TopicConfig};
 use crate::quota::Steady;
-use crate::store::{self, LogId, Put, Store};
+use crate::store::{self, LogId, Put, Store, Watermark};
 
 /// Longest topic name, as in Kafka.
 const NAME_BYTES_MAX: usize = 249;
@@ -40,6 +40,8 @@ pub struct Topic {
     partitions: RwLock<Arc<[Arc<Partition>]>>,
     /// None until somebody asks, on a topic that was never resharded.
     shards: RwLock<Option<Arc<Shards>>>,
+    /// Counts the changes of the shards; fenced when the topic is deleted.
+    changes: Watermark,
     version: Mutex<u64>,
 }
 
@@ -140,6 +142,12 @@ impl Topic {
     #[must_use]
     pub fn overrides(&self) -> Arc<BTreeMap<String, String>> {
         Arc::clone(&self.overrides.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts the changes of its shards; whoever waits for one registers here. Fails when the topic is deleted.
+    #[must_use]
+    pub fn changes(&self) -> &Watermark {
+        &self.changes
     }
 
     /// The partitions, by index.
@@ -364,6 +372,7 @@ impl Registry {
         }
         *topic.shards.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&shards));
         retire(&shards, &topic.partitions());
+        topic.changes.advance(topic.changes.value() + 1);
         Ok(())
     }
 
@@ -531,6 +540,7 @@ impl Registry {
             overrides: RwLock::new(Arc::new(new.overrides)),
             partitions: RwLock::new(partitions),
             shards: RwLock::new(shards),
+            changes: Watermark::new(0),
             version: Mutex::new(version),
         }))
     }
