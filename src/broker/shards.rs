@@ -7,6 +7,9 @@
 
 #![allow(dead_code, reason = "the Kinesis door calls it")]
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -106,7 +106,11 @@ impl Core {
                         Err(error) => tracing::error!(topic = %topic.name(), "retention: {error}"),
                     }
                 }
+                if let Err(error) = self.topics.expire_shards(&topic, now_ms) {
+                    tracing::error!(topic = %topic.name(), "lineage of shards: {error}");
+                }
             }
+            self.gates.retain(|id| self.topics.by_id(id).is_some());
         }
     }
 

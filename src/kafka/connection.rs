@@ -87,6 +87,8 @@ pub(super) struct Connection {
     out: Out,
     wave: Wave,
     eof: bool,
+    /// Until then the socket is not read: a shard's limit is used up, and not every client waits as it is told.
+    muted: Option<Pin<Box<Sleep>>>,
     look: Pin<Box<Sleep>>,
     last_frame: Instant,
     frames: u64,
@@ -111,6 +113,7 @@ impl Connection {
             out: Out::default(),
             wave: Wave::default(),
             eof: false,
+            muted: None,
             look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
             last_frame: Instant::now(),
             frames: 0,
@@ -145,7 +148,9 @@ impl Connection {
     fn turn(&mut self, task: &mut Task<'_>, draining: bool) -> Result<bool, Close> {
         let mut progress = self.settle(task)?;
         progress |= self.write(task)?;
-        if self.may_read(draining) {
+        if self.is_muted(task) && !draining {
+            // Nothing new comes in; what is pending goes out.
+        } else if self.may_read(draining) {
             progress |= self.read(task)?;
         } else if (draining || self.eof) && self.pending.is_empty() && self.out.is_empty() {
             return Err(Close::Quiet);
@@ -155,6 +160,14 @@ impl Connection {
             progress = true;
         }
         Ok(progress)
+    }
+
+    fn is_muted(&mut self, task: &mut Task<'_>) -> bool {
+        if self.muted.as_mut().is_some_and(|until| until.as_mut().poll(task).is_pending()) {
+            return true;
+        }
+        self.muted = None;
+        false
     }
 
     fn may_read(&self, draining: bool) -> bool {
@@ -339,15 +352,21 @@ impl Connection {
         if !self.wave.is_empty() {
             self.wave.commit(core.now_ms());
         }
+        let mut mute_ms = 0;
         for pending in self.pending.iter_mut().skip(settled) {
             if let State::Produce(reply) = &mut pending.state {
                 reply.settle(core, &mut self.wave)?;
+                mute_ms = mute_ms.max(reply.throttle_ms());
                 if reply.is_silent() {
                     pending.state = State::Silent;
                 }
             }
         }
         self.wave.clear();
+        if mute_ms > 0 {
+            let until = Instant::now() + Duration::from_millis(mute_ms.into());
+            self.muted = Some(Box::pin(tokio::time::sleep_until(until)));
+        }
         Ok(())
     }
 

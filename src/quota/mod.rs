@@ -7,6 +7,8 @@
 //! Deliberately absent: clocks, waiting, what a unit is.
 
 mod steady;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -105,6 +105,8 @@ pub struct Partition {
     dirty: Arc<Dirty>,
     buckets: Buckets,
     steady: Arc<Steady>,
+    /// Whether reads are limited: a flag, so that a fetch of what is not limited costs no look at the configuration.
+    limits_reads: AtomicBool,
     /// When a client that chose the partition itself last wrote. Milliseconds.
     client_wrote_ms: AtomicI64,
 }
@@ -145,11 +147,13 @@ impl Partition {
         dirty: Arc<Dirty>,
         steady: Arc<Steady>,
     ) -> Self {
+        let limits_reads = config.read().unwrap_or_else(PoisonError::into_inner).shard_read_bytes.is_some();
         Self {
             id,
             leader_epoch,
             store,
             config,
+            limits_reads: AtomicBool::new(limits_reads),
             log: OnceLock::new(),
             high_watermark: Watermark::new(0),
             deleted: AtomicBool::new(false),
@@ -306,12 +310,24 @@ impl Partition {
             config.shard_write_records,
             records,
         ));
-        let throttle_ms = u32::try_from(wait_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let throttle_ms = milliseconds(wait_ns);
         for append in appends.iter_mut().filter(clients) {
             if let Some(Ok(appended)) = &mut append.outcome {
                 appended.throttle_ms = throttle_ms;
             }
         }
+    }
+
+    /// Whether the bytes that are read here are limited.
+    #[must_use]
+    pub fn limits_reads(&self) -> bool {
+        self.limits_reads.load(Ordering::Relaxed)
+    }
+
+    /// Charges bytes that were read, 0 to ask; how long to wait before the next read. Milliseconds.
+    pub fn charge_read(&self, bytes: usize, now_ms: i64) -> u32 {
+        let Some(rate) = self.config().shard_read_bytes else { return 0 };
+        milliseconds(self.buckets.read_bytes.charge(rate, bytes as u64, self.steady.ns(now_ms)))
     }
 
     /// Takes from the write limits for one thing of `bytes` with `records` records, or says which is used up.
@@ -573,6 +589,7 @@ impl Partition {
 
     /// Hands a changed segment configuration to the log.
     pub(super) fn reconfigured(&self) {
+        self.limits_reads.store(self.config().shard_read_bytes.is_some(), Ordering::Relaxed);
         if let Some(log) = self.log.get() {
             log.set_options(options(&self.config()));
         }
@@ -692,6 +709,11 @@ fn check_limits(config: &TopicConfig, now_ms: i64, batch: &Batch) -> Result<()> 
         return Err(Error::InvalidTimestamp(format!("timestamp is {early} ms in the past")));
     }
     Ok(())
+}
+
+/// Rounded up: nobody comes back too early.
+fn milliseconds(ns: u64) -> u32 {
+    u32::try_from(ns.div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
 /// Takes `units` from a bucket that has a limit.

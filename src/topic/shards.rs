@@ -9,6 +9,9 @@
 //! are never reused; a child's creation second is above its parents'.
 //! Deliberately absent: where a partition ends now (passed in), persistence (registry.rs), waiting.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Buf, BufMut};

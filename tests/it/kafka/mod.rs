@@ -13,6 +13,7 @@ use weir_broker::Broker;
 mod metadata;
 mod produce;
 mod restart;
+mod shards;
 
 /// A broker and the runtime under it.
 struct House {
