@@ -234,7 +234,7 @@ mod tests {
     fn hostile_bodies_are_refused() {
         let deep = vec![0x9f; 100_000];
         let tags = vec![0xc2; 100_000];
-        let wide = [&[0x99, 0xff, 0xff][..], &[0x01; 0xffff]].concat();
+        let wide = [&[0x99, 0xff, 0xff][..], &vec![0x01; 0xffff]].concat();
         for body in [
             &b""[..],
             b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff",

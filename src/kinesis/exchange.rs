@@ -14,7 +14,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::action::{self, Context, TABLE};
+use super::action::{self, Context, How, TABLE};
 use super::door::Shared;
 use super::error::{Fault, Kind};
 use super::reply::{Answer, Busy, Reply};
@@ -126,7 +126,10 @@ async fn carry_out(
     let request = document.root();
     shape::check(request, entry.fields)?;
     let cx = Context { shared, body: &held.bytes, region: signature.region, form, now_ms };
-    (entry.answer)(&cx, request).await
+    match entry.answer {
+        How::AtOnce(answer) => answer(&cx, request),
+        How::Later(answer) => answer(&cx, request).await,
+    }
 }
 
 /// A body in memory, counted.

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn it_prints_what_the_bits_say() {
         // int("2" "065920f80" "3" "0000000000000001" "00" "065920f8a" "00000003" "2", 16)
-        let digits = sequence(0x6_5920_f80, 3, 0, 0x6_5920_f8a).digits();
+        let digits = sequence(0x6592_0f80, 3, 0, 0x6592_0f8a).digits();
         assert_eq!(digits.as_str(), EXPECTED);
         assert_eq!(digits.as_str().len(), 56);
     }

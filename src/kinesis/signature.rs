@@ -38,7 +38,7 @@ pub(super) struct Signature<'a> {
     pub(super) region: &'a str,
     service: &'a str,
     signed_headers: Cow<'a, str>,
-    signature: &'a str,
+    mac_hex: &'a str,
     /// The time it was made, `yyyymmddThhmmssZ` (or an HTTP date, which only the lenient gate takes).
     date: &'a str,
     /// Whether it came in the query, not in a header.
@@ -90,7 +90,7 @@ impl<'a> Signature<'a> {
         let mut wrong = String::new();
         for name in ["Credential", "Signature", "SignedHeaders"] {
             if part(name).is_none() {
-                wrong += &format!("Authorization header requires '{name}' parameter. ");
+                wrong.extend(["Authorization header requires '", name, "' parameter. "]);
             }
         }
         if date.is_none() {
@@ -114,9 +114,10 @@ impl<'a> Signature<'a> {
         let names =
             ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"];
         let [Some(_), Some(credential), Some(signature), Some(signed), Some(date)] = names.map(part) else {
-            let missing = names.iter().filter(|name| part(name).is_none());
-            let mut wrong: String =
-                missing.map(|name| format!("AWS query-string parameters must include '{name}'. ")).collect();
+            let mut wrong = String::new();
+            for name in names.iter().filter(|name| part(name).is_none()) {
+                wrong.extend(["AWS query-string parameters must include '", name, "'. "]);
+            }
             wrong += "Re-examine the query-string parameters.";
             return refuse(Kind::IncompleteSignature, wrong);
         };
@@ -128,7 +129,7 @@ impl<'a> Signature<'a> {
     fn new(
         credential: &'a str,
         signed_headers: Cow<'a, str>,
-        signature: &'a str,
+        mac_hex: &'a str,
         date: &'a str,
         in_query: bool,
     ) -> Result<Self, Fault> {
@@ -151,7 +152,7 @@ impl<'a> Signature<'a> {
         if region.len() > REGION_BYTES_MAX || !region.bytes().all(plain) {
             return refuse(Kind::IncompleteSignature, "Credential names no region.");
         }
-        Ok(Self { key_id, day, region, service, signed_headers, signature, date, in_query })
+        Ok(Self { key_id, day, region, service, signed_headers, mac_hex, date, in_query })
     }
 
     /// Lets the request in or not.
@@ -194,7 +195,7 @@ impl<'a> Signature<'a> {
                 "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".into(),
             );
         }
-        let signed = hex_decode(self.signature).is_some_and(|given| {
+        let signed = hex_decode(self.mac_hex).is_some_and(|given| {
             // Compares in constant time.
             self.mac(secret, head, body).is_some_and(|mac| mac.verify_slice(&given).is_ok())
         });
@@ -243,13 +244,13 @@ impl<'a> Signature<'a> {
             if values.is_empty() {
                 return None;
             }
-            text += &format!("{name}:{}\n", values.join(","));
+            text.extend([name, ":", &values.join(","), "\n"]);
         }
         let hash = match header(&head.headers, "x-amz-content-sha256") {
             Some("UNSIGNED-PAYLOAD") => "UNSIGNED-PAYLOAD".to_owned(),
             _ => hex(&Sha256::digest(body)),
         };
-        text += &format!("\n{}\n{hash}", self.signed_headers);
+        text.extend(["\n", &self.signed_headers, "\n", &hash]);
         Some(text)
     }
 }

@@ -255,12 +255,14 @@ impl Stream {
     }
 }
 
+/// Traits with the version that is kept, if one is.
+type Known = (Option<u64>, Arc<Traits>);
+
 /// Traits of all streams.
 pub(super) struct Streams {
     core: Arc<Core>,
     account: Arc<str>,
-    /// What was read, with the version that is kept.
-    cache: RwLock<HashMap<Uuid, (Option<u64>, Arc<Traits>)>>,
+    cache: RwLock<HashMap<Uuid, Known>>,
     /// Serialises changes.
     changes: tokio::sync::Mutex<()>,
 }
@@ -279,7 +281,7 @@ impl Streams {
         Ok(Stream { topic, traits, arn, account })
     }
 
-    fn kept(&self, topic: Uuid) -> crate::topic::Result<(Option<u64>, Arc<Traits>)> {
+    fn kept(&self, topic: Uuid) -> crate::topic::Result<Known> {
         if let Some(kept) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&topic) {
             return Ok(kept.clone());
         }

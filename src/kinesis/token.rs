@@ -42,12 +42,15 @@ pub(super) enum Refused {
 
 /// Makes tokens and reads them.
 pub(super) struct Tokens {
-    key: [u8; 32],
+    keyed: Hmac<Sha256>,
 }
 
 impl Tokens {
     pub(super) fn new(key: [u8; 32]) -> Self {
-        Self { key }
+        let mut block = [0; 64];
+        block.iter_mut().zip(key).for_each(|(to, from)| *to = from);
+        // A block of the hash's size is taken as it is; a shorter key is filled up to it with zeros.
+        Self { keyed: Hmac::new(&block.into()) }
     }
 
     pub(super) fn issue(&self, purpose: Use, now_ms: i64, says: &[u8]) -> String {
@@ -104,9 +107,7 @@ impl Tokens {
     }
 
     fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
-        // A key of any length is taken.
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| Hmac::new(&Default::default()));
+        let mut mac = self.keyed.clone();
         mac.update(bytes);
         mac
     }

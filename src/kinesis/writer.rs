@@ -201,17 +201,17 @@ impl Writer {
         let major = major << 5;
         match (u8::try_from(argument), u16::try_from(argument), u32::try_from(argument)) {
             (Ok(small), ..) if small < 24 => self.bytes.push(major | small),
-            (Ok(value), ..) => self.bytes.extend_from_slice(&[major | 24, value]),
+            (Ok(value), ..) => self.bytes.extend_from_slice(&[major | 0x18, value]),
             (_, Ok(value), _) => {
-                self.bytes.push(major | 25);
+                self.bytes.push(major | 0x19);
                 self.bytes.extend_from_slice(&value.to_be_bytes());
             }
             (_, _, Ok(value)) => {
-                self.bytes.push(major | 26);
+                self.bytes.push(major | 0x1a);
                 self.bytes.extend_from_slice(&value.to_be_bytes());
             }
             _ => {
-                self.bytes.push(major | 27);
+                self.bytes.push(major | 0x1b);
                 self.bytes.extend_from_slice(&argument.to_be_bytes());
             }
         }

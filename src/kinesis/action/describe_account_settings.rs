@@ -5,7 +5,7 @@ use crate::kinesis::account;
 
 pub(super) const FIELDS: &[Field] = &[];
 
-pub(super) async fn answer(cx: &Context<'_>, _request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, _request: Item<'_>) -> Result<Answer, Fault> {
     let (_, commitment) = account::read(&cx.shared.core)?;
     Ok(cx.say(|w| commitment.put(w)))
 }

@@ -7,7 +7,7 @@ const ON_DEMAND_STREAMS: i64 = 50;
 
 pub(super) const FIELDS: &[Field] = &[];
 
-pub(super) async fn answer(cx: &Context<'_>, _request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, _request: Item<'_>) -> Result<Answer, Fault> {
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let mut on_demand = 0;
     for topic in cx.shared.streams.all() {

@@ -14,7 +14,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::text("ExclusiveStartShardId").between(1, 128).pattern(Pattern::Name),
 ];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.stream(request)?;
     let after = request.text("ExclusiveStartShardId").map(|text| parse_shard_id(text).unwrap_or(u32::MAX));
     let limit = usize::try_from(request.integer("Limit").unwrap_or(PAGE)).unwrap_or(1);

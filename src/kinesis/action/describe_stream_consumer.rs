@@ -9,7 +9,7 @@ pub(super) const CONSUMER_ARN: Field =
     Field::text("ConsumerARN").between(1, 2048).pattern(Pattern::ConsumerArn);
 pub(super) const FIELDS: &[Field] = &[STREAM_ARN, CONSUMER_NAME, CONSUMER_ARN, STREAM_ID];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let (stream, consumer) = find(cx, request)?;
     Ok(cx.say(|w| {
         w.map("ConsumerDescription", |w| {

@@ -5,7 +5,7 @@ use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME};
 
 pub(super) const FIELDS: &[Field] = &[STREAM_NAME, STREAM_ARN, STREAM_ID];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.stream(request)?;
     let traits = &stream.traits;
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);

@@ -23,7 +23,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::bool("DryRun"),
 ];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let text = request.text("ShardIterator").unwrap_or_default();
     let place = cx.shared.tokens.read_iterator(cx.now_ms, text).map_err(|refused| match refused {
         Refused::Forged => Fault::invalid("Invalid ShardIterator."),

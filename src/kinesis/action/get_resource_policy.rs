@@ -5,7 +5,7 @@ use crate::kinesis::stream::STREAM_ID;
 
 pub(super) const FIELDS: &[Field] = &[RESOURCE_ARN, STREAM_ID];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let arn = request.text("ResourceARN").unwrap_or_default();
     let (stream, consumer) = cx.shared.streams.by_resource(arn, cx.region)?;
     let policy = consumer.as_ref().map_or(&stream.traits.policy, |consumer| &consumer.policy);

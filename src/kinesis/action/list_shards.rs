@@ -44,7 +44,7 @@ enum Filter {
     Open,
 }
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let (stream, filter, after) = match request.text("NextToken") {
         Some(token) => {
             for other in

@@ -16,7 +16,7 @@ pub(super) const FIELDS: &[Field] = &[
     STREAM_ID,
 ];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.stream(request)?;
     let last = request
         .text("NextToken")

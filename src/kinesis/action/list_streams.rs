@@ -2,6 +2,7 @@
 
 use super::{Answer, Context, Fault, Field, Item};
 use crate::kinesis::shape::Pattern;
+use crate::kinesis::stream::Stream;
 use crate::kinesis::token::Use;
 
 const PAGE: i64 = 100;
@@ -12,7 +13,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::text("NextToken").between(1, 1_048_576),
 ];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let page =
         request.text("NextToken").map(|token| cx.shared.page(Use::Streams, cx.now_ms, token)).transpose()?;
     let page = page.map(|says| String::from_utf8_lossy(&says).into_owned());
@@ -27,7 +28,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         .collect::<Result<_, _>>()?;
     let more = rest.next().is_some();
     Ok(cx.say(|w| {
-        w.texts("StreamNames", streams.iter().map(|stream| stream.name()));
+        w.texts("StreamNames", streams.iter().map(Stream::name));
         w.boolean("HasMoreStreams", more);
         if let Some(last) = streams.last().filter(|_| more) {
             w.text("NextToken", &cx.shared.tokens.issue(Use::Streams, cx.now_ms, last.name().as_bytes()));

@@ -13,7 +13,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::integer("Limit").between(1, PAGE),
 ];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.stream(request)?;
     let after = request.text("ExclusiveStartTagKey");
     let limit = usize::try_from(request.integer("Limit").unwrap_or(PAGE)).unwrap_or(1);

@@ -79,62 +79,74 @@ pub(super) struct Entry {
     pub(super) fields: &'static [Field],
     /// Calls per second that the service allows an account; none for data calls, which shards limit.
     pub(super) rate: Option<u32>,
-    pub(super) answer: for<'a> fn(&'a Context<'a>, Item<'a>) -> BoxFuture<'a>,
+    pub(super) answer: How,
 }
 
-macro_rules! entry {
+/// How an action answers: what it has to wait for is a change that becomes durable.
+pub(super) enum How {
+    AtOnce(fn(&Context<'_>, Item<'_>) -> Result<Answer, Fault>),
+    Later(for<'a> fn(&'a Context<'a>, Item<'a>) -> BoxFuture<'a>),
+}
+
+macro_rules! at_once {
+    ($module:ident, $name:literal, $rate:expr) => {
+        Entry { name: $name, fields: $module::FIELDS, rate: $rate, answer: How::AtOnce($module::answer) }
+    };
+}
+
+macro_rules! later {
     ($module:ident, $name:literal, $rate:expr) => {
         Entry {
             name: $name,
             fields: $module::FIELDS,
             rate: $rate,
-            answer: |cx, request| Box::pin($module::answer(cx, request)),
+            answer: How::Later(|cx, request| Box::pin($module::answer(cx, request))),
         }
     };
 }
 
 /// Every operation that this door serves, by name.
 pub(super) const TABLE: &[Entry] = &[
-    entry!(add_tags_to_stream, "AddTagsToStream", Some(5)),
-    entry!(create_stream, "CreateStream", Some(5)),
-    entry!(decrease_stream_retention_period, "DecreaseStreamRetentionPeriod", Some(5)),
-    entry!(delete_resource_policy, "DeleteResourcePolicy", Some(5)),
-    entry!(delete_stream, "DeleteStream", Some(5)),
-    entry!(deregister_stream_consumer, "DeregisterStreamConsumer", Some(5)),
-    entry!(describe_account_settings, "DescribeAccountSettings", Some(5)),
-    entry!(describe_limits, "DescribeLimits", Some(1)),
-    entry!(describe_stream, "DescribeStream", Some(10)),
-    entry!(describe_stream_consumer, "DescribeStreamConsumer", Some(20)),
-    entry!(describe_stream_summary, "DescribeStreamSummary", Some(20)),
-    entry!(disable_enhanced_monitoring, "DisableEnhancedMonitoring", Some(5)),
-    entry!(enable_enhanced_monitoring, "EnableEnhancedMonitoring", Some(5)),
-    entry!(get_records, "GetRecords", None),
-    entry!(get_resource_policy, "GetResourcePolicy", Some(5)),
-    entry!(get_shard_iterator, "GetShardIterator", None),
-    entry!(increase_stream_retention_period, "IncreaseStreamRetentionPeriod", Some(5)),
-    entry!(list_shards, "ListShards", Some(1000)),
-    entry!(list_stream_consumers, "ListStreamConsumers", Some(5)),
-    entry!(list_streams, "ListStreams", Some(5)),
-    entry!(list_tags_for_resource, "ListTagsForResource", Some(5)),
-    entry!(list_tags_for_stream, "ListTagsForStream", Some(5)),
-    entry!(merge_shards, "MergeShards", Some(5)),
-    entry!(put_record, "PutRecord", None),
-    entry!(put_records, "PutRecords", None),
-    entry!(put_resource_policy, "PutResourcePolicy", Some(5)),
-    entry!(register_stream_consumer, "RegisterStreamConsumer", Some(5)),
-    entry!(remove_tags_from_stream, "RemoveTagsFromStream", Some(5)),
-    entry!(split_shard, "SplitShard", Some(5)),
-    entry!(start_stream_encryption, "StartStreamEncryption", Some(5)),
-    entry!(stop_stream_encryption, "StopStreamEncryption", Some(5)),
-    entry!(subscribe_to_shard, "SubscribeToShard", None),
-    entry!(tag_resource, "TagResource", Some(5)),
-    entry!(untag_resource, "UntagResource", Some(5)),
-    entry!(update_account_settings, "UpdateAccountSettings", Some(5)),
-    entry!(update_max_record_size, "UpdateMaxRecordSize", Some(5)),
-    entry!(update_shard_count, "UpdateShardCount", Some(10)),
-    entry!(update_stream_mode, "UpdateStreamMode", Some(5)),
-    entry!(update_stream_record_distribution_strategy, "UpdateStreamRecordDistributionStrategy", Some(5)),
-    entry!(update_stream_warm_throughput, "UpdateStreamWarmThroughput", Some(5)),
+    later!(add_tags_to_stream, "AddTagsToStream", Some(5)),
+    later!(create_stream, "CreateStream", Some(5)),
+    later!(decrease_stream_retention_period, "DecreaseStreamRetentionPeriod", Some(5)),
+    later!(delete_resource_policy, "DeleteResourcePolicy", Some(5)),
+    later!(delete_stream, "DeleteStream", Some(5)),
+    later!(deregister_stream_consumer, "DeregisterStreamConsumer", Some(5)),
+    at_once!(describe_account_settings, "DescribeAccountSettings", Some(5)),
+    at_once!(describe_limits, "DescribeLimits", Some(1)),
+    at_once!(describe_stream, "DescribeStream", Some(10)),
+    at_once!(describe_stream_consumer, "DescribeStreamConsumer", Some(20)),
+    at_once!(describe_stream_summary, "DescribeStreamSummary", Some(20)),
+    later!(disable_enhanced_monitoring, "DisableEnhancedMonitoring", Some(5)),
+    later!(enable_enhanced_monitoring, "EnableEnhancedMonitoring", Some(5)),
+    at_once!(get_records, "GetRecords", None),
+    at_once!(get_resource_policy, "GetResourcePolicy", Some(5)),
+    at_once!(get_shard_iterator, "GetShardIterator", None),
+    later!(increase_stream_retention_period, "IncreaseStreamRetentionPeriod", Some(5)),
+    at_once!(list_shards, "ListShards", Some(1000)),
+    at_once!(list_stream_consumers, "ListStreamConsumers", Some(5)),
+    at_once!(list_streams, "ListStreams", Some(5)),
+    at_once!(list_tags_for_resource, "ListTagsForResource", Some(5)),
+    at_once!(list_tags_for_stream, "ListTagsForStream", Some(5)),
+    later!(merge_shards, "MergeShards", Some(5)),
+    later!(put_record, "PutRecord", None),
+    later!(put_records, "PutRecords", None),
+    later!(put_resource_policy, "PutResourcePolicy", Some(5)),
+    later!(register_stream_consumer, "RegisterStreamConsumer", Some(5)),
+    later!(remove_tags_from_stream, "RemoveTagsFromStream", Some(5)),
+    later!(split_shard, "SplitShard", Some(5)),
+    later!(start_stream_encryption, "StartStreamEncryption", Some(5)),
+    later!(stop_stream_encryption, "StopStreamEncryption", Some(5)),
+    at_once!(subscribe_to_shard, "SubscribeToShard", None),
+    later!(tag_resource, "TagResource", Some(5)),
+    later!(untag_resource, "UntagResource", Some(5)),
+    later!(update_account_settings, "UpdateAccountSettings", Some(5)),
+    later!(update_max_record_size, "UpdateMaxRecordSize", Some(5)),
+    later!(update_shard_count, "UpdateShardCount", Some(10)),
+    later!(update_stream_mode, "UpdateStreamMode", Some(5)),
+    later!(update_stream_record_distribution_strategy, "UpdateStreamRecordDistributionStrategy", Some(5)),
+    later!(update_stream_warm_throughput, "UpdateStreamWarmThroughput", Some(5)),
 ];
 
 /// Operations of the service's queues and channels, which are not built.
@@ -188,9 +200,10 @@ const fn is_below(one: &[u8], other: &[u8]) -> bool {
 /// `UnknownOperationException`.
 pub(super) fn find(name: &str) -> Result<usize, Fault> {
     TABLE.binary_search_by(|entry| entry.name.cmp(name)).map_err(|_| {
-        let why = match NOT_BUILT.contains(&name) {
-            true => format!("{name} is not built yet: weir has no queues and no channels"),
-            false => String::new(),
+        let why = if NOT_BUILT.contains(&name) {
+            format!("{name} is not built yet: weir has no queues and no channels")
+        } else {
+            String::new()
         };
         Fault::new(Kind::UnknownOperation, why)
     })

@@ -22,7 +22,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::bool("DryRun"),
 ];
 
-pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let arn = request.text("ConsumerARN").unwrap_or_default();
     let (stream, consumer) = cx.shared.streams.by_consumer_arn(arn, cx.region)?;
     stream.serving(cx.now_ms)?;
