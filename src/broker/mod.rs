@@ -7,6 +7,7 @@ mod append;
 mod clock;
 mod configs;
 mod groups;
+mod ondemand;
 mod open;
 mod producer_ids;
 mod shards;
