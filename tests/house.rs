@@ -478,6 +478,30 @@ fn the_readme_names_the_apis_that_the_code_serves() {
     );
 }
 
+/// README: a line `| operation | rate |` per operation between `<!-- actions -->` and `<!-- /actions -->`.
+#[test]
+fn the_readme_names_the_operations_that_the_kinesis_door_serves() {
+    let rate = |rate: Option<u32>| rate.map_or("–".to_owned(), |n| n.to_string());
+    let served: Vec<_> =
+        weir_broker::supported_actions().map(|(name, r)| format!("| {name} | {} |", rate(r))).collect();
+    assert!(!served.is_empty());
+    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    let table =
+        readme.split_once("<!-- actions -->").and_then(|(_, rest)| rest.split_once("<!-- /actions -->"));
+    let told: Vec<_> = table
+        .map_or("", |(table, _)| table)
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("| "))
+        .collect();
+    assert_eq!(
+        told,
+        served,
+        "put this between <!-- actions --> and <!-- /actions --> of README.md:\n{}",
+        served.join("\n")
+    );
+}
+
 #[test]
 fn the_changelog_has_its_shape() {
     let text = fs::read_to_string(root().join("CHANGELOG.md")).expect("CHANGELOG.md");

@@ -8,6 +8,7 @@ mod clock;
 mod configs;
 mod groups;
 mod notes;
+mod ondemand;
 mod open;
 mod producer_ids;
 mod shards;

@@ -8,6 +8,8 @@
 #![allow(dead_code, reason = "the Kinesis door calls it")]
 
 #[cfg(test)]
+mod power_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -188,7 +190,12 @@ impl Core {
     }
 
     /// Carries out a reshape to its end, also when the caller stops waiting for it.
-    async fn reshape(self: &Arc<Self>, topic: &Arc<Topic>, how: Reshape, force: bool) -> topic::Result<()> {
+    pub(super) async fn reshape(
+        self: &Arc<Self>,
+        topic: &Arc<Topic>,
+        how: Reshape,
+        force: bool,
+    ) -> topic::Result<()> {
         let (core, topic) = (Arc::clone(self), Arc::clone(topic));
         let work = tokio::spawn(async move { core.reshape_to_the_end(&topic, &how, force).await });
         // It panicked: nothing is known about what it did.
@@ -231,10 +238,15 @@ impl Core {
         outcome
     }
 
+    /// Whether clients that choose the partition themselves wrote to it lately.
+    pub(super) fn clients_write_to(&self, partition: &Partition) -> bool {
+        let since = self.now_ms().saturating_sub(CLIENT_WRITES_MS);
+        partition.client_wrote_ms().is_some_and(|at| at >= since)
+    }
+
     fn check_unused(&self, topic: &Topic, plan: &Plan) -> topic::Result<()> {
-        let since = self.now_ms() - CLIENT_WRITES_MS;
         for index in plan.retiring.keys() {
-            if topic.partition(*index)?.client_wrote_ms().is_some_and(|at| at >= since) {
+            if self.clients_write_to(topic.partition(*index)?.as_ref()) {
                 return Err(Error::InUse(format!(
                     "Kafka producers wrote to partition {index} of topic '{}' within the last minute, and after a \
                      merge it takes no records; stop them, or force the merge",
@@ -266,8 +278,13 @@ impl Core {
             waits.extend(end.filter(|_| self.acks_wait_for_sync()));
         }
         drop(gate);
-        for (partition, places, end) in waits {
-            let durable = match Receipt::new(&partition, end) {
+        // All of them ask for their sync before the first is waited for.
+        let receipts: Vec<_> = waits
+            .into_iter()
+            .map(|(partition, places, end)| (Receipt::new(&partition, end), places))
+            .collect();
+        for (receipt, places) in receipts {
+            let durable = match receipt {
                 Ok(receipt) => receipt.await,
                 Err(error) => Err(error),
             };

@@ -21,7 +21,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// The running upkeep.
 pub struct Upkeep {
     stop: watch::Sender<bool>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Upkeep {
@@ -30,7 +30,8 @@ impl Upkeep {
     pub fn start(core: &Arc<Core>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let groups = tokio::spawn(Arc::clone(core).time_groups(stopped.clone()));
-        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups] }
+        let demand = tokio::spawn(Arc::clone(core).follow_demand(stopped.clone()));
+        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups, demand] }
     }
 
     /// Stops it and waits for the round under way.

@@ -579,6 +579,51 @@ const LIVE: &[Key] = &[
     )
     .not_yet(),
     live(
+        "shard.ondemand.max.shards",
+        Kind::Int,
+        Some("128"),
+        Check::Min(1),
+        "Most shards that a topic with shard.mode=on-demand grows to.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.merge.bytes.per.second",
+        Kind::Long,
+        Some("128000"),
+        Check::Min(0),
+        "Two neighbours that stay below this together are merged, on demand.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.min.shards",
+        Kind::Int,
+        Some("4"),
+        Check::Min(1),
+        "Fewest shards that a topic with shard.mode=on-demand shrinks to.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.split.bytes.per.second",
+        Kind::Long,
+        Some("512000"),
+        Check::Min(1),
+        "A shard that stays above this is split, on demand.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.window.ms",
+        Kind::Long,
+        Some("60000"),
+        Check::Min(60),
+        "How long a shard must stay above or below, on demand.",
+    )
+    .own()
+    .dynamic(),
+    live(
         "shard.quota.profile",
         Kind::Text,
         Some("off"),

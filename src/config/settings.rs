@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Config, Refusal};
 use crate::topic::config::entries;
+use crate::topic::ondemand::Thresholds;
 
 /// Who this broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,15 @@ pub struct StoreSettings {
     pub cache_max_bytes: u64,
     /// Segment files kept open or mapped.
     pub max_open_files: usize,
+}
+
+/// Topics whose shards follow demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DemandSettings {
+    /// When a shard is split and when two are merged.
+    pub thresholds: Thresholds,
+    /// For how long that must hold, ms.
+    pub window_ms: u64,
 }
 
 /// Topics and partitions. What a topic's keys default to is read by `topic::config` through [`Config::value`].
@@ -197,6 +207,20 @@ impl Config {
             max_producer_ids_per_partition: self.number("max.producer.ids.per.partition"),
             max_decompressed_bytes: self.number("max.decompressed.bytes"),
             quota_profile: if kinesis { QuotaProfile::Kinesis } else { QuotaProfile::Off },
+        }
+    }
+
+    /// Topics whose shards follow demand.
+    #[must_use]
+    pub fn demand_settings(&self) -> DemandSettings {
+        DemandSettings {
+            thresholds: Thresholds {
+                split_above: self.number("shard.ondemand.split.bytes.per.second"),
+                merge_below: self.number("shard.ondemand.merge.bytes.per.second"),
+                min_shards: self.number("shard.ondemand.min.shards"),
+                max_shards: self.number("shard.ondemand.max.shards"),
+            },
+            window_ms: self.number("shard.ondemand.window.ms"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A stream: a topic, and what only the Kinesis door knows of it.
 //!
-//! Owns: [`Traits`] (mode, tags, consumers, policy, ...), which are kept beside the topic and cached here; ARNs;
+//! Owns: [`Traits`] (tags, consumers, policy, ...), which are kept beside the topic and cached here; ARNs;
 //! how a request names a stream. A topic made through the Kafka door has the traits of a stream that nobody
 //! touched.
 //! Invariant: traits are durable before they are visible; changes of them happen one at a time.
@@ -16,6 +16,7 @@ use super::shape::{Field, Pattern, consumer_of_resource, resource_of_arn};
 use super::writer::{Form, Writer};
 use super::{cbor, json};
 use crate::broker::Core;
+use crate::topic::config::ShardMode;
 use crate::topic::{Shard, Topic};
 
 /// The name of the attachment.
@@ -66,7 +67,6 @@ pub(super) struct Consumer {
 /// What the Kinesis door knows of a stream beyond its topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Traits {
-    pub(super) on_demand: bool,
     /// Whether records are spread without regard to their keys.
     pub(super) auto_distribution: bool,
     /// The key of an encrypted stream. A flag: nothing is encrypted.
@@ -85,7 +85,6 @@ pub(super) struct Traits {
 impl Default for Traits {
     fn default() -> Self {
         Self {
-            on_demand: false,
             auto_distribution: false,
             key_id: None,
             metrics: Vec::new(),
@@ -108,17 +107,12 @@ impl Traits {
         if self.key_id.is_some() { "KMS" } else { "NONE" }
     }
 
-    pub(super) fn mode(&self) -> &'static str {
-        if self.on_demand { "ON_DEMAND" } else { "PROVISIONED" }
-    }
-
     fn encode(&self) -> Vec<u8> {
         let put_tags = |w: &mut Writer, tags: &BTreeMap<String, String>| {
             w.map("tags", |w| tags.iter().for_each(|(key, value)| w.text(key, value)));
         };
         Writer::object(Form::Cbor, |w| {
             w.integer("version", 1);
-            w.boolean("on_demand", self.on_demand);
             w.boolean("auto_distribution", self.auto_distribution);
             w.optional("key_id", self.key_id.as_deref());
             w.texts("metrics", self.metrics.iter().map(String::as_str));
@@ -154,7 +148,6 @@ impl Traits {
             return None;
         }
         Some(Self {
-            on_demand: root.bool("on_demand"),
             auto_distribution: root.bool("auto_distribution"),
             key_id: root.text("key_id").map(owned),
             metrics: root.texts("metrics").map(owned).collect(),
@@ -228,6 +221,15 @@ impl Stream {
         } else {
             Err(self.fault(&crate::topic::Error::UnknownTopic))
         }
+    }
+
+    /// Whether the broker decides how many shards there are.
+    pub(super) fn on_demand(&self) -> bool {
+        self.topic.config().shard_mode == ShardMode::OnDemand
+    }
+
+    pub(super) fn mode(&self) -> &'static str {
+        if self.on_demand() { "ON_DEMAND" } else { "PROVISIONED" }
     }
 
     pub(super) fn retention_hours(&self) -> i64 {
@@ -388,7 +390,6 @@ mod tests {
     fn traits_read_back() {
         let tags = BTreeMap::from([("a".to_owned(), "b\"".to_owned()), ("c".to_owned(), String::new())]);
         let traits = Traits {
-            on_demand: true,
             key_id: Some("alias/k".into()),
             metrics: vec!["IncomingBytes".into()],
             tags: tags.clone(),

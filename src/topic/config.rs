@@ -74,6 +74,15 @@ pub enum Compression {
     Zstd,
 }
 
+/// Who decides how many shards a topic has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardMode {
+    /// People.
+    Provisioned,
+    /// The broker, by what is written.
+    OnDemand,
+}
+
 /// What becomes of a Kafka produce over the write limits of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaMode {
@@ -140,6 +149,8 @@ pub struct TopicConfig {
     pub shard_read_calls: Option<Rate>,
     /// What becomes of a Kafka produce over the write limits.
     pub shard_quota_mode: QuotaMode,
+    /// Who decides how many shards there are.
+    pub shard_mode: ShardMode,
 }
 
 /// One key of a topic with the value in force.
@@ -250,6 +261,7 @@ impl TopicConfig {
             shard_read_bytes: Rate::new(long("shard.read.bytes.per.second")),
             shard_read_calls: Rate::new(long("shard.read.calls.per.second")),
             shard_quota_mode: quota_mode(&value("shard.quota.mode")),
+            shard_mode: shard_mode(&value("shard.mode")),
         }
     }
 }
@@ -326,6 +338,10 @@ fn cleanup_policy(text: &str) -> CleanupPolicy {
         delete: entries(text).any(|entry| entry == "delete"),
         compact: entries(text).any(|entry| entry == "compact"),
     }
+}
+
+fn shard_mode(text: &str) -> ShardMode {
+    if text.trim() == "on-demand" { ShardMode::OnDemand } else { ShardMode::Provisioned }
 }
 
 fn quota_mode(text: &str) -> QuotaMode {
@@ -592,6 +608,13 @@ pub const KEYS: &[Key] = &[
         "A segment is rolled when it is older than this.",
     )
     .defaulting_to(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)]),
+    key(
+        "shard.mode",
+        Kind::Text,
+        Check::OneOf(&["provisioned", "on-demand"]),
+        "provisioned",
+        "Whether shards split and merge by themselves with what is written to them.",
+    ),
     key(
         "shard.quota.mode",
         Kind::Text,

@@ -7,6 +7,7 @@
 
 pub mod config;
 mod error;
+pub mod ondemand;
 mod partition;
 mod producers;
 mod registry;

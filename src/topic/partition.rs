@@ -7,7 +7,7 @@
 //! [`Partition::buckets`] record by record before it builds a batch.
 //! Deliberately absent: waiting, for durability (the caller holds [`Partition::sync`]) as for a quota.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use bytes::{Buf, BufMut};
@@ -109,6 +109,8 @@ pub struct Partition {
     limits_reads: AtomicBool,
     /// When a client that chose the partition itself last wrote. Milliseconds.
     client_wrote_ms: AtomicI64,
+    written_bytes: AtomicU64,
+    written_records: AtomicU64,
 }
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
@@ -162,6 +164,8 @@ impl Partition {
             buckets: Buckets::default(),
             steady,
             client_wrote_ms: AtomicI64::new(i64::MIN),
+            written_bytes: AtomicU64::new(0),
+            written_records: AtomicU64::new(0),
         }
     }
 
@@ -200,6 +204,13 @@ impl Partition {
     pub fn client_wrote_ms(&self) -> Option<i64> {
         let at = self.client_wrote_ms.load(Ordering::Relaxed);
         (at != i64::MIN).then_some(at)
+    }
+
+    /// Bytes of batches, and offsets, that were taken since the start.
+    #[must_use]
+    pub fn written(&self) -> (u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (load(&self.written_bytes), load(&self.written_records))
     }
 
     /// Takes no more records: `heir` has the keys of its last shard.
@@ -275,6 +286,9 @@ impl Partition {
         if writer.epochs.last().is_none_or(|(epoch, _)| *epoch < self.leader_epoch) {
             writer.epochs.push((self.leader_epoch, span.end));
         }
+        let bytes: usize = writer.placed.iter().map(|placed| placed.batch.bytes().len()).sum();
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written_records.fetch_add((end - span.end).unsigned_abs(), Ordering::Relaxed);
         writer.placed.clear();
         if !std::mem::replace(&mut writer.listed_dirty, true) {
             self.dirty.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(self));
@@ -294,9 +308,8 @@ impl Partition {
         if !config.limits_writes() || config.shard_quota_mode == QuotaMode::Reject {
             return;
         }
-        let clients = |append: &&mut &mut Append| append.route == Route::Client;
         let (mut bytes, mut records) = (0, 0);
-        for append in appends.iter_mut().filter(clients) {
+        for append in appends.iter().filter(|append| append.route == Route::Client) {
             if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.base_offset >= before)) {
                 bytes += append.batch.bytes().len() as u64;
                 records += u64::from(append.batch.header().record_count.unsigned_abs());
@@ -311,7 +324,7 @@ impl Partition {
             records,
         ));
         let throttle_ms = milliseconds(wait_ns);
-        for append in appends.iter_mut().filter(clients) {
+        for append in appends.iter_mut().filter(|append| append.route == Route::Client) {
             if let Some(Ok(appended)) = &mut append.outcome {
                 appended.throttle_ms = throttle_ms;
             }

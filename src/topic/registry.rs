@@ -629,7 +629,9 @@ fn set_config(topic: &Topic, config: TopicConfig) {
 fn won(put: Put) -> Result<u64> {
     match put {
         Put::Won(version) => Ok(version),
-        Put::Lost | Put::Unknown => Err(Error::Storage(store::Error::Fenced)),
+        // Nothing was written. Also after a change whose outcome nobody knows: a restart reads what it was.
+        Put::Lost => Err(Error::InUse("the topic's record has changed".into())),
+        Put::Unknown => Err(Error::Storage(store::Error::Fenced)),
     }
 }
 

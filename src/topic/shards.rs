@@ -219,7 +219,7 @@ impl Shards {
                 first = Some(shard);
                 self.merged(shard, adjacent)?
             }
-            Reshape::Scale { count } if count == 0 => {
+            Reshape::Scale { count: 0 } => {
                 return Err(Error::InvalidReshard("a stream has at least one shard".into()));
             }
             Reshape::Scale { count } => equal_ranges(count).collect(),

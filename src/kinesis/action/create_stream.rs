@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::update_stream_mode::{MODE_DETAILS, SHARD_MODE, mode_value};
 use super::{Answer, Context, Fault, Field, Item};
-use super::{tag_resource, update_shard_count::check_limit, update_stream_mode::MODE_DETAILS};
+use super::{tag_resource, update_shard_count::check_limit};
 use crate::config::QuotaProfile;
 use crate::kinesis::error::of_topic;
 use crate::kinesis::shape::Pattern;
@@ -67,13 +68,14 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let mut tags = BTreeMap::new();
     tag_resource::add(&mut tags, tag_resource::tags_of(request))?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    let created =
-        shared.core.create_topic(name.to_owned(), count, overrides(shared.settings.quota_profile)).await;
+    let created = shared
+        .core
+        .create_topic(name.to_owned(), count, overrides(shared.settings.quota_profile, on_demand))
+        .await;
     let topic = created.map_err(|error| of_topic(&error, &place))?;
     let stream = shared.streams.of(topic, cx.region)?;
     let delay_ms = shared.settings.create_delay_ms;
     let traits = Traits {
-        on_demand,
         auto_distribution,
         tags,
         warm_mibps: request.integer("WarmThroughputMiBps"),
@@ -91,7 +93,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     Ok(Context::done())
 }
 
-fn overrides(profile: QuotaProfile) -> BTreeMap<String, String> {
+fn overrides(profile: QuotaProfile, on_demand: bool) -> BTreeMap<String, String> {
     let limits = LIMITS.map(|(key, on)| (key, if profile == QuotaProfile::Kinesis { on } else { "-1" }));
     [
         ("retention.ms", DAY_MS),
@@ -100,6 +102,7 @@ fn overrides(profile: QuotaProfile) -> BTreeMap<String, String> {
     ]
     .into_iter()
     .chain(limits)
+    .chain([(SHARD_MODE, mode_value(on_demand))])
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect()
 }

@@ -1,7 +1,6 @@
 //! IncreaseStreamRetentionPeriod: 24 to 8760 hours, no fewer than now. The same setting as `retention.ms`.
 
 use super::{Answer, Context, Fault, Field, Item};
-use crate::broker::{Change, Edit};
 use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME, Stream};
 
 const HOURS_MIN: i64 = 24;
@@ -41,10 +40,6 @@ pub(super) fn asked(cx: &Context<'_>, request: Item<'_>) -> Result<(Stream, i64)
 }
 
 pub(super) async fn set(cx: &Context<'_>, stream: &Stream, hours: i64) -> Result<Answer, Fault> {
-    let value = hours.saturating_mul(3_600_000).to_string();
-    let topic = std::sync::Arc::clone(&stream.topic);
-    let change = Change::Edit(vec![("retention.ms".to_owned(), Edit::Set(value))]);
-    let altered = cx.shared.core.blocking(move |core| core.alter_topic_config(&topic, change, false)).await;
-    altered.map_err(|error| stream.fault(&error))?;
+    cx.configure(stream, "retention.ms", hours.saturating_mul(3_600_000).to_string()).await?;
     Ok(Context::done())
 }

@@ -39,7 +39,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
                     w.text("StreamName", stream.name());
                     w.text("StreamARN", &stream.arn);
                     w.text("StreamStatus", stream.status(cx.now_ms));
-                    w.map("StreamModeDetails", |w| w.text("StreamMode", stream.traits.mode()));
+                    w.map("StreamModeDetails", |w| w.text("StreamMode", stream.mode()));
                     w.time_ms("StreamCreationTimestamp", stream.topic.created_ms());
                 });
             }

@@ -58,6 +58,7 @@ use super::sequence::Sequence;
 use super::shape::Field;
 use super::stream::{Stream, shard_id};
 use super::writer::{Form, Writer};
+use crate::broker::{Change, Edit};
 use crate::topic::Shard;
 
 /// What an action may use to answer.
@@ -234,6 +235,14 @@ impl Context<'_> {
         Ok(stream)
     }
 
+    /// Sets one key of the stream's topic; durable and in force when it returns.
+    async fn configure(&self, stream: &Stream, key: &str, value: String) -> Result<(), Fault> {
+        let topic = Arc::clone(&stream.topic);
+        let change = Change::Edit(vec![(key.to_owned(), Edit::Set(value))]);
+        let altered = self.shared.core.blocking(move |core| core.alter_topic_config(&topic, change, false));
+        altered.await.map_err(|error| stream.fault(&error))
+    }
+
     fn say(&self, fill: impl FnOnce(&mut Writer)) -> Answer {
         Answer::Whole(Writer::object(self.form, fill))
     }
@@ -304,7 +313,7 @@ fn put_stream(w: &mut Writer, cx: &Context<'_>, stream: &Stream) {
     w.text("StreamName", stream.name());
     w.text("StreamARN", &stream.arn);
     w.text("StreamStatus", stream.status(cx.now_ms));
-    w.map("StreamModeDetails", |w| w.text("StreamMode", traits.mode()));
+    w.map("StreamModeDetails", |w| w.text("StreamMode", stream.mode()));
     w.integer("RetentionPeriodHours", stream.retention_hours());
     w.time_ms("StreamCreationTimestamp", stream.topic.created_ms());
     w.list("EnhancedMonitoring", |w| {

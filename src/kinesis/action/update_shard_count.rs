@@ -45,7 +45,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
 
 /// Shards of an on-demand stream are the broker's affair.
 pub(super) fn check_provisioned(stream: &Stream) -> Result<(), Fault> {
-    if stream.traits.on_demand {
+    if stream.on_demand() {
         return Err(Fault::validation(format!(
             "Request is invalid. Stream {} under account {} is in On-Demand mode.",
             stream.name(),

@@ -14,7 +14,7 @@ pub(super) const FIELDS: &[Field] = &[
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.settled_stream(request)?;
     let auto = request.text("RecordDistributionStrategy") == Some("AUTO");
-    if auto && !stream.traits.on_demand {
+    if auto && !stream.on_demand() {
         return Err(Fault::invalid("RecordDistributionStrategy AUTO is for streams in On-Demand mode."));
     }
     cx.shared

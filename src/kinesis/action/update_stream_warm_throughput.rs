@@ -9,7 +9,7 @@ pub(super) const FIELDS: &[Field] =
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.settled_stream(request)?;
     let warm = request.integer("WarmThroughputMiBps").unwrap_or_default();
-    if !stream.traits.on_demand {
+    if !stream.on_demand() {
         return Err(Fault::validation(format!(
             "Request is invalid. Stream {} under account {} is not in On-Demand mode.",
             stream.name(),

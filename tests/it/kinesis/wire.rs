@@ -41,7 +41,7 @@ fn a_request_whose_length_is_said_twice_is_refused_and_the_connection_closed() {
 #[test]
 fn heads_and_bodies_have_limits() {
     let house = House::ephemeral();
-    let headers: String = (0..10_000).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let headers = "x-one: 1\r\n".repeat(10_000);
     assert_eq!(status_of(&house, format!("POST / HTTP/1.1\r\n{headers}\r\n").as_bytes()), Some(431));
     let long = format!("POST / HTTP/1.1\r\nx-long: {}\r\n\r\n", "a".repeat(17_000));
     assert_eq!(status_of(&house, long.as_bytes()), Some(431));
