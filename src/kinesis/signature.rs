@@ -190,7 +190,7 @@ impl<'a> Signature<'a> {
         if made_ms > now_ms + SKEW_MS {
             return invalid(format!("Signature not yet current: {} is more than 15 min. ahead.", self.date));
         }
-        if !self.signed_headers.split(';').any(|name| name == "host") {
+        if !self.signed_headers.split(';').any(names_host) {
             return invalid(
                 "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".into(),
             );
@@ -238,7 +238,7 @@ impl<'a> Signature<'a> {
                 })
                 .collect::<Option<_>>()?;
             // HTTP/2 has the host in a place of its own.
-            if values.is_empty() && name == "host" {
+            if values.is_empty() && names_host(name) {
                 values.push(head.uri.authority()?.to_string());
             }
             if values.is_empty() {
@@ -246,13 +246,15 @@ impl<'a> Signature<'a> {
             }
             text.extend([name, ":", &values.join(","), "\n"]);
         }
-        let hash = match header(&head.headers, "x-amz-content-sha256") {
-            Some("UNSIGNED-PAYLOAD") => "UNSIGNED-PAYLOAD".to_owned(),
-            _ => hex(&Sha256::digest(body)),
-        };
+        let hash = hex(&Sha256::digest(body));
         text.extend(["\n", &self.signed_headers, "\n", &hash]);
         Some(text)
     }
+}
+
+/// Whether a signed header is the host; SDKs that speak HTTP/2 sign its pseudo-header.
+fn names_host(name: &str) -> bool {
+    matches!(name, "host" | ":authority")
 }
 
 /// Names and values of a query, as they were sent.
@@ -375,6 +377,18 @@ mod tests {
         );
         assert_eq!(outcome(&signed(GOOD).replace("host;", ""), NOW_MS), Err(Kind::InvalidSignature));
         assert_eq!(outcome(&signed(GOOD).replace("AKID", "OTHER"), NOW_MS), Err(Kind::UnrecognizedClient));
+    }
+
+    #[test]
+    fn over_http2_the_authority_is_signed_instead_of_the_host() {
+        // As the AWS SDK for JavaScript signs.
+        let text = signed("c702a9c9d6360250f1c7f2690893f46c2605515811ef9cba19756b798bba4a4f")
+            .replace("host;x-amz-date;x-amz-target", ":authority;x-amz-date");
+        let mut head = head(Some(&text), "");
+        head.headers.remove("host");
+        head.uri = "http://localhost:4567/".parse().unwrap();
+        let signature = Signature::read(&head).unwrap();
+        assert!(signature.admit(&keys(), &head, BODY, NOW_MS).is_ok());
     }
 
     #[test]
