@@ -404,7 +404,8 @@ impl Failures {
         if self.0.len() < FAILURES_MAX {
             let mut place = String::new();
             path.write(&mut place);
-            self.0.push(format!("Value {shown} at '{place}' failed to satisfy constraint: {why}"));
+            let blank = if shown.is_empty() { "" } else { " " };
+            self.0.push(format!("Value{blank}{shown} at '{place}' failed to satisfy constraint: {why}"));
         }
     }
 }
