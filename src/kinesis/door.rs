@@ -37,7 +37,6 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_REQUEST_MS: i64 = 10_000;
 const IDLE_MS: i64 = 60_000;
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long connections may take to finish when the door closes.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Read buffer of an HTTP/1.1 connection; also bounds its head.
@@ -308,6 +307,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, seat: Seat) {
     let stopping = shared.stopping();
     tokio::pin!(stopping);
     loop {
+        let (idle_ms, first) = activity.idle_ms();
+        let left_ms = if first { FIRST_REQUEST_MS } else { IDLE_MS } - idle_ms;
+        if left_ms <= 0 {
+            break;
+        }
         tokio::select! {
             ended = &mut connection => {
                 if let Err(error) = ended {
@@ -316,12 +320,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, seat: Seat) {
                 return;
             }
             () = &mut stopping => break,
-            () = tokio::time::sleep(LOOK_EVERY) => {
-                let (idle_ms, first) = activity.idle_ms();
-                if idle_ms > if first { FIRST_REQUEST_MS } else { IDLE_MS } {
-                    break;
-                }
-            }
+            // Whoever was busy meanwhile gets another look.
+            () = tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())) => {}
         }
     }
     connection.as_mut().graceful_shutdown();

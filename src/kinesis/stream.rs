@@ -296,8 +296,17 @@ impl Streams {
             })
         });
         let entry = (version, Arc::new(traits.unwrap_or_default()));
-        self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(topic, entry.clone());
+        self.remember(topic, entry.clone());
         Ok(entry)
+    }
+
+    fn remember(&self, topic: Uuid, entry: Known) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        // Topics that were deleted leave when they have become many.
+        if cache.len() >= cache.capacity() {
+            cache.retain(|id, _| self.core.topics().by_id(*id).is_some());
+        }
+        cache.insert(topic, entry);
     }
 
     /// Changes the traits of a stream; durable and visible when it returns.
@@ -316,9 +325,7 @@ impl Streams {
         }
         let kept = self.core.set_attachment(topic, TRAITS, traits.encode().into(), version).await;
         let version = kept.map_err(|error| stream.fault(&error))?;
-        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
-        cache.retain(|id, _| self.core.topics().by_id(*id).is_some());
-        cache.insert(topic, (Some(version), Arc::new(traits)));
+        self.remember(topic, (Some(version), Arc::new(traits)));
         Ok(outcome)
     }
 

@@ -101,3 +101,16 @@ fn a_second_subscription_waits_five_seconds_and_then_takes_over() {
     assert!(second.next().contains("Exception"), "a consumer that is gone gets nothing more");
     house.shutdown();
 }
+
+#[test]
+fn a_broker_that_stops_ends_its_subscriptions() {
+    let house = House::ephemeral();
+    let (_client, consumer) = subscribed(&house);
+    let mut events = Events::open(&house, &consumer, "LATEST");
+    assert!(events.next().contains("initial-response"));
+    assert!(events.next().contains("MillisBehindLatest"));
+    let begin = Instant::now();
+    house.shutdown();
+    assert_eq!(events.next(), "", "ended as it should, not cut off");
+    assert!(begin.elapsed() < Duration::from_secs(3));
+}
