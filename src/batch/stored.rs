@@ -93,20 +93,27 @@ impl<'a> StoredBatch<'a> {
         plain(Codec::of(&self.header)?, self.bytes.get(HEADER_BYTES..).unwrap_or_default(), max_bytes)
     }
 
-    /// Offset and timestamp of the first record stamped at or after `timestamp` (ms), for ListOffsets.
+    /// Offset and timestamp of the first record from offset `start` on that is stamped at or after `timestamp`
+    /// (ms), for ListOffsets: a log may start inside a batch.
     ///
     /// # Errors
     /// [`Invalid`] when the records are damaged or larger than `max_bytes`.
-    pub fn first_at_or_after(&self, timestamp: i64, max_bytes: usize) -> Result<Option<(i64, i64)>, Invalid> {
+    pub fn first_at_or_after(
+        &self,
+        timestamp: i64,
+        start: i64,
+        max_bytes: usize,
+    ) -> Result<Option<(i64, i64)>, Invalid> {
         if self.header.max_timestamp < timestamp {
             return Ok(None);
         }
         let section = self.section(max_bytes)?;
         for record in Records::new(&section, self.header.record_count) {
             let record = record?;
-            let stamped = self.timestamp_of(record.timestamp_delta);
-            if stamped >= timestamp {
-                return Ok(Some((self.offset_of(record.offset_delta), stamped)));
+            let (offset, stamped) =
+                (self.offset_of(record.offset_delta), self.timestamp_of(record.timestamp_delta));
+            if stamped >= timestamp && offset >= start {
+                return Ok(Some((offset, stamped)));
             }
         }
         Ok(None)

@@ -356,14 +356,15 @@ fn records_are_found_by_time_at_their_first_offset() {
             (30, Some((101, 30))),
             (31, None),
         ] {
-            assert_eq!(stored.first_at_or_after(t, 1 << 20).unwrap(), found);
+            assert_eq!(stored.first_at_or_after(t, 0, 1 << 20).unwrap(), found);
         }
         assert_eq!(stored.first_of_max(1 << 20).unwrap(), Some((101, 30)));
         assert!(is_record(&stored.first_of_max(3)), "the cap holds");
     }
     let stamped = batch.stamped(50).placed(100, 0);
     let stored = Batches::new(&stamped).next().unwrap().unwrap();
-    assert_eq!(stored.first_at_or_after(50, 1 << 20).unwrap(), Some((100, 50)));
+    assert_eq!(stored.first_at_or_after(50, 0, 1 << 20).unwrap(), Some((100, 50)));
+    assert_eq!(stored.first_at_or_after(50, 101, 1 << 20).unwrap().map(|(offset, _)| offset), Some(101));
     assert_eq!(stored.first_of_max(1 << 20).unwrap(), Some((100, 50)));
 }
 

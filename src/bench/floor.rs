@@ -1,4 +1,5 @@
-//! What this machine allows without a broker: loopback TCP, the same into a file, and syncs of that file.
+//! What this machine allows without a broker: loopback TCP, the same into a file, an echo of small requests
+//! (two threads that wake each other, which is most of a ping-pong), and syncs of a file.
 //!
 //! Invariant: the file is removed. CPU is each thread's own, to the nanosecond. Deliberately absent: CRC and
 //! memory copies, which are a tenth of these.
@@ -19,8 +20,15 @@ use super::{Error, Options};
 const CHUNK_BYTES: usize = 64 << 10;
 /// Bytes through the socket per measurement.
 const TOTAL_BYTES: usize = 2_000_000_000;
+/// Bytes of a small request: one record of 100 B with its framing.
+const REQUEST_BYTES: usize = 220;
+/// Bytes of its answer.
+const ANSWER_BYTES: usize = 60;
+/// How long the echo runs: long enough for the scheduler to place its threads in every way it does.
+const ECHO_TIME: Duration = Duration::from_secs(2);
 
-/// Runs all of them: `tcp` is the floor of fetch, `tcp_file` that of produce.
+/// Runs all of them: `tcp` is the floor of fetch, `tcp_file` that of produce, `echo` and `echo_file` those of
+/// a request and of a produce request in ping-pong.
 pub(super) fn run(options: &Options) -> Result<Line, Error> {
     let tcp = transfer(None)?;
     let file = Scratch::create(&options.disk_dir)?;
@@ -31,6 +39,7 @@ pub(super) fn run(options: &Options) -> Result<Line, Error> {
     line.number("tcp_receiver_cpu_s_per_gb", tcp.receiver);
     line.number("tcp_file_mb_per_s", tcp_file.mb_per_s);
     line.number("tcp_file_receiver_cpu_s_per_gb", tcp_file.receiver);
+    line.number("echo_cpu_us", echo(None)?).number("echo_file_cpu_us", echo(Some(&file.file))?);
     drop(file);
     for (key, bytes) in
         [("syncs_per_s_4k", 4 << 10), ("syncs_per_s_64k", 64 << 10), ("syncs_per_s_1m", 1 << 20)]
@@ -102,6 +111,45 @@ fn receive(listener: &TcpListener, file: Option<&File>) -> Result<f64, Error> {
             at += u64::try_from(count).unwrap_or(0);
         }
     }
+}
+
+/// CPU microseconds of one thread per request that it reads, appends to `file`, and answers, one at a time.
+#[allow(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn echo(file: Option<&File>) -> Result<f64, Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Error::io("listening"))?;
+    let addr = listener.local_addr().map_err(Error::io("listening"))?;
+    thread::scope(|scope| {
+        let serving = scope.spawn(move || serve_echo(&listener, file));
+        let mut stream = TcpStream::connect(addr).map_err(Error::io("connecting"))?;
+        stream.set_nodelay(true).map_err(Error::io("connecting"))?;
+        let (request, mut answer) = ([b'x'; REQUEST_BYTES], [0; ANSWER_BYTES]);
+        let (began, mut count) = (Instant::now(), 0u64);
+        while began.elapsed() < ECHO_TIME {
+            stream.write_all(&request).map_err(Error::io("sending"))?;
+            stream.read_exact(&mut answer).map_err(Error::io("receiving"))?;
+            count += 1;
+        }
+        drop(stream);
+        let cpu_s = serving.join().map_err(|_| Error::Protocol("the echo panicked".into()))??;
+        Ok(cpu_s * 1e6 / count as f64)
+    })
+}
+
+/// CPU seconds of answering until the other side leaves.
+fn serve_echo(listener: &TcpListener, file: Option<&File>) -> Result<f64, Error> {
+    let (mut stream, _) = listener.accept().map_err(Error::io("accepting"))?;
+    stream.set_nodelay(true).map_err(Error::io("accepting"))?;
+    let (mut request, answer) = ([0; REQUEST_BYTES], [b'x'; ANSWER_BYTES]);
+    let cpu = process::thread_cpu_s();
+    let mut at = 0;
+    while stream.read_exact(&mut request).is_ok() {
+        if let Some(file) = file {
+            file.write_all_at(&request, at).map_err(Error::io("writing to the disk directory"))?;
+            at += u64::try_from(REQUEST_BYTES).unwrap_or(0);
+        }
+        stream.write_all(&answer).map_err(Error::io("sending"))?;
+    }
+    Ok(process::thread_cpu_s() - cpu)
 }
 
 /// A file that is removed when dropped.

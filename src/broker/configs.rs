@@ -4,13 +4,14 @@
 //! durable in `Meta` before it is visible, and visible before the call returns.
 //! Deliberately absent: which keys exist and what they accept (`config`, `topic::config`); wire numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes};
 
 use super::Core;
-use crate::config::{Config, Kind, Source, keys};
+use crate::config::{Config, Kind, Refusal, Source, keys};
 use crate::store::{self, Meta, Put};
 use crate::topic::config::entries;
 use crate::topic::{self, Error, Topic};
@@ -74,6 +75,44 @@ pub fn is_alterable(name: &str) -> bool {
     keys::find(name).is_some_and(|key| {
         key.dynamic && key.kind != Kind::Password && !name.starts_with("ssl.") && !name.starts_with("sasl.")
     })
+}
+
+/// Who may connect, and how fast: the settings with their hosts looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Most connections at a time.
+    pub connections: usize,
+    /// Most new connections per second.
+    pub per_second: u32,
+    per_ip: usize,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+impl Admission {
+    /// Looks up the hosts of `max.connections.per.ip.overrides`. Waits for the resolver.
+    pub(super) fn new(config: &Config) -> Result<Self, Refusal> {
+        let settings = config.admission_settings();
+        let mut by_ip = HashMap::new();
+        for (host, max) in &settings.max_connections_by_host {
+            let key = "max.connections.per.ip.overrides";
+            let found = (host.as_str(), 0).to_socket_addrs().map_err(|error| {
+                Refusal::new(key, config.value(key).unwrap_or_default(), format!("{host}: {error}"))
+            })?;
+            by_ip.extend(found.map(|addr| (addr.ip(), *max)));
+        }
+        Ok(Self {
+            connections: settings.max_connections,
+            per_second: settings.max_connections_per_second,
+            per_ip: settings.max_connections_per_ip,
+            by_ip,
+        })
+    }
+
+    /// Most connections at a time from one address.
+    #[must_use]
+    pub fn connections_of(&self, ip: IpAddr) -> usize {
+        self.by_ip.get(&ip).copied().unwrap_or(self.per_ip)
+    }
 }
 
 impl Change {
@@ -180,14 +219,16 @@ impl Core {
             }
             config.set(name, value, source).map_err(|refusal| Error::InvalidConfig(refusal.to_string()))?;
         }
-        let advertised =
-            super::advertised(&config).map_err(|refusal| Error::InvalidConfig(refusal.to_string()))?;
+        let invalid = |refusal: Refusal| Error::InvalidConfig(refusal.to_string());
+        let advertised = super::advertised(&config).map_err(invalid)?;
+        let admission = Admission::new(&config).map_err(invalid)?;
         if validate_only {
             return Ok(());
         }
         save(self.store.meta(), scope, &wanted)?;
         let config = Arc::new(config);
         *self.advertised.write().unwrap_or_else(PoisonError::into_inner) = advertised;
+        *self.admission.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(admission);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
         self.topics.set_defaults(super::topic_defaults(&config));
         Ok(())

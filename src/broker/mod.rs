@@ -27,7 +27,7 @@ use crate::topic::{self, NewTopic, Registry, Topic};
 pub use crate::store::{Error as StoreError, Registration, Slice, Watermark};
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
-pub use configs::{Change, Edit, Scope, is_alterable};
+pub use configs::{Admission, Change, Edit, Scope, is_alterable};
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
@@ -51,6 +51,7 @@ pub struct Core {
     config_changes: Mutex<()>,
     /// Advertised address per listener; a listener without one advertises what the client connected to.
     advertised: RwLock<HashMap<String, (String, u16)>>,
+    admission: RwLock<Arc<Admission>>,
     connection_settings: ConnectionSettings,
     topic_settings: TopicSettings,
     flush: Flush,
@@ -110,6 +111,12 @@ impl Core {
     #[must_use]
     pub fn connection_settings(&self) -> &ConnectionSettings {
         &self.connection_settings
+    }
+
+    /// Who may connect, and how fast, as it stands.
+    #[must_use]
+    pub fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Limits and defaults of topics.

@@ -73,6 +73,9 @@ pub(super) fn open_on(
         producer_ids: ProducerIds::default(),
         clock,
         advertised: RwLock::new(super::advertised(&config).map_err(|e| OpenError::Config(e.to_string()))?),
+        admission: RwLock::new(Arc::new(
+            super::Admission::new(&config).map_err(|e| OpenError::Config(e.to_string()))?,
+        )),
         connection_settings: config.connection_settings(),
         topic_settings,
         flush: config.store_settings().flush,

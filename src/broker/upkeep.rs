@@ -117,7 +117,7 @@ impl Core {
 
     fn checkpoint(&self, now_ms: i64) {
         let TopicSettings { producer_id_expiration_ms, max_producer_ids_per_partition, .. } =
-            self.topic_settings;
+            self.config().topic_settings();
         for partition in self.topics.take_dirty() {
             if let Err(error) =
                 partition.checkpoint(now_ms, producer_id_expiration_ms, max_producer_ids_per_partition)

@@ -456,16 +456,15 @@ const LIVE: &[Key] = &[
         Kind::Int,
         Some("500"),
         Check::Min(1),
-        "No effect yet. New connections per second; unlimited in Kafka.",
+        "New connections per second, over 10 s; more are accepted later. Unlimited in Kafka.",
     )
-    .not_yet()
     .dynamic(),
     live(
         "max.connections",
         Kind::Int,
         Some("10000"),
         Check::Min(0),
-        "Connections at a time; unlimited in Kafka.",
+        "Connections at a time; more are closed at once. Unlimited in Kafka, which lets them wait.",
     )
     .dynamic(),
     live(
@@ -473,7 +472,15 @@ const LIVE: &[Key] = &[
         Kind::Int,
         Some("10000"),
         Check::Min(0),
-        "Connections at a time from one address; unlimited in Kafka.",
+        "Connections at a time from one address; more are closed at once. Unlimited in Kafka.",
+    )
+    .dynamic(),
+    live(
+        "max.connections.per.ip.overrides",
+        Kind::Text,
+        Some(""),
+        Check::Any,
+        "host:count,...: exceptions from max.connections.per.ip.",
     )
     .dynamic(),
     live(
@@ -491,8 +498,9 @@ const LIVE: &[Key] = &[
         Kind::Int,
         Some("1000"),
         Check::Min(0),
-        "Fetch sessions kept (KIP-227).",
-    ),
+        "No effect yet. Fetch sessions kept (KIP-227).",
+    )
+    .not_yet(),
     live("max.partitions", Kind::Int, Some("20000"), Check::Min(1), "Partitions of all topics.").own(),
     live(
         "max.partitions.per.topic",
@@ -575,9 +583,8 @@ const LIVE: &[Key] = &[
         Kind::Long,
         Some("268435456"),
         Check::RangeOrMinusOne(1, i64::MAX),
-        "No effect yet. Memory of all requests in flight; sockets are not read above it. -1 is no limit.",
-    )
-    .not_yet(),
+        "Memory of all requests in flight; above it large ones wait, one is read at a time. -1, as in Kafka: no limit.",
+    ),
     live(
         "shard.ondemand.max.shards",
         Kind::Int,
@@ -635,9 +642,9 @@ const LIVE: &[Key] = &[
     live(
         "socket.listen.backlog.size",
         Kind::Int,
-        Some("50"),
+        Some("1024"),
         Check::Min(1),
-        "Connections that wait to be accepted.",
+        "Connections that wait to be accepted; 50 in Kafka.",
     ),
     live(
         "socket.receive.buffer.bytes",
@@ -776,7 +783,6 @@ const INERT: &[Key] = &[
     inert("log.message.timestamp.difference.max.ms", Kind::Long, Some("9223372036854775807"), OLD),
     inert("log.preallocate", Kind::Bool, Some("false"), ENGINE).dynamic(),
     inert("log.segment.delete.delay.ms", Kind::Long, Some("60000"), ENGINE).dynamic(),
-    inert("max.connections.per.ip.overrides", Kind::Text, Some(""), ENGINE).dynamic(),
     inert("metadata.log.dir", Kind::Text, None, QUORUM),
     inert("metadata.log.max.record.bytes.between.snapshots", Kind::Long, Some("20971520"), QUORUM),
     inert("metadata.log.max.snapshot.interval.ms", Kind::Long, Some("3600000"), QUORUM),

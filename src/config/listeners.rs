@@ -1,6 +1,7 @@
 //! Where to listen and what to tell clients: `listeners`, `advertised.listeners` and the protocol map.
 //!
-//! Owns: the syntax `NAME://host:port` and the rules between the three keys.
+//! Owns: the syntax `NAME://host:port` and the rules between the three keys; the syntax `host:count` of
+//! `max.connections.per.ip.overrides`.
 //! Invariant: names of listeners are unique, and so are addresses with a fixed port.
 //! Deliberately absent: sockets and name resolution.
 //!
@@ -52,12 +53,13 @@ impl Listener {
     }
 }
 
-/// Checks the syntax of one of the three keys; other keys pass.
+/// Checks the syntax of one of these keys; other keys pass.
 pub(super) fn check_value(key: &str, text: &str) -> Result<(), String> {
     match key {
         "listeners" => endpoints(text).map(drop),
         "advertised.listeners" if text != AUTO => endpoints(text).map(drop),
         "listener.security.protocol.map" => protocols(text).map(drop),
+        OVERRIDES => overrides(text).map(drop),
         _ => Ok(()),
     }
 }
@@ -130,6 +132,23 @@ fn protocols(text: &str) -> Result<Vec<(&str, &str)>, String> {
         .collect()
 }
 
+/// Reads `host:count,…`; an IPv6 address may stand in brackets.
+pub(super) fn overrides(text: &str) -> Result<Vec<(String, usize)>, String> {
+    entries(text)
+        .map(|entry| {
+            let (host, count) =
+                entry.rsplit_once(':').ok_or_else(|| format!("{entry}: expected host:count"))?;
+            let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+            let count: i32 = count.trim().parse().map_err(|_| format!("{entry}: the count is a number"))?;
+            let count = usize::try_from(count).map_err(|_| format!("{entry}: must be at least 0"))?;
+            if bare.is_empty() || bare.chars().any(char::is_whitespace) {
+                return Err(format!("{entry}: expected host:count"));
+            }
+            Ok((bare.to_owned(), count))
+        })
+        .collect()
+}
+
 /// A listener of the controller quorum. Without `controller.listener.names` the usual name counts.
 fn is_controller(name: &str, controllers: &[&str]) -> bool {
     if controllers.is_empty() { name == "CONTROLLER" } else { controllers.contains(&name) }
@@ -185,6 +204,8 @@ fn advertise(config: &Config, controllers: &[&str], found: &mut [Listener]) -> R
     }
     Ok(())
 }
+
+pub(super) const OVERRIDES: &str = "max.connections.per.ip.overrides";
 
 const LISTENERS: &str = "listeners";
 const ADVERTISED: &str = "advertised.listeners";

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Refusal};
+use super::{Config, Refusal, listeners};
 use crate::topic::config::entries;
 use crate::topic::ondemand::Thresholds;
 
@@ -143,12 +143,6 @@ pub struct ConnectionSettings {
     pub max_in_flight_requests: usize,
     /// Silence after which a connection is closed, ms.
     pub max_idle_ms: Option<u64>,
-    /// Connections at a time.
-    pub max_connections: usize,
-    /// Connections at a time from one address.
-    pub max_connections_per_ip: usize,
-    /// New connections per second.
-    pub max_connections_per_second: u32,
     /// Connections that wait to be accepted.
     pub backlog: i32,
     /// SO_SNDBUF, bytes.
@@ -161,6 +155,19 @@ pub struct ConnectionSettings {
     pub max_fetch_sessions: usize,
     /// Most partitions that one DescribeTopicPartitions answers.
     pub max_described_partitions: usize,
+}
+
+/// Who may connect, and how fast. Alterable while the broker runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmissionSettings {
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Connections at a time from one address.
+    pub max_connections_per_ip: usize,
+    /// Exceptions from that: a host or an address, and its number.
+    pub max_connections_by_host: Vec<(String, usize)>,
+    /// New connections per second.
+    pub max_connections_per_second: u32,
 }
 
 impl Config {
@@ -284,15 +291,26 @@ impl Config {
             max_in_flight_bytes: self.limit("queued.max.request.bytes"),
             max_in_flight_requests: self.number("connection.max.in.flight.requests"),
             max_idle_ms: self.limit("connections.max.idle.ms"),
-            max_connections: self.number("max.connections"),
-            max_connections_per_ip: self.number("max.connections.per.ip"),
-            max_connections_per_second: self.number("max.connection.creation.rate"),
             backlog: self.number("socket.listen.backlog.size"),
             send_buffer_bytes: self.limit("socket.send.buffer.bytes"),
             receive_buffer_bytes: self.limit("socket.receive.buffer.bytes"),
             fetch_max_bytes: self.number("fetch.max.bytes"),
             max_fetch_sessions: self.number("max.incremental.fetch.session.cache.slots"),
             max_described_partitions: self.number("max.request.partition.size.limit"),
+        }
+    }
+
+    /// Who may connect, and how fast.
+    #[must_use]
+    pub fn admission_settings(&self) -> AdmissionSettings {
+        AdmissionSettings {
+            max_connections: self.number("max.connections"),
+            max_connections_per_ip: self.number("max.connections.per.ip"),
+            max_connections_by_host: self
+                .value(listeners::OVERRIDES)
+                .and_then(|text| listeners::overrides(text).ok())
+                .unwrap_or_default(),
+            max_connections_per_second: self.number("max.connection.creation.rate"),
         }
     }
 

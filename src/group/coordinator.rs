@@ -414,7 +414,7 @@ impl Coordinator {
         commit: Commit,
         out: &mut Outcome,
     ) -> Result<Vec<super::CommittedTopic>, Error> {
-        check_group_id(&self.settings, &commit.group)?;
+        check_group_id_length(&self.settings, &commit.group)?;
         let checked = self.turn(now_ms, &commit.group, out, |classic, turn| {
             check_commit(classic, &commit)?;
             // A commit is a sign of life.
@@ -433,7 +433,8 @@ impl Coordinator {
     fn fetch(&self, asked: FetchGroup) -> (String, Result<FetchedGroup, Error>) {
         let nothing = Offsets::default();
         let offsets = self.groups.get(asked.group.as_str()).map_or(&nothing, |group| &group.offsets);
-        let fetched = check_group_id(&self.settings, &asked.group).map(|()| offsets.fetch(asked.topics));
+        let fetched =
+            check_group_id_length(&self.settings, &asked.group).map(|()| offsets.fetch(asked.topics));
         (asked.group, fetched)
     }
 
@@ -471,7 +472,12 @@ fn finish(out: &mut Outcome, token: Token, reply: Reply) {
 }
 
 fn check_group_id(settings: &Settings, id: &str) -> Result<(), Error> {
-    let fits = !id.is_empty() && id.len() <= settings.group_id_max_bytes.min(i16::MAX as usize);
+    if id.is_empty() { Err(Error::InvalidGroupId) } else { check_group_id_length(settings, id) }
+}
+
+/// Simple consumers from before groups had to have a name commit to the empty one, as Kafka lets them.
+fn check_group_id_length(settings: &Settings, id: &str) -> Result<(), Error> {
+    let fits = id.len() <= settings.group_id_max_bytes.min(i16::MAX as usize);
     if fits { Ok(()) } else { Err(Error::InvalidGroupId) }
 }
 

@@ -3,7 +3,7 @@
 //! One task and one poll function: no task or channel hop per request. Replies wait in an ordered queue until
 //! they are ready (durability, long polls, group joins); the front leaves first, always.
 //! Limits: frame size, buffer growth with the bytes received, requests in flight, bytes
-//! queued for a slow reader, time without a complete frame.
+//! queued for a slow reader, time without a complete frame; with all others, memory of requests (`budget.rs`).
 //! Deliberately absent: what a request means (`api/`), TLS and SASL (later, before the frames).
 
 use std::collections::VecDeque;
@@ -21,7 +21,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::api::{self, Answer, BoxFuture, produce};
-use super::listener::Shared;
+use super::budget::Share;
+use super::listener::{Seat, Shared};
 use super::out::{Body, Out};
 use super::schema;
 use crate::broker::{Core, Wave};
@@ -41,16 +42,16 @@ pub(super) enum Close {
 }
 
 /// Space offered to a connection's first read; thousands of idle clients must cost little.
-const READ_BYTES_MIN: usize = 2 * 1024;
+const READ_BYTES_MIN: usize = 512;
 /// Space offered to the reads of a connection that fills what it gets.
 const READ_BYTES: usize = 64 * 1024;
 /// Frames larger than this are read alone, so that nothing of the next one has to be moved.
 const LARGE_FRAME_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of its buffer.
 const IDLE_BUFFER_BYTES: usize = 4 * 1024;
-/// Response bytes on the heap or in maps that may wait for a slow reader; beyond, the socket is not read.
+/// Response bytes on the heap or in maps that may wait for a slow reader; beyond, nothing more is answered.
 const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A frame that has begun must grow by this much per look, once it is this old.
+/// A frame that has begun must grow by this much in this time.
 const STALLED_BYTES_MIN: usize = 1024;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// How often a connection looks at its own age.
@@ -60,6 +61,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 struct Pending {
     correlation_id: i32,
     flexible: bool,
+    /// Bytes of the request that its answer may still need.
+    request_bytes: usize,
     state: State,
 }
 
@@ -69,6 +72,15 @@ enum State {
     Future(BoxFuture<Body>),
     /// Nothing is sent (acks=0).
     Silent,
+}
+
+/// An incomplete frame as it was at some time.
+#[derive(Clone, Copy)]
+struct Begun {
+    /// How many frames had come before it.
+    frames: u64,
+    bytes: usize,
+    at: Instant,
 }
 
 pub(super) struct Connection {
@@ -82,8 +94,15 @@ pub(super) struct Connection {
     /// Total length of the frame at the front, once its prefix is here.
     frame_len: Option<usize>,
     pending: VecDeque<Pending>,
+    /// Bytes of their requests that the answers in `pending` may still need.
+    pending_bytes: usize,
+    /// Bytes of the answers in `pending` that are ready.
+    ready_bytes: usize,
     /// A request that must be answered before the next one starts.
     alone: bool,
+    /// A whole frame may be in the buffer that could not start yet.
+    held_back: bool,
+    share: Share,
     out: Out,
     wave: Wave,
     eof: bool,
@@ -92,16 +111,23 @@ pub(super) struct Connection {
     look: Pin<Box<Sleep>>,
     last_frame: Instant,
     frames: u64,
-    /// Bytes of an incomplete frame at the last look.
-    stalled_at: usize,
+    /// The incomplete frame, when a look saw it move last.
+    begun: Option<Begun>,
+    _seat: Seat,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        shared: Arc<Shared>,
+        seat: Seat,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         Ok(Self {
             stream,
+            share: shared.budget.share(),
             shared,
             peer,
             local,
@@ -109,7 +135,10 @@ impl Connection {
             read_bytes: READ_BYTES_MIN,
             frame_len: None,
             pending: VecDeque::new(),
+            pending_bytes: 0,
+            ready_bytes: 0,
             alone: false,
+            held_back: false,
             out: Out::default(),
             wave: Wave::default(),
             eof: false,
@@ -117,46 +146,57 @@ impl Connection {
             look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
             last_frame: Instant::now(),
             frames: 0,
-            stalled_at: 0,
+            begun: None,
+            _seat: seat,
         })
     }
 
-    /// Serves until the client leaves, misbehaves, or `shared` asks to drain.
-    pub(super) async fn serve(mut self) -> Close {
-        let stopping = self.shared.stopping();
-        tokio::pin!(stopping);
+    /// Serves until the client leaves, misbehaves, or `shared` asks to drain. Not an async fn: those keep a copy
+    /// of what they take, and thousands of idle connections must cost little.
+    pub(super) fn serve(mut self) -> impl Future<Output = ()> {
+        let mut stopping = Box::pin(self.shared.stopping());
         let mut draining = false;
-        let end = poll_fn(|task| {
+        poll_fn(move |task| {
             draining = draining || stopping.as_mut().poll(task).is_ready();
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Pending,
-                    Err(close) => return Poll::Ready(close),
+                    Err(close) => {
+                        if let Close::Refused(why) = &close {
+                            // One line, with nothing raw from the client in it.
+                            tracing::info!(peer = %self.peer, "connection closed: {why}");
+                        }
+                        return Poll::Ready(());
+                    }
                 }
             }
         })
-        .await;
-        if let Close::Refused(why) = &end {
-            // One line, with nothing raw from the client in it.
-            tracing::info!(peer = %self.peer, "connection closed: {why}");
-        }
-        end
     }
 
     /// One round; `Ok(false)` when everything waits for something that will wake this task.
     fn turn(&mut self, task: &mut Task<'_>, draining: bool) -> Result<bool, Close> {
         let mut progress = self.settle(task)?;
         progress |= self.write(task)?;
-        if self.is_muted(task) && !draining {
-            // Nothing new comes in; what is pending goes out.
-        } else if self.may_read(draining) {
-            progress |= self.read(task)?;
-        } else if (draining || self.eof) && self.pending.is_empty() && self.out.is_empty() {
-            return Err(Close::Quiet);
+        let muted = self.is_muted(task);
+        if self.held_back && !muted && self.may_start() {
+            self.dispatch()?;
+            progress = true;
+        }
+        self.share.hold(self.input.len() + self.pending_bytes);
+        if !muted && !self.eof && !draining && !self.held_back && self.may_start() {
+            if let Some(most) = self.share.may_grow(task) {
+                progress |= self.read(task, most)?;
+            }
+        } else {
+            self.share.step_aside();
+            let done = self.pending.is_empty() && self.out.is_empty() && !self.held_back;
+            if (draining || self.eof) && done {
+                return Err(Close::Quiet);
+            }
         }
         if !progress && self.look.as_mut().poll(task).is_ready() {
-            self.look_at_age()?;
+            self.look_at_age(task)?;
             progress = true;
         }
         Ok(progress)
@@ -170,20 +210,24 @@ impl Connection {
         false
     }
 
-    fn may_read(&self, draining: bool) -> bool {
-        !self.eof
-            && !draining
-            && !self.alone
+    /// Whether one more request may be answered.
+    fn may_start(&self) -> bool {
+        !self.alone
             && self.pending.len() < self.shared.settings().max_in_flight_requests
-            && self.out.len() < QUEUED_BYTES_MAX
+            && self.out.len() + self.ready_bytes < QUEUED_BYTES_MAX
     }
 
     /// Moves replies that are ready from the front of the queue to the output.
     fn settle(&mut self, task: &mut Task<'_>) -> Result<bool, Close> {
         let mut progress = false;
-        while let Some(front) = self.pending.front_mut() {
+        while self.out.len() < QUEUED_BYTES_MAX
+            && let Some(front) = self.pending.front_mut()
+        {
             let body = match &mut front.state {
-                State::Ready(body) => Some(std::mem::take(body)),
+                State::Ready(body) => {
+                    self.ready_bytes -= body.len();
+                    Some(std::mem::take(body))
+                }
                 State::Silent => None,
                 State::Produce(reply) => match reply.poll(task.waker()) {
                     Poll::Ready(body) => Some(body),
@@ -197,12 +241,10 @@ impl Connection {
             if let Some(body) = body {
                 self.out.push(front.correlation_id, front.flexible, body);
             }
+            self.pending_bytes -= front.request_bytes;
             self.pending.pop_front();
+            self.alone &= !self.pending.is_empty();
             progress = true;
-            if self.pending.is_empty() && std::mem::take(&mut self.alone) {
-                // Frames may have been read together with the one that had to be alone.
-                self.dispatch()?;
-            }
         }
         Ok(progress)
     }
@@ -220,9 +262,10 @@ impl Connection {
         Ok(progress)
     }
 
-    fn read(&mut self, task: &mut Task<'_>) -> Result<bool, Close> {
+    /// Reads at most `most` bytes.
+    fn read(&mut self, task: &mut Task<'_>, most: usize) -> Result<bool, Close> {
         self.make_room();
-        let room = self.room();
+        let room = self.room().min(most);
         let mut target = (&mut self.input).limit(room);
         // `read_buf` keeps nothing between polls, so a fresh future each time is the same read.
         match pin!(self.stream.read_buf(&mut target)).poll(task) {
@@ -264,12 +307,14 @@ impl Connection {
         }
     }
 
-    /// Answers every complete frame in the buffer, in order, then commits what they appended as one wave.
+    /// Answers the complete frames in the buffer, in order, as long as limits let them start, then commits what
+    /// they appended as one wave.
     fn dispatch(&mut self) -> Result<(), Close> {
         let first = self.pending.len();
         let mut settled = first;
         let end = loop {
-            if self.alone {
+            self.held_back = !self.may_start();
+            if self.held_back {
                 break Ok(());
             }
             match self.next_frame() {
@@ -330,16 +375,31 @@ impl Connection {
         };
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
+        let mut request_bytes = 0;
         let state = match answer {
-            Answer::Now(body) => State::Ready(body),
+            Answer::Now(body) => {
+                self.ready_bytes += body.len();
+                State::Ready(body)
+            }
+            // What it appends is with the log when this wake-up ends.
             Answer::Produce(reply) => State::Produce(reply),
-            Answer::Phased(future) => State::Future(future),
+            Answer::Phased(future) => {
+                request_bytes = frame.len();
+                State::Future(future)
+            }
             Answer::Alone(future) => {
                 self.alone = true;
+                request_bytes = frame.len();
                 State::Future(future)
             }
         };
-        self.pending.push_back(Pending { correlation_id: header.correlation_id, flexible, state });
+        self.pending_bytes += request_bytes;
+        self.pending.push_back(Pending {
+            correlation_id: header.correlation_id,
+            flexible,
+            request_bytes,
+            state,
+        });
         Ok(settled)
     }
 
@@ -370,26 +430,38 @@ impl Connection {
         Ok(())
     }
 
+    /// The incomplete frame at the front; one that does not come along ends the connection.
+    fn look_at_frame(&self) -> Result<Begun, Close> {
+        let now = Begun { frames: self.frames, bytes: self.input.len(), at: Instant::now() };
+        match self.begun {
+            Some(then) if then.frames == now.frames && now.bytes < then.bytes + STALLED_BYTES_MIN => {
+                if now.at - then.at >= STALLED_AFTER {
+                    return Err(Close::Refused(format!("a frame stalled after {} bytes", now.bytes)));
+                }
+                Ok(then)
+            }
+            _ => Ok(now),
+        }
+    }
+
     /// Every few seconds: idle for too long, or a frame that does not come along?
-    fn look_at_age(&mut self) -> Result<(), Close> {
+    fn look_at_age(&mut self, task: &mut Task<'_>) -> Result<(), Close> {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
-        if self.frames == 0 && age >= Duration::from_millis(settings.first_frame_timeout_ms) {
+        if self.share.is_overdue(Instant::now()) {
+            return Err(Close::Refused(
+                "memory for requests is used up (queued.max.request.bytes), and this one takes too long"
+                    .into(),
+            ));
+        }
+        // What has arrived and is not read is not late.
+        let waits = self.share.is_waiting() && self.stream.poll_read_ready(task).is_ready();
+        let reads = self.may_start() && !self.held_back && !waits && self.muted.is_none();
+        if self.frames == 0 && reads && age >= Duration::from_millis(settings.first_frame_timeout_ms) {
             return Err(Close::Refused("no request within the time for the first one".into()));
         }
-        let waiting = !self.pending.is_empty() || !self.out.is_empty();
-        if !self.input.is_empty() && !waiting {
-            let arrived = self.input.len();
-            if arrived < self.stalled_at + STALLED_BYTES_MIN && age >= STALLED_AFTER {
-                return Err(Close::Refused(format!("a frame stalled after {arrived} bytes")));
-            }
-            if age >= STALLED_AFTER {
-                self.stalled_at = arrived;
-            }
-        } else {
-            self.stalled_at = 0;
-        }
+        self.begun = if self.input.is_empty() || !reads { None } else { Some(self.look_at_frame()?) };
         // A client that long-polls is not idle; one that never reads its answers is.
         if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms))
             && (self.pending.is_empty() || !self.out.is_empty())

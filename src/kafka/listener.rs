@@ -1,27 +1,35 @@
 //! Listeners: bind, accept within limits, one task per connection, drain at the end.
 //!
+//! Limits: connections in all, of one address, and of this process's file descriptors (closed at once beyond);
+//! new connections per second (accepted later, as in Kafka). Each is read at every accept: they change while
+//! the broker runs. A failed accept is no end: the next one follows after a pause.
 //! Deliberately absent: what flows over a connection (`connection.rs`).
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::connection::Connection;
-use crate::broker::Core;
+use crate::broker::{Admission, Core};
 use crate::config::ConnectionSettings;
 
-/// Connections that the kernel may hold before they are accepted.
-const BACKLOG: i32 = 1024;
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The rate of new connections is kept over this long: so much may come at once after a quiet time.
+const PACE_WINDOW: Duration = Duration::from_secs(10);
+/// Descriptors that neither connections nor segments may take: listeners, runtime, small files.
+const SPARE_DESCRIPTORS: usize = 32;
+/// Time between two lines about the same trouble.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// One listener of the Kafka door. Its advertised address is looked up by name at every Metadata, so that it
 /// can be altered while running.
@@ -39,6 +47,7 @@ pub struct Listener {
 pub(super) struct Shared {
     pub(super) core: Arc<Core>,
     pub(super) listener: Listener,
+    pub(super) budget: Arc<Budget>,
     stop: watch::Receiver<bool>,
     census: Arc<Census>,
 }
@@ -58,11 +67,39 @@ impl Shared {
     }
 }
 
-/// How many connections there are, in all and per address.
-#[derive(Default)]
+/// How many connections there are, in all and per address, and when the next one may come.
 struct Census {
-    total: AtomicUsize,
-    per_ip: Mutex<HashMap<IpAddr, usize>>,
+    /// What this process's descriptors allow.
+    descriptors_max: usize,
+    count: Mutex<Count>,
+}
+
+struct Count {
+    total: usize,
+    per_ip: HashMap<IpAddr, usize>,
+    /// When the next connection is due at the present rate; the past is credit.
+    due: Instant,
+    refused: Complaint,
+}
+
+/// Something that goes wrong often and is said seldom.
+#[derive(Default)]
+struct Complaint {
+    said: Option<Instant>,
+    silent: u64,
+}
+
+impl Complaint {
+    /// How often it happened since the last line, when it is time for one.
+    fn count(&mut self) -> Option<u64> {
+        self.silent += 1;
+        let now = Instant::now();
+        if self.said.is_some_and(|said| now.duration_since(said) < SAY_EVERY) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.silent))
+    }
 }
 
 /// The open Kafka door.
@@ -79,7 +116,9 @@ impl Door {
     /// The address that could not be bound, and why.
     pub fn open(core: &Arc<Core>, listeners: Vec<Listener>) -> Result<Self, (SocketAddr, io::Error)> {
         let (stop, stopped) = watch::channel(false);
-        let census = Arc::new(Census::default());
+        let census = Arc::new(Census::new());
+        let settings = core.connection_settings();
+        let budget = Budget::new(settings.max_in_flight_bytes);
         let mut addrs = Vec::new();
         let mut accepting = JoinSet::new();
         let mut bound = Vec::new();
@@ -90,7 +129,7 @@ impl Door {
             {
                 listener.addr.set_port(*port);
             }
-            let socket = match bind(listener.addr) {
+            let socket = match bind(listener.addr, settings) {
                 Ok(socket) => socket,
                 Err(error) if !listener.required => {
                     tracing::debug!(addr = %listener.addr, "not bound: {error}");
@@ -109,6 +148,7 @@ impl Door {
             let shared = Arc::new(Shared {
                 core: Arc::clone(core),
                 listener,
+                budget: Arc::clone(&budget),
                 stop: stopped.clone(),
                 census: Arc::clone(&census),
             });
@@ -131,7 +171,7 @@ impl Door {
     }
 }
 
-fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+fn bind(addr: SocketAddr, settings: &ConnectionSettings) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // A restarted broker must get its port back while old connections linger in TIME_WAIT.
@@ -139,23 +179,40 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Accepted sockets inherit both sizes.
+    if let Some(bytes) = settings.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = settings.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(settings.backlog)?;
     TcpListener::from_std(socket.into())
 }
 
 async fn accept(socket: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    let mut failed = Complaint::default();
+    let mut pause = None;
     let stopping = shared.stopping();
     tokio::pin!(stopping);
     loop {
+        let accepted = async {
+            if let Some(until) = pause {
+                tokio::time::sleep_until(until).await;
+            }
+            socket.accept().await
+        };
         tokio::select! {
             () = &mut stopping => break,
-            accepted = socket.accept() => match accepted {
+            accepted = accepted => pause = match accepted {
                 Ok((stream, peer)) => admit(stream, peer, &shared, &mut connections),
                 Err(error) => {
-                    tracing::warn!(listener = %shared.listener.name, "accept: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if let Some(times) = failed.count() {
+                        tracing::warn!(listener = %shared.listener.name, times, "accept: {error}");
+                    }
+                    Some(Instant::now() + ACCEPT_PAUSE)
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -165,53 +222,106 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Starts a connection unless a limit says no; then it is closed at once.
-fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
-    let Some(seat) = Seat::take(&shared.census, peer.ip(), shared.settings()) else {
-        tracing::debug!(%peer, "connection refused: limit reached");
-        return;
-    };
-    match Connection::new(stream, peer, Arc::clone(shared)) {
-        Ok(connection) => {
-            connections.spawn(async move {
-                let _seat = seat;
-                connection.serve().await;
-            });
+/// Starts a connection unless a limit says no; then it is closed at once. Says until when the next one must wait.
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    connections: &mut JoinSet<()>,
+) -> Option<Instant> {
+    let (seat, pause) = shared.census.seat(peer.ip(), &shared.core.admission());
+    if let Some(seat) = seat {
+        match Connection::new(stream, peer, Arc::clone(shared), seat) {
+            Ok(connection) => drop(connections.spawn(connection.serve())),
+            Err(error) => tracing::debug!(%peer, "connection lost at once: {error}"),
         }
-        Err(error) => tracing::debug!(%peer, "connection lost at once: {error}"),
+    }
+    pause
+}
+
+impl Census {
+    fn new() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        // The other half is for segments.
+        let half = limit.map_or(usize::MAX, |all| usize::try_from(all / 2).unwrap_or(usize::MAX));
+        let count = Count {
+            total: 0,
+            per_ip: HashMap::new(),
+            due: Instant::now().checked_sub(PACE_WINDOW).unwrap_or_else(Instant::now),
+            refused: Complaint::default(),
+        };
+        Self { descriptors_max: half.saturating_sub(SPARE_DESCRIPTORS).max(1), count: Mutex::new(count) }
+    }
+
+    /// A place for a connection that has come from `ip`, if there is one, and until when the next one must wait.
+    fn seat(self: &Arc<Self>, ip: IpAddr, admission: &Admission) -> (Option<Seat>, Option<Instant>) {
+        let mut count = self.count();
+        let pause = count.pace(Instant::now(), admission.per_second);
+        if let Some(limit) = count.limit_reached(ip, admission, self.descriptors_max) {
+            if let Some(times) = count.refused.count() {
+                tracing::warn!(times, "connection refused: {limit}");
+            }
+            return (None, pause);
+        }
+        count.enter(ip);
+        (Some(Seat { census: Arc::clone(self), ip }), pause)
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Count {
+    /// Which limit one more connection from `ip` would break.
+    fn limit_reached(&self, ip: IpAddr, admission: &Admission, descriptors_max: usize) -> Option<String> {
+        let max = admission.connections;
+        let of_ip = self.per_ip.get(&ip).copied().unwrap_or(0);
+        let max_of_ip = admission.connections_of(ip);
+        if self.total >= max {
+            Some(format!("there are {max} (max.connections)"))
+        } else if of_ip >= max_of_ip {
+            Some(format!("there are {max_of_ip} from {ip} (max.connections.per.ip)"))
+        } else if self.total >= descriptors_max {
+            Some(format!("there are {descriptors_max}, half of this process's open files (ulimit -n)"))
+        } else {
+            None
+        }
+    }
+
+    fn enter(&mut self, ip: IpAddr) {
+        self.total += 1;
+        *self.per_ip.entry(ip).or_default() += 1;
+    }
+
+    fn leave(&mut self, ip: IpAddr) {
+        self.total -= 1;
+        if let Some(of_ip) = self.per_ip.get_mut(&ip) {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                self.per_ip.remove(&ip);
+            }
+        }
+    }
+
+    /// Counts a connection that came at `now`; until when the next one must wait.
+    fn pace(&mut self, now: Instant, per_second: u32) -> Option<Instant> {
+        let cost = Duration::from_secs(1) / per_second.max(1);
+        // One costs nothing at all: what is saved up is a window's worth less that one.
+        let saved = now.checked_sub(PACE_WINDOW.saturating_sub(cost)).unwrap_or(now);
+        self.due = self.due.max(saved) + cost;
+        (self.due > now).then_some(self.due)
     }
 }
 
 /// One connection's place in the census.
-struct Seat {
+pub(super) struct Seat {
     census: Arc<Census>,
     ip: IpAddr,
 }
 
-impl Seat {
-    fn take(census: &Arc<Census>, ip: IpAddr, settings: &ConnectionSettings) -> Option<Self> {
-        let mut per_ip = census.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = per_ip.get(&ip).copied().unwrap_or(0);
-        if census.total.load(Ordering::Relaxed) >= settings.max_connections
-            || here >= settings.max_connections_per_ip
-        {
-            return None;
-        }
-        per_ip.insert(ip, here + 1);
-        census.total.fetch_add(1, Ordering::Relaxed);
-        Some(Self { census: Arc::clone(census), ip })
-    }
-}
-
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut per_ip = self.census.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        self.census.total.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = per_ip.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                per_ip.remove(&self.ip);
-            }
-        }
+        self.census.count().leave(self.ip);
     }
 }

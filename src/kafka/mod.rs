@@ -5,6 +5,7 @@
 //! Deliberately absent: what a topic, a group or a log is; the Kinesis dialect; HTTP.
 
 mod api;
+mod budget;
 mod connection;
 mod error;
 mod listener;

@@ -18,6 +18,13 @@ pub(super) struct Body {
     pub(super) slices: Vec<(usize, Slice)>,
 }
 
+impl Body {
+    /// Bytes on the wire, without the frame's own.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() + self.slices.iter().map(|(_, slice)| slice.len()).sum::<usize>()
+    }
+}
+
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
         Self { bytes, slices: Vec::new() }
@@ -64,8 +71,7 @@ impl Out {
 
     /// Queues one response: length, correlation id, the header's empty tag section if `flexible`, body.
     pub(super) fn push(&mut self, correlation_id: i32, flexible: bool, body: Body) {
-        let slices: usize = body.slices.iter().map(|(_, s)| s.len()).sum();
-        let len = 4 + usize::from(flexible) + body.bytes.len() + slices;
+        let len = 4 + usize::from(flexible) + body.len();
         self.tail.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
         self.tail.put_i32(correlation_id);
         if flexible {

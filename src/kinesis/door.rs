@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -63,8 +63,15 @@ pub(super) struct Shared {
     rates: Vec<(Option<Rate>, Bucket)>,
     /// Counts records that are spread without keys.
     spread: AtomicU64,
-    connections: AtomicUsize,
+    connections: Mutex<Census>,
     stop: watch::Receiver<bool>,
+}
+
+/// How many connections there are, in all and per address.
+#[derive(Default)]
+struct Census {
+    total: usize,
+    per_ip: HashMap<IpAddr, usize>,
 }
 
 /// Why the door does not open.
@@ -199,7 +206,7 @@ async fn shared(
         subscriptions: Arc::default(),
         body_bytes: AtomicUsize::new(0),
         spread: AtomicU64::new(0),
-        connections: AtomicUsize::new(0),
+        connections: Mutex::default(),
         core: Arc::clone(core),
         settings,
         stop,
@@ -242,7 +249,7 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>) {
             () = &mut stopping => break,
             accepted = socket.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some(seat) = Seat::take(&shared) {
+                    if let Some(seat) = Seat::take(&shared, peer.ip()) {
                         connections.spawn(serve(stream, peer, seat));
                     } else {
                         tracing::debug!(%peer, "connection refused: limit reached");
@@ -261,24 +268,40 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>) {
 }
 
 /// One connection's place among the allowed ones.
-struct Seat(Arc<Shared>);
+struct Seat {
+    shared: Arc<Shared>,
+    ip: IpAddr,
+}
 
 impl Seat {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let most = shared.core.connection_settings().max_connections;
-        let seat = Self(Arc::clone(shared));
-        (shared.connections.fetch_add(1, Ordering::Relaxed) < most).then_some(seat)
+    fn take(shared: &Arc<Shared>, ip: IpAddr) -> Option<Self> {
+        let admission = shared.core.admission();
+        let mut census = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = census.per_ip.get(&ip).copied().unwrap_or(0);
+        if census.total >= admission.connections || here >= admission.connections_of(ip) {
+            return None;
+        }
+        census.total += 1;
+        census.per_ip.insert(ip, here + 1);
+        Some(Self { shared: Arc::clone(shared), ip })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        let mut census = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        census.total -= 1;
+        if let Some(here) = census.per_ip.get_mut(&self.ip) {
+            *here -= 1;
+            if *here == 0 {
+                census.per_ip.remove(&self.ip);
+            }
+        }
     }
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, seat: Seat) {
-    let shared = &seat.0;
+    let shared = &seat.shared;
     // A connection that is lost at once answers nobody.
     let _ = stream.set_nodelay(true);
     let activity = Activity::new();

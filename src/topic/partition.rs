@@ -487,10 +487,9 @@ impl Partition {
         while let Some(base) = next.filter(|base| *base < end) {
             let bytes = log.read(base.max(log.span().start), 1, end)?.to_bytes()?;
             let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
-            if let Some(found) = batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?
-                && found.0 >= log.span().start
-            {
-                return Ok(Some(found));
+            let found = batch.first_at_or_after(timestamp, log.span().start, MAX_PLAIN_BYTES)?;
+            if found.is_some() {
+                return Ok(found);
             }
             next = Some(batch.header.next_offset());
         }
@@ -506,7 +505,7 @@ impl Partition {
         let Some((base, timestamp)) = log.max_timestamp()? else { return Ok(None) };
         let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value())?.to_bytes()?;
         let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
-        Ok(batch.first_at_or_after(timestamp, MAX_PLAIN_BYTES)?)
+        Ok(batch.first_at_or_after(timestamp, log.span().start, MAX_PLAIN_BYTES)?)
     }
 
     /// Checks a client's idea of the leader epoch (-1: it has none).

@@ -154,7 +154,7 @@ impl Local {
             early_writeback: options.early_writeback,
             files: Files::new(
                 disk,
-                options.max_files.unwrap_or_else(half_of_descriptors),
+                options.max_files.unwrap_or(usize::MAX).min(half_of_descriptors()),
                 options.early_writeback,
             ),
             syncers: Workers::new("weir-sync", threads[0]),

@@ -10,10 +10,20 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod fetch;
+mod flexible;
+mod groups;
+mod idempotence;
+mod limits;
+mod list_offsets;
+mod membership;
 mod metadata;
+mod offsets;
 mod produce;
 mod restart;
 mod shards;
+mod subject;
+mod wire;
 
 /// A broker and the runtime under it.
 struct House {

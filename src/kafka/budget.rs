@@ -1,0 +1,234 @@
+//! Memory of requests, over all connections of a door: what has arrived of a frame, and what waits for its answer.
+//!
+//! Invariant: a frame that has begun can always be finished. Small requests pass at any time; above the limit
+//! large ones stop being read and stand in line, and the first in line may read on whatever the sum says, so
+//! that the sum goes down. A turn ends in time: who holds memory and does not finish loses its connection.
+//! Cost: nothing for requests that are answered in the wake-up that read them, else one addition per wake-up.
+//! Deliberately absent: memory of answers, which `connection.rs` bounds for each connection.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as Task, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a connection may hold whatever the others do: metadata, heartbeats and small batches go on.
+const SMALL_BYTES: usize = 16 * 1024;
+/// How long the first in line may take to finish its frame.
+const TURN: Duration = Duration::from_secs(10);
+
+/// The sum, and the line of those who wait for it to go down.
+pub(super) struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<(u64, Waker)>,
+    next_ticket: u64,
+    said: Option<Instant>,
+}
+
+/// What one connection holds of the budget.
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    held: usize,
+    ticket: Option<u64>,
+    /// Since when this one has been the first in line.
+    turn: Option<Instant>,
+}
+
+impl Budget {
+    /// A limit of `None` is none.
+    pub(super) fn new(limit: Option<usize>) -> Arc<Self> {
+        let limit = limit.unwrap_or(usize::MAX);
+        Arc::new(Self { limit, used: AtomicUsize::new(0), line: Mutex::default() })
+    }
+
+    pub(super) fn share(self: &Arc<Self>) -> Share {
+        Share { budget: Arc::clone(self), held: 0, ticket: None, turn: None }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.limit
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn wake_first(&self) {
+        if let Some((_, waker)) = self.waiting.front() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// One line a minute at most.
+    fn say(&mut self, limit: usize) {
+        let now = Instant::now();
+        if self.said.is_none_or(|said| now.duration_since(said) >= Duration::from_secs(60)) {
+            self.said = Some(now);
+            tracing::warn!(
+                "requests in flight hold {limit} bytes (queued.max.request.bytes): large ones wait"
+            );
+        }
+    }
+}
+
+impl Share {
+    /// Says how much the connection holds now.
+    pub(super) fn hold(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.held, bytes);
+        if bytes > before {
+            self.budget.used.fetch_add(bytes - before, Ordering::Relaxed);
+        } else if bytes < before {
+            let used = self.budget.used.fetch_sub(before - bytes, Ordering::Relaxed);
+            if used >= self.budget.limit {
+                self.budget.line().wake_first();
+            }
+        }
+    }
+
+    /// How many more bytes the connection may read now; `None`: none, and it is woken when that changes.
+    pub(super) fn may_grow(&mut self, task: &Task<'_>) -> Option<usize> {
+        let small = SMALL_BYTES.saturating_sub(self.held);
+        if !self.budget.is_used_up() {
+            self.step_aside();
+            return Some(usize::MAX);
+        }
+        if small > 0 {
+            self.step_aside();
+            return Some(small);
+        }
+        let mut line = self.budget.line();
+        if self.ticket.is_none() {
+            line.next_ticket += 1;
+            let ticket = line.next_ticket;
+            line.waiting.push_back((ticket, task.waker().clone()));
+            line.say(self.budget.limit);
+            self.ticket = Some(ticket);
+        }
+        let first = line.waiting.front().is_some_and(|(ticket, _)| Some(*ticket) == self.ticket);
+        if first {
+            self.turn.get_or_insert_with(Instant::now);
+            return Some(usize::MAX);
+        }
+        // The same task polls a connection for all its life: its first waker stays good. Memory that was given
+        // back before this one stood in line woke the first, which goes on and wakes the next.
+        None
+    }
+
+    /// The connection does not want to read more: the next in line is the first.
+    pub(super) fn step_aside(&mut self) {
+        self.turn = None;
+        let Some(ticket) = self.ticket.take() else { return };
+        let mut line = self.budget.line();
+        line.waiting.retain(|(other, _)| *other != ticket);
+        line.wake_first();
+    }
+
+    /// Whether the connection stands in line and is not read.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.ticket.is_some() && self.turn.is_none()
+    }
+
+    /// Whether the connection was the first in line for too long.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.turn.is_some_and(|since| now.duration_since(since) >= TURN)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.hold(0);
+        self.step_aside();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Bell {
+        fn rang(&self) -> bool {
+            self.0.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    fn grow(share: &mut Share, bell: &Arc<Bell>) -> Option<usize> {
+        let waker = Waker::from(Arc::clone(bell));
+        share.may_grow(&Task::from_waker(&waker))
+    }
+
+    #[test]
+    fn above_the_limit_one_at_a_time_reads_on_and_small_requests_pass() {
+        let budget = Budget::new(Some(100_000));
+        let bells: Vec<Arc<Bell>> = (0..3).map(|_| Arc::default()).collect();
+        let mut shares: Vec<Share> = (0..3).map(|_| budget.share()).collect();
+        for (share, bell) in shares.iter_mut().zip(&bells) {
+            assert_eq!(grow(share, bell), Some(usize::MAX));
+            share.hold(40_000);
+        }
+        let mut answers = shares.iter_mut().zip(&bells).map(|(share, bell)| grow(share, bell));
+        assert_eq!(answers.next(), Some(Some(usize::MAX)), "the first may finish");
+        assert!(answers.all(|answer| answer.is_none()), "the others wait");
+        let mut small = budget.share();
+        small.hold(1_000);
+        assert_eq!(grow(&mut small, &Arc::default()), Some(SMALL_BYTES - 1_000));
+
+        // The first finishes: the second is told, goes on, and tells the third.
+        shares[0].hold(0);
+        shares[0].step_aside();
+        assert!(bells[1].rang());
+        assert!(shares[1].is_waiting());
+        assert_eq!(grow(&mut shares[1], &bells[1]), Some(usize::MAX));
+        assert!(bells[2].rang());
+        assert_eq!(grow(&mut shares[2], &bells[2]), Some(usize::MAX));
+        assert!(budget.line().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_turn_ends_and_a_connection_that_goes_gives_everything_back() {
+        let budget = Budget::new(Some(1));
+        let bells: Vec<Arc<Bell>> = (0..2).map(|_| Arc::default()).collect();
+        let mut shares: Vec<Share> = (0..2).map(|_| budget.share()).collect();
+        for (share, bell) in shares.iter_mut().zip(&bells) {
+            share.hold(50_000);
+            grow(share, bell);
+        }
+        let later = Instant::now() + TURN;
+        assert!(shares[0].is_overdue(later) && !shares[1].is_overdue(later));
+        drop(shares.remove(0));
+        assert!(bells[1].rang());
+        assert_eq!(grow(&mut shares[0], &bells[1]), Some(usize::MAX));
+        assert!(!shares[0].is_overdue(later - Duration::from_millis(1)), "its turn begins when it comes");
+        shares.clear();
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+        assert!(budget.line().waiting.is_empty());
+    }
+
+    #[test]
+    fn without_a_limit_nobody_waits() {
+        let budget = Budget::new(None);
+        let mut share = budget.share();
+        share.hold(usize::MAX / 2);
+        assert_eq!(grow(&mut share, &Arc::default()), Some(usize::MAX));
+    }
+}
