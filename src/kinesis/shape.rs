@@ -376,11 +376,10 @@ impl Failures {
         let short = rule.min.filter(|min| size < *min).map(|min| (min, "greater"));
         let long = rule.max.filter(|max| size > *max).map(|max| (max, "less"));
         if let Some((bound, side)) = short.or(long) {
-            self.tell(
-                &quoted(value),
-                path,
-                &format!("Member must have {what} {side} than or equal to {bound}"),
-            );
+            // Records are not repeated.
+            let of_records = matches!(rule.kind, Kind::List(Rule { kind: Kind::Structure(_), .. }));
+            let shown = if of_records { String::new() } else { quoted(value) };
+            self.tell(&shown, path, &format!("Member must have {what} {side} than or equal to {bound}"));
         }
     }
 
@@ -538,6 +537,11 @@ mod tests {
             "ValidationException 2 validation errors detected: Value '' at 'records.1.member.partitionKey' failed to satisfy \
              constraint: Member must have length greater than or equal to 1; Value null at 'records.2.member.data' failed to \
              satisfy constraint: Member must not be null"
+        );
+        assert_eq!(
+            outcome(r#"{"Records":[]}"#),
+            "ValidationException 1 validation error detected: Value at 'records' failed to satisfy constraint: \
+             Member must have length greater than or equal to 1"
         );
         assert!(outcome(r#"{"Mode":"C"}"#).ends_with("Member must satisfy enum value set: [A, B]"));
         assert!(
