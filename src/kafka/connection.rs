@@ -25,6 +25,7 @@ use super::budget::Share;
 use super::listener::{Seat, Shared};
 use super::out::{Body, Out};
 use super::schema;
+use crate::broker::clients::Meters;
 use crate::broker::{Core, Wave};
 
 /// Why a connection ends.
@@ -54,6 +55,8 @@ const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A frame that has begun must grow by this much in this time.
 const STALLED_BYTES_MIN: usize = 1024;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
+/// Who a client is that did not log in.
+const ANONYMOUS: &str = "ANONYMOUS";
 /// How often a connection looks at its own age.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -108,6 +111,8 @@ pub(super) struct Connection {
     eof: bool,
     /// Until then the socket is not read: a shard's limit is used up, and not every client waits as it is told.
     muted: Option<Pin<Box<Sleep>>>,
+    /// What this client is limited by; looked up again when quotas or its id change.
+    meters: Option<Box<(String, Meters)>>,
     look: Pin<Box<Sleep>>,
     last_frame: Instant,
     frames: u64,
@@ -143,6 +148,7 @@ impl Connection {
             wave: Wave::default(),
             eof: false,
             muted: None,
+            meters: None,
             look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
             last_frame: Instant::now(),
             frames: 0,
@@ -365,6 +371,9 @@ impl Connection {
             self.commit(settled)?;
             settled = self.pending.len();
         }
+        if self.shared.core.client_quotas().version() != 0 {
+            self.look_up_meters(header.client_id.unwrap_or_default());
+        }
         let mut cx = api::Context {
             core: &self.shared.core,
             wave: &mut self.wave,
@@ -372,9 +381,13 @@ impl Connection {
             client_id: header.client_id,
             peer: self.peer,
             local: self.local,
+            meters: self.meters.as_ref().map(|known| &known.1),
+            throttle_ms: 0,
         };
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
+        let throttle_ms = cx.throttle_ms;
+        self.mute(throttle_ms);
         let mut request_bytes = 0;
         let state = match answer {
             Answer::Now(body) => {
@@ -423,11 +436,25 @@ impl Connection {
             }
         }
         self.wave.clear();
-        if mute_ms > 0 {
-            let until = Instant::now() + Duration::from_millis(mute_ms.into());
+        self.mute(mute_ms);
+        Ok(())
+    }
+
+    /// Does not read the socket for so long, at least.
+    fn mute(&mut self, ms: u32) {
+        let until = Instant::now() + Duration::from_millis(ms.into());
+        if ms > 0 && self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
             self.muted = Some(Box::pin(tokio::time::sleep_until(until)));
         }
-        Ok(())
+    }
+
+    fn look_up_meters(&mut self, client_id: &str) {
+        let quotas = self.shared.core.client_quotas();
+        let known = self.meters.as_ref();
+        if known.is_none_or(|known| known.1.version != quotas.version() || known.0 != client_id) {
+            let meters = quotas.of(ANONYMOUS, client_id);
+            self.meters = Some(Box::new((client_id.to_owned(), meters)));
+        }
     }
 
     /// The incomplete frame at the front; one that does not come along ends the connection.

@@ -92,7 +92,11 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
     let before = cx.wave.len();
     match (Request { version, reader: &mut reader }).run(cx) {
-        Ok(reply) => Ok(Answer::Produce(reply)),
+        Ok(reply) => {
+            let meter = cx.meters.and_then(|meters| meters.produce.as_ref());
+            let throttle_ms = meter.map_or(0, |meter| super::charge(cx.core, meter, body.len() as u64));
+            Ok(Answer::Produce(reply.throttled(throttle_ms)))
+        }
         Err(malformed) => {
             // Nothing of a request that does not read is appended.
             cx.wave.truncate(before);
@@ -224,6 +228,12 @@ impl Reply {
             )));
         }
         Ok(())
+    }
+
+    /// Asks the client to wait for at least so long.
+    pub(in crate::kafka) fn throttled(mut self, throttle_ms: u32) -> Self {
+        self.throttle_ms = self.throttle_ms.max(throttle_ms);
+        self
     }
 
     /// How long the connection must not be read from now on (law 8).
