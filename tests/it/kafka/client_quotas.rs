@@ -38,18 +38,18 @@ fn describe(client: &mut Client, component: Option<(&str, i8, Option<&str>)>, st
 }
 
 fn entry(answer: &mut In) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for _ in 0..answer.i32() {
         let kind = answer.string();
         // A null name is the default.
-        text += &format!("{kind}={} ", answer.string());
+        parts.push(format!("{kind}={}", answer.string()));
     }
     for _ in 0..answer.i32() {
         let key = answer.string();
         let value = f64::from_be_bytes(answer.take(8).try_into().unwrap());
-        text += &format!("{key}:{value} ");
+        parts.push(format!("{key}:{value}"));
     }
-    text.trim_end().to_owned()
+    parts.join(" ")
 }
 
 /// Code and `throttle_time_ms` of a produce of about 3.5 KB.
