@@ -432,9 +432,8 @@ const LIVE: &[Key] = &[
         Kind::Int,
         Some("67108864"),
         Check::Min(1024),
-        "No effect yet. Largest batch after decompression, where one is decompressed.",
+        "Largest records of a compressed batch once decompressed; a batch that holds more is refused.",
     )
-    .not_yet()
     .own(),
     live("max.groups", Kind::Int, Some("20000"), Check::Min(1), "Consumer groups at a time.").own(),
     live(

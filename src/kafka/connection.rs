@@ -59,6 +59,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(10);
 const ANONYMOUS: &str = "ANONYMOUS";
 /// How often a connection looks at its own age.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long answers may still take once the client has said its last, or the broker stops. A fetch or a join
+/// may wait for days, and its client may be gone.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A reply in its place in the queue.
 struct Pending {
@@ -92,6 +95,8 @@ pub(super) struct Connection {
     peer: SocketAddr,
     local: SocketAddr,
     input: BytesMut,
+    /// Memory behind `input`, which what was taken out of it does not give back.
+    input_bytes: usize,
     /// Space offered to the next read: grows while reads fill it.
     read_bytes: usize,
     /// Total length of the frame at the front, once its prefix is here.
@@ -137,6 +142,7 @@ impl Connection {
             peer,
             local,
             input: BytesMut::new(),
+            input_bytes: 0,
             read_bytes: READ_BYTES_MIN,
             frame_len: None,
             pending: VecDeque::new(),
@@ -163,7 +169,10 @@ impl Connection {
         let mut stopping = Box::pin(self.shared.stopping());
         let mut draining = false;
         poll_fn(move |task| {
-            draining = draining || stopping.as_mut().poll(task).is_ready();
+            if !draining && stopping.as_mut().poll(task).is_ready() {
+                draining = true;
+                self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
+            }
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}
@@ -189,10 +198,17 @@ impl Connection {
             self.dispatch()?;
             progress = true;
         }
-        self.share.hold(self.input.len() + self.pending_bytes);
+        let in_use = self.input_bytes_in_use();
+        self.share.hold(self.pending_bytes + in_use);
         if !muted && !self.eof && !draining && !self.held_back && self.may_start() {
-            if let Some(most) = self.share.may_grow(task) {
+            let missing = self.frame_len.map_or(0, |len| len.saturating_sub(self.input.len()));
+            if let Some(most) = self.share.may_grow(missing, task) {
                 progress |= self.read(task, most)?;
+            }
+            if let Some(end) = self.share.turn_ends()
+                && end < self.look.deadline()
+            {
+                self.look.as_mut().reset(end);
             }
         } else {
             self.share.step_aside();
@@ -202,6 +218,9 @@ impl Connection {
             }
         }
         if !progress && self.look.as_mut().poll(task).is_ready() {
+            if draining || self.eof {
+                return Err(Close::Quiet);
+            }
             self.look_at_age(task)?;
             progress = true;
         }
@@ -214,6 +233,26 @@ impl Connection {
         }
         self.muted = None;
         false
+    }
+
+    /// What counts as memory of requests. A large buffer is kept for the next request while there is plenty.
+    fn input_bytes_in_use(&mut self) -> usize {
+        if !self.input.is_empty() {
+            return self.input.len();
+        }
+        if self.input_bytes <= READ_BYTES {
+            return 0;
+        }
+        if self.share.is_tight() {
+            self.drop_buffer();
+        }
+        self.input_bytes
+    }
+
+    fn drop_buffer(&mut self) {
+        self.input = BytesMut::new();
+        self.input_bytes = 0;
+        self.read_bytes = READ_BYTES_MIN;
     }
 
     /// Whether one more request may be answered.
@@ -277,6 +316,7 @@ impl Connection {
         match pin!(self.stream.read_buf(&mut target)).poll(task) {
             Poll::Ready(Ok(0)) => {
                 self.eof = true;
+                self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
                 Ok(true)
             }
             Poll::Ready(read) => {
@@ -301,6 +341,7 @@ impl Connection {
         let spare = self.input.capacity() - self.input.len();
         if spare < want.min(READ_BYTES).div_ceil(2) {
             self.input.reserve(want);
+            self.input_bytes = self.input.capacity();
         }
     }
 
@@ -372,13 +413,13 @@ impl Connection {
             settled = self.pending.len();
         }
         if self.shared.core.client_quotas().version() != 0 {
-            self.look_up_meters(header.client_id.unwrap_or_default());
+            self.look_up_meters(header.client_id.as_deref().unwrap_or_default());
         }
         let mut cx = api::Context {
             core: &self.shared.core,
             wave: &mut self.wave,
             listener: &self.shared.listener,
-            client_id: header.client_id,
+            client_id: header.client_id.as_deref(),
             peer: self.peer,
             local: self.local,
             meters: self.meters.as_ref().map(|known| &known.1),
@@ -476,7 +517,7 @@ impl Connection {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
-        if self.share.is_overdue(Instant::now()) {
+        if self.share.turn_ends().is_some_and(|end| end <= Instant::now()) {
             return Err(Close::Refused(
                 "memory for requests is used up (queued.max.request.bytes), and this one takes too long"
                     .into(),
@@ -489,15 +530,12 @@ impl Connection {
             return Err(Close::Refused("no request within the time for the first one".into()));
         }
         self.begun = if self.input.is_empty() || !reads { None } else { Some(self.look_at_frame()?) };
-        // A client that long-polls is not idle; one that never reads its answers is.
-        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms))
-            && (self.pending.is_empty() || !self.out.is_empty())
-        {
+        // Kafka's rule: also a client that waits for its answer for so long, or never reads it, is idle.
+        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms)) {
             return Err(Close::Quiet);
         }
-        if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
-            self.input = BytesMut::new();
-            self.read_bytes = READ_BYTES_MIN;
+        if self.input.is_empty() && self.input_bytes > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
+            self.drop_buffer();
         }
         Ok(())
     }

@@ -128,9 +128,13 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan
         }
     }
     let count = reader.count(if version >= TOPIC_IDS_FROM { 17 } else { 3 })?;
-    let mut topics = Vec::with_capacity(count);
+    let mut topics = Vec::new();
     for _ in 0..count {
-        topics.push(read_topic(cx, version, reader)?);
+        let topic = read_topic(cx, version, reader)?;
+        // As in Kafka, a topic without partitions asks for nothing and is not answered.
+        if !topic.partitions.is_empty() {
+            topics.push(topic);
+        }
     }
     if version >= 7 {
         skip_forgotten(version, reader)?;

@@ -136,7 +136,7 @@ impl Request<'_, '_> {
                 reader.tags()?;
                 let state = match refusal {
                     Some(code) => State::Failed(Refusal { code, message: None, records: Vec::new() }),
-                    None => queue(cx.wave, version, topic.as_ref(), index, records),
+                    None => queue(cx, version, topic.as_ref(), index, records),
                 };
                 partitions.push(PartitionReply { index, state });
             }
@@ -167,12 +167,13 @@ fn find(
 
 /// Checks one partition's records and queues them; nothing is appended before the wave is committed.
 fn queue(
-    wave: &mut Wave,
+    cx: &mut Context<'_>,
     version: i16,
     topic: Result<&Arc<Topic>, &Error>,
     index: i32,
     records: Option<Bytes>,
 ) -> State {
+    let plain_bytes_max = cx.core.topic_settings().max_decompressed_bytes;
     let check = || {
         let topic = topic.map_err(Clone::clone)?;
         if topic.is_internal() {
@@ -181,13 +182,13 @@ fn queue(
         let partition = topic.partition(index)?;
         let batch = Batch::check(
             records.unwrap_or_default(),
-            Rules { zstd: version >= ZSTD_FROM, ..Rules::default() },
+            Rules { zstd: version >= ZSTD_FROM, plain_bytes_max, ..Rules::default() },
         )?;
-        let batch = partition.admit(batch)?;
+        let batch = partition.admit(batch, plain_bytes_max)?;
         Ok((partition, batch))
     };
     match check() {
-        Ok((partition, batch)) => State::Queued(wave.push(partition, batch)),
+        Ok((partition, batch)) => State::Queued(cx.wave.push(partition, batch)),
         Err(error) => failed(&error),
     }
 }
