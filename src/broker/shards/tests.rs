@@ -382,6 +382,22 @@ async fn growth_through_the_kafka_door_splits_the_widest_and_old_records_stay_wi
 }
 
 #[tokio::test]
+async fn the_profile_limits_streams_at_once_and_never_the_brokers_own_topics() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = topic(&core, 1, &[]).await;
+    let journal = core.create_topic("__consumer_offsets".into(), 1, BTreeMap::new()).await.unwrap();
+    let profile = |value: &str| {
+        let edit = crate::broker::Edit::Set(value.to_owned());
+        crate::broker::Change::Edit(vec![("shard.quota.profile".to_owned(), edit)])
+    };
+    core.alter_broker_config(crate::broker::Scope::Cluster, profile("kinesis"), false).unwrap();
+    assert!(topic.config().limits_writes() && topic.partitions()[0].limits_reads());
+    assert!(!journal.config().limits_writes() && !journal.partitions()[0].limits_reads());
+    core.alter_broker_config(crate::broker::Scope::Cluster, profile("off"), false).unwrap();
+    assert!(!topic.config().limits_writes() && !topic.partitions()[0].limits_reads());
+}
+
+#[tokio::test]
 async fn an_attachment_changes_only_from_what_was_seen() {
     let core = in_memory(Config::default()).unwrap();
     let topic = topic(&core, 1, &[]).await;
