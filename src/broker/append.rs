@@ -14,6 +14,8 @@ use crate::topic::{Append, Appended, Error, Partition};
 #[derive(Default)]
 pub struct Wave {
     jobs: Vec<Job>,
+    /// Whose batches these are, in words for people.
+    client: Option<Arc<str>>,
 }
 
 struct Job {
@@ -22,9 +24,15 @@ struct Job {
 }
 
 impl Wave {
+    /// Says whose batches come from now on.
+    pub fn set_client(&mut self, client: Arc<str>) {
+        self.client = Some(client);
+    }
+
     /// Adds a batch; returns the place of its outcome.
     pub fn push(&mut self, partition: Arc<Partition>, batch: Batch) -> usize {
-        self.jobs.push(Job { partition, append: Append::new(batch) });
+        self.jobs
+            .push(Job { partition, append: Append { client: self.client.clone(), ..Append::new(batch) } });
         self.jobs.len() - 1
     }
 

@@ -246,11 +246,13 @@ impl Core {
 
     fn check_unused(&self, topic: &Topic, plan: &Plan) -> topic::Result<()> {
         for index in plan.retiring.keys() {
-            if self.clients_write_to(topic.partition(*index)?.as_ref()) {
+            let partition = topic.partition(*index)?;
+            if self.clients_write_to(&partition) {
                 return Err(Error::InUse(format!(
-                    "Kafka producers wrote to partition {index} of topic '{}' within the last minute, and after a \
-                     merge it takes no records; stop them, or force the merge",
-                    topic.name()
+                    "Kafka producers wrote to partition {index} of topic '{}' within the last minute (client {}), and \
+                     after a merge it takes no records; stop them, or force the merge",
+                    topic.name(),
+                    partition.client().as_deref().unwrap_or("unknown")
                 )));
             }
         }

@@ -116,6 +116,8 @@ pub(super) struct Connection {
     eof: bool,
     /// Until then the socket is not read: a shard's limit is used up, and not every client waits as it is told.
     muted: Option<Pin<Box<Sleep>>>,
+    /// The client id of the last produce.
+    client_id: Option<Box<str>>,
     /// What this client is limited by; looked up again when quotas or its id change.
     meters: Option<Box<(String, Meters)>>,
     look: Pin<Box<Sleep>>,
@@ -154,6 +156,7 @@ impl Connection {
             wave: Wave::default(),
             eof: false,
             muted: None,
+            client_id: None,
             meters: None,
             look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
             last_frame: Instant::now(),
@@ -412,6 +415,9 @@ impl Connection {
             self.commit(settled)?;
             settled = self.pending.len();
         }
+        if header.api_key == produce::KEY {
+            self.name_client(header.client_id.as_deref().unwrap_or_default());
+        }
         if self.shared.core.client_quotas().version() != 0 {
             self.look_up_meters(header.client_id.as_deref().unwrap_or_default());
         }
@@ -486,6 +492,14 @@ impl Connection {
         let until = Instant::now() + Duration::from_millis(ms.into());
         if ms > 0 && self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
             self.muted = Some(Box::pin(tokio::time::sleep_until(until)));
+        }
+    }
+
+    /// Says whose batches come: a merge that they are in the way of names them.
+    fn name_client(&mut self, client_id: &str) {
+        if self.client_id.as_deref() != Some(client_id) {
+            self.client_id = Some(client_id.into());
+            self.wave.set_client(format!("{client_id:?} at {}", self.peer.ip()).into());
         }
     }
 

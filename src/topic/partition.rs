@@ -26,6 +26,8 @@ pub struct Append {
     pub batch: Batch,
     /// Who chose the partition.
     pub route: Route,
+    /// The client, in words for people.
+    pub client: Option<Arc<str>>,
     /// Filled in by [`Partition::append`].
     pub outcome: Option<Result<Appended>>,
 }
@@ -43,13 +45,13 @@ impl Append {
     /// A batch for the partition that its client chose.
     #[must_use]
     pub fn new(batch: Batch) -> Self {
-        Self { batch, route: Route::Client, outcome: None }
+        Self { batch, route: Route::Client, client: None, outcome: None }
     }
 
     /// A batch for a shard that has been charged for it.
     #[must_use]
     pub fn routed(batch: Batch) -> Self {
-        Self { batch, route: Route::Shard, outcome: None }
+        Self { batch, route: Route::Shard, client: None, outcome: None }
     }
 }
 
@@ -109,6 +111,8 @@ pub struct Partition {
     limits_reads: AtomicBool,
     /// When a client that chose the partition itself last wrote. Milliseconds.
     client_wrote_ms: AtomicI64,
+    /// Who that was, as of the last second in which it changed.
+    client: Mutex<Option<Arc<str>>>,
     written_bytes: AtomicU64,
     written_records: AtomicU64,
 }
@@ -164,6 +168,7 @@ impl Partition {
             buckets: Buckets::default(),
             steady,
             client_wrote_ms: AtomicI64::new(i64::MIN),
+            client: Mutex::default(),
             written_bytes: AtomicU64::new(0),
             written_records: AtomicU64::new(0),
         }
@@ -204,6 +209,12 @@ impl Partition {
     pub fn client_wrote_ms(&self) -> Option<i64> {
         let at = self.client_wrote_ms.load(Ordering::Relaxed);
         (at != i64::MIN).then_some(at)
+    }
+
+    /// Who that was.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<str>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Bytes of batches, and offsets, that were taken since the start.
@@ -302,8 +313,11 @@ impl Partition {
     /// Charges what clients appended past `before`, and tells them how long to wait. Debt is fine: a limit never
     /// costs a record (law 8).
     fn account(&self, config: &TopicConfig, now_ms: i64, before: i64, appends: &mut [&mut Append]) {
-        if appends.iter().all(|append| append.route == Route::Client) {
-            self.client_wrote_ms.store(now_ms, Ordering::Relaxed);
+        if let Some(append) = appends.iter().find(|append| append.route == Route::Client) {
+            let before = self.client_wrote_ms.swap(now_ms, Ordering::Relaxed);
+            if before.div_euclid(1000) != now_ms.div_euclid(1000) {
+                self.client.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&append.client);
+            }
         }
         if !config.limits_writes() || config.shard_quota_mode == QuotaMode::Reject {
             return;

@@ -254,6 +254,7 @@ async fn a_merge_under_clients_that_choose_partitions_is_refused_and_when_forced
     let topic = topic(&core, 2, &[]).await;
     let produce = |partition: usize| {
         let mut wave = Wave::default();
+        wave.set_client("'loader' at 10.0.0.7".into());
         let mut builder = Builder::new();
         builder.push(record("k", 0));
         let place = wave.push(Arc::clone(&topic.partitions()[partition]), builder.build().unwrap());
@@ -263,7 +264,10 @@ async fn a_merge_under_clients_that_choose_partitions_is_refused_and_when_forced
     assert!(produce(1).is_ok());
     let refused = core.merge_shards(&topic, 0, 1, false).await;
     let Err(Error::InUse(why)) = refused else { panic!("{refused:?}") };
-    assert!(why.contains("partition 1") && why.contains("force"), "{why}");
+    assert!(
+        why.contains("partition 1") && why.contains("'loader' at 10.0.0.7") && why.contains("force"),
+        "{why}"
+    );
     assert!(produce(1).is_ok());
     // The other way round only partition 0 would take no more, and nobody wrote to it.
     core.merge_shards(&topic, 0, 1, true).await.unwrap();
