@@ -254,15 +254,6 @@ const LIVE: &[Key] = &[
         "What to listen on; 127.0.0.1 unless told otherwise, a free port when embedded, 9092 from the command line.",
     ),
     live(
-        "log.cache.max.bytes",
-        Kind::Long,
-        Some("67108864"),
-        Check::Min(0),
-        "No effect yet. Memory of all tail caches.",
-    )
-    .not_yet()
-    .own(),
-    live(
         "log.cleaner.delete.retention.ms",
         Kind::Long,
         Some("86400000"),

@@ -220,6 +220,11 @@ impl Connection {
                 return Err(Close::Quiet);
             }
         }
+        // Only now, when everything that was there is read: one sync for all of it.
+        if !progress && self.wave.owes() {
+            self.wave.sync();
+            progress = true;
+        }
         if !progress && self.look.as_mut().poll(task).is_ready() {
             if draining || self.eof {
                 return Err(Close::Quiet);
@@ -277,6 +282,8 @@ impl Connection {
                     Some(std::mem::take(body))
                 }
                 State::Silent => None,
+                // What it waits for is not asked for yet.
+                State::Produce(reply) if self.wave.owes() && reply.waits() => break,
                 State::Produce(reply) => match reply.poll(task.waker()) {
                     Poll::Ready(body) => Some(body),
                     Poll::Pending => break,

@@ -630,8 +630,11 @@ impl Partition {
         Ok(())
     }
 
-    /// The log, opened (and recovered) at first use.
-    fn log(&self) -> Result<&Arc<dyn Log>> {
+    /// The log, opened (and recovered) at first use; whoever appends through it breaks the partition.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when it cannot be opened, [`Error::UnknownPartition`] once deleted.
+    pub fn log(&self) -> Result<&Arc<dyn Log>> {
         if self.deleted.load(Ordering::Acquire) {
             return Err(Error::UnknownPartition);
         }

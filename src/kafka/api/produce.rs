@@ -246,6 +246,11 @@ impl Reply {
         self.acks == 0
     }
 
+    /// Whether it waits for something to become durable.
+    pub(in crate::kafka) fn waits(&self) -> bool {
+        self.parts().any(|(_, part)| matches!(part.state, State::Waiting(..)))
+    }
+
     /// Ready when everything is as durable as asked.
     pub(in crate::kafka) fn poll(&mut self, waker: &Waker) -> Poll<Body> {
         let mut pending = false;
@@ -319,9 +324,8 @@ impl Reply {
 const NOTHING: Appended =
     Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1, throttle_ms: 0 };
 
-fn wait(wave: &Wave, place: usize, appended: Appended) -> State {
-    let Some(partition) = wave.partition(place) else { return State::Done(appended) };
-    match Receipt::new(partition, appended.next_offset) {
+fn wait(wave: &mut Wave, place: usize, appended: Appended) -> State {
+    match wave.receipt(place, appended.next_offset) {
         Ok(receipt) => State::Waiting(receipt, appended),
         Err(error) => failed(&error),
     }

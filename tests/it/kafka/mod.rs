@@ -13,6 +13,7 @@ use weir_broker::Broker;
 mod client_quotas;
 mod fetch;
 mod flexible;
+mod full;
 mod groups;
 mod hostile;
 mod idempotence;

@@ -6,7 +6,7 @@ use std::path::Path;
 use weir_broker::store::local::Local;
 use weir_broker::store::{Error, Put, Store};
 
-use super::{SMALL, id, open, push, read_all, wait_durable};
+use super::{SMALL, eager, id, open, push, read_all, wait_durable};
 
 #[test]
 fn a_clean_close_keeps_logs_notes_and_small_state() {
@@ -57,10 +57,44 @@ fn logs_not_opened_in_a_life_survive_its_clean_close() {
 }
 
 #[test]
+fn a_note_of_a_small_log_waits_in_memory_for_the_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    let log = open(&store, id(1));
+    push(&*log, 2, 0, 300);
+    wait_durable(&*log);
+    log.checkpoint(b"note").unwrap();
+    store.close().unwrap();
+    drop(store);
+    let at = dir.path().join("topics").join(id(1).topic.to_string()).join("0");
+    assert!(!at.join("checkpoint").exists());
+    let store = Local::open(dir.path()).unwrap();
+    let note = store.open_log(id(1), SMALL, &mut |_| panic!("nothing to replay")).unwrap().note.unwrap();
+    assert_eq!((note.offset, &note.bytes[..]), (2, &b"note"[..]));
+}
+
+#[test]
+fn a_close_ends_thousands_of_logs_that_were_never_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    for n in 0..2500 {
+        push(&*open(&store, id(n)), 1, 0, 10);
+    }
+    store.close().unwrap();
+    drop(store);
+    let store = Local::open(dir.path()).unwrap();
+    assert_eq!(store.logs().unwrap().len(), 2500);
+    for n in 0..2500 {
+        let span = open(&store, id(n)).span();
+        assert_eq!((span.start, span.durable, span.end), (0, 1, 1), "log {n}");
+    }
+}
+
+#[test]
 fn without_a_clean_close_the_log_is_recovered_and_the_incarnation_grows() {
     let dir = tempfile::tempdir().unwrap();
     for life in 0..4 {
-        let store = Local::open(dir.path()).unwrap();
+        let store = eager(dir.path());
         assert_eq!(store.incarnation(), life);
         let log = open(&store, id(1));
         assert_eq!(log.span().end, i64::from(life) * 40);
@@ -103,7 +137,7 @@ fn a_log_deleted_and_made_again_forgets_what_the_baseline_knows() {
 #[test]
 fn no_file_exists_for_a_log_before_its_first_append() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Local::open(dir.path()).unwrap();
+    let store = eager(dir.path());
     let log = open(&store, id(1));
     log.checkpoint(b"").unwrap();
     log.sync();

@@ -333,14 +333,18 @@ fn ask_with_the_crate(client: &mut Client, key: ApiKey, version: i16, world: &Wo
     assert_eq!(codes(&words), expected_codes(key, version), "{key:?} v{version}: {words}");
 }
 
-/// The versions that kafka-protocol 0.18 lacks: the request's body and a reader of the whole answer.
-fn by_hand(key: i16, version: i16, world: &World) -> Option<(bool, Out, fn(&mut In, &World))> {
+type ReadWhole = fn(&mut In, &World);
+/// Whether the version is flexible, the request's body, and a reader of the whole answer.
+type ByHand = (bool, Out, ReadWhole);
+
+/// The versions that kafka-protocol 0.18 lacks.
+fn by_hand(key: i16, version: i16, world: &World) -> Option<ByHand> {
     let one_partition = |out: Out| out.i32(1).string(TOPIC).i32(1).i32(0);
     Some(match (key, version) {
         (0, 0..=2) => {
             let body = one_partition(Out::new().i16(-1).i32(100)).blob(&batch(NOBODY, 1, b"v"));
             // Kafka 4 says 35 to these as well; they are advertised because librdkafka looks for them.
-            let read: fn(&mut In, &World) = match version {
+            let read: ReadWhole = match version {
                 0 => |a, _| old_produce(a, 0),
                 1 => |a, _| old_produce(a, 1),
                 _ => |a, _| old_produce(a, 2),
@@ -414,7 +418,7 @@ fn by_hand(key: i16, version: i16, world: &World) -> Option<(bool, Out, fn(&mut 
             let name = format!("old-{version}");
             let body = Out::new().i32(1).string(&name).i32(1).i16(1).i32(0).i32(0).i32(100);
             let body = if version == 1 { body.i8(0) } else { body };
-            let read: fn(&mut In, &World) = match version {
+            let read: ReadWhole = match version {
                 0 => |a, _| assert_eq!((a.i32(), a.string(), a.i16()), (1, "old-0".to_owned(), 0)),
                 _ => |a, _| {
                     assert_eq!((a.i32(), a.string(), a.i16()), (1, "old-1".to_owned(), 0));
