@@ -38,4 +38,5 @@ mod server;
 
 pub use broker::Clock;
 pub use kafka::supported_apis;
+pub use kinesis::supported_actions;
 pub use server::{Broker, Builder, StartError};

@@ -77,10 +77,9 @@ struct Serve {
     /// Where to listen for Kafka clients; port 0 picks a free one; may repeat [default: 127.0.0.1:9092]
     #[arg(long, value_name = "[NAME://]HOST:PORT", value_parser = serve::listen_address)]
     listen: Vec<serve::Listen>,
-    /// Where to listen for Kinesis clients: not built yet
-    #[arg(long, value_name = "ADDR|off", default_value = "off", value_parser = serve::off)]
-    #[allow(dead_code, reason = "only off is accepted")]
-    kinesis: String,
+    /// Where to listen for Kinesis clients; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:4567", value_parser = serve::address_or_off)]
+    kinesis: serve::AddressOrOff,
     /// Where to listen for health and metrics: not built yet
     #[arg(long, value_name = "ADDR|off", default_value = "off", value_parser = serve::off)]
     #[allow(dead_code, reason = "only off is accepted")]
@@ -332,6 +331,7 @@ impl From<Serve> for serve::Wishes {
             dev: args.dev,
             ephemeral: args.ephemeral,
             kafka_ready_words: args.kafka_ready_words,
+            kinesis: args.kinesis,
         }
     }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use crate::broker::{self, Clock, Core, OpenError};
 use crate::config::Config;
-use crate::kafka;
+use crate::{kafka, kinesis};
 
 /// A running broker. Dropping it without [`Broker::shutdown`] stops it like a crash: nothing that was
 /// acknowledged is lost, and the next start recovers.
 pub struct Broker {
     core: Arc<Core>,
-    door: kafka::Door,
+    kafka: kafka::Door,
+    kinesis: Option<kinesis::Door>,
     upkeep: broker::Upkeep,
     ephemeral: Option<Ephemeral>,
 }
@@ -36,6 +37,7 @@ pub struct Builder {
     config: Config,
     data_dir: Option<PathBuf>,
     ephemeral: bool,
+    kinesis: Option<String>,
     clock: Clock,
 }
 
@@ -53,6 +55,14 @@ pub enum StartError {
     Bind {
         /// The address, as it was configured.
         addr: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The Kinesis door could not be bound.
+    #[error("cannot listen for Kinesis clients on {addr}: {source}")]
+    BindKinesis {
+        /// The address.
+        addr: SocketAddr,
         /// The system's answer.
         source: io::Error,
     },
@@ -83,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// Opens the Kinesis door at `host:port`; port 0 picks a free one. Without this it stays shut.
+    #[must_use]
+    pub fn kinesis(mut self, address: impl Into<String>) -> Self {
+        self.kinesis = Some(address.into());
+        self
+    }
+
     /// Takes time and ids from here: a test moves its own clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -101,15 +118,24 @@ impl Builder {
         let kept = ephemeral.as_ref().map(|dir| dir.0.clone());
         let dir = kept.or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
         let listeners = listeners(&self.config).await?;
+        let addrs = match &self.kinesis {
+            Some(address) => Some(kinesis_addrs(address).await?),
+            None => None,
+        };
+        let settings = self.config.kinesis_settings().map_err(|e| StartError::Config(e.to_string()))?;
         let config = self.config;
         let core = tokio::task::spawn_blocking(move || broker::open(&dir, config, clock))
             .await
             .map_err(io::Error::other)?
             .map_err(StartError::from)?;
-        let door = kafka::Door::open(&core, listeners)
+        let kafka = kafka::Door::open(&core, listeners)
             .map_err(|(addr, source)| StartError::Bind { addr: addr.to_string(), source })?;
+        let kinesis = match addrs {
+            Some(addrs) => Some(kinesis::Door::open(&core, settings, addrs).await?),
+            None => None,
+        };
         let upkeep = broker::Upkeep::start(&core);
-        Ok(Broker { core, door, upkeep, ephemeral })
+        Ok(Broker { core, kafka, kinesis, upkeep, ephemeral })
     }
 }
 
@@ -118,6 +144,15 @@ impl From<OpenError> for StartError {
         match error {
             OpenError::Config(why) => Self::Config(why),
             OpenError::Store(_) | OpenError::Topic(_) => Self::DataDir(error.to_string()),
+        }
+    }
+}
+
+impl From<kinesis::OpenError> for StartError {
+    fn from(error: kinesis::OpenError) -> Self {
+        match error {
+            kinesis::OpenError::Bind { addr, source } => Self::BindKinesis { addr, source },
+            kinesis::OpenError::Topic(_) => Self::DataDir(error.to_string()),
         }
     }
 }
@@ -132,7 +167,13 @@ impl Broker {
     /// Addresses of the Kafka listeners, in the order of the configuration.
     #[must_use]
     pub fn kafka_addrs(&self) -> &[SocketAddr] {
-        self.door.addrs()
+        self.kafka.addrs()
+    }
+
+    /// Addresses of the Kinesis door; none when it is shut.
+    #[must_use]
+    pub fn kinesis_addrs(&self) -> &[SocketAddr] {
+        self.kinesis.as_ref().map_or(&[], kinesis::Door::addrs)
     }
 
     /// Id of the cluster.
@@ -146,13 +187,25 @@ impl Broker {
     /// # Errors
     /// The engine's, when something could not be made durable.
     pub async fn shutdown(self) -> Result<(), crate::store::Error> {
-        self.door.close().await;
+        if let Some(kinesis) = self.kinesis {
+            kinesis.close().await;
+        }
+        self.kafka.close().await;
         self.upkeep.stop().await;
         let core = self.core;
         let closed = tokio::task::spawn_blocking(move || core.close()).await;
         drop(self.ephemeral);
         closed.unwrap_or(Err(crate::store::Error::Fenced))
     }
+}
+
+/// Resolves the address of the Kinesis door; the loopback's first, for `localhost`.
+async fn kinesis_addrs(address: &str) -> Result<Vec<SocketAddr>, StartError> {
+    let refuse = |why: String| StartError::Config(format!("kinesis: '{address}': {why}"));
+    let found = tokio::net::lookup_host(address).await.map_err(|e| refuse(e.to_string()))?;
+    let mut addrs: Vec<_> = found.collect();
+    addrs.sort_by_key(SocketAddr::is_ipv6);
+    if addrs.is_empty() { Err(refuse("no such host".to_owned())) } else { Ok(addrs) }
 }
 
 /// Resolves the configured listeners to addresses.

@@ -19,6 +19,8 @@ const AHEAD_BYTES: usize = 320 << 10;
 #[derive(Default)]
 pub struct Wave {
     jobs: Vec<Job>,
+    /// Whose batches these are, in words for people.
+    client: Option<Arc<str>>,
     /// Logs that hold something which a receipt waits for and nobody has synced yet.
     owed: Vec<Arc<dyn Log>>,
     owed_bytes: usize,
@@ -30,9 +32,15 @@ struct Job {
 }
 
 impl Wave {
+    /// Says whose batches come from now on.
+    pub fn set_client(&mut self, client: Arc<str>) {
+        self.client = Some(client);
+    }
+
     /// Adds a batch; returns the place of its outcome.
     pub fn push(&mut self, partition: Arc<Partition>, batch: Batch) -> usize {
-        self.jobs.push(Job { partition, append: Append { batch, outcome: None } });
+        self.jobs
+            .push(Job { partition, append: Append { client: self.client.clone(), ..Append::new(batch) } });
         self.jobs.len() - 1
     }
 

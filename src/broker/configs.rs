@@ -327,6 +327,7 @@ mod tests {
             name: "t".into(),
             partitions: 1,
             overrides: BTreeMap::new(),
+            created_ms: 0,
         };
         let topic = core.topics().create(new).unwrap();
         core.alter_broker_config(Scope::Cluster, set("log.retention.ms", "5"), true).unwrap();

@@ -173,7 +173,7 @@ impl Core {
         let mut ends = Vec::new();
         for (index, records) in by_partition {
             let partition = topic.partition(index)?;
-            let mut append = Append { batch: batch(&records, now_ms)?, outcome: None };
+            let mut append = Append::new(batch(&records, now_ms)?);
             partition.append(now_ms, &mut [&mut append]);
             let appended = append.outcome.unwrap_or(Err(topic::Error::UnknownPartition))?;
             for record in records {
@@ -201,6 +201,7 @@ impl Core {
             name: JOURNAL.to_owned(),
             partitions: settings.offsets_topic_partitions,
             overrides: overrides.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            created_ms: self.clock.now_ms(),
         };
         match self.topics.create(new) {
             Err(topic::Error::TopicExists(_)) => {

@@ -4,11 +4,15 @@
 //! Deliberately absent: wire formats, sockets, clap; policy of topics and groups (their rooms have it).
 
 mod append;
+mod client_quotas;
 mod clock;
 mod configs;
 mod groups;
+mod notes;
+mod ondemand;
 mod open;
 mod producer_ids;
+mod shards;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,14 +24,16 @@ use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
 use crate::store::Store;
 use crate::topic::{self, NewTopic, Registry, Topic};
 
+pub use crate::quota::clients;
 // What a door holds of the engine: bytes on their way out, a place in a queue of waiters, a failure.
-pub use crate::store::{Error as StoreError, Registration, Slice};
+pub use crate::store::{Error as StoreError, Registration, Slice, Watermark};
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
 pub use configs::{Admission, Change, Edit, Scope, is_alterable};
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
+pub use shards::{Got, GotRecord, Put, ReadCharge};
 pub use upkeep::Upkeep;
 
 use producer_ids::ProducerIds;
@@ -38,6 +44,8 @@ pub struct Core {
     topics: Registry,
     producer_ids: ProducerIds,
     groups: groups::Groups,
+    gates: shards::Gates,
+    client_quotas: crate::quota::clients::Clients,
     clock: Clock,
     /// Where the engine keeps its bytes.
     location: PathBuf,
@@ -167,7 +175,8 @@ impl Core {
         partitions: i32,
         overrides: BTreeMap<String, String>,
     ) -> topic::Result<Arc<Topic>> {
-        let new = NewTopic { id: self.clock.uuid(), name, partitions, overrides };
+        let new =
+            NewTopic { id: self.clock.uuid(), name, partitions, overrides, created_ms: self.clock.now_ms() };
         self.blocking(move |core| core.topics.create(new)).await
     }
 

@@ -21,7 +21,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// The running upkeep.
 pub struct Upkeep {
     stop: watch::Sender<bool>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Upkeep {
@@ -30,7 +30,8 @@ impl Upkeep {
     pub fn start(core: &Arc<Core>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let groups = tokio::spawn(Arc::clone(core).time_groups(stopped.clone()));
-        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups] }
+        let demand = tokio::spawn(Arc::clone(core).follow_demand(stopped.clone()));
+        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups, demand] }
     }
 
     /// Stops it and waits for the round under way.
@@ -106,7 +107,11 @@ impl Core {
                         Err(error) => tracing::error!(topic = %topic.name(), "retention: {error}"),
                     }
                 }
+                if let Err(error) = self.topics.expire_shards(&topic, now_ms) {
+                    tracing::error!(topic = %topic.name(), "lineage of shards: {error}");
+                }
             }
+            self.gates.retain(|id| self.topics.by_id(id).is_some());
         }
     }
 
@@ -145,15 +150,20 @@ mod tests {
     #[test]
     fn an_altered_expiration_of_producer_ids_counts_from_the_next_checkpoint_on() {
         let core = crate::broker::in_memory(Config::default()).unwrap();
-        let new =
-            NewTopic { id: core.clock().uuid(), name: "t".into(), partitions: 1, overrides: BTreeMap::new() };
+        let new = NewTopic {
+            id: core.clock().uuid(),
+            name: "t".into(),
+            partitions: 1,
+            overrides: BTreeMap::new(),
+            created_ms: 0,
+        };
         let topic = core.topics().create(new).unwrap();
         let partition = Arc::clone(topic.partitions().iter().next().unwrap());
         let append = |producer, now_ms| {
             let mut batch = Builder::new().producer(producer, 0, 0);
             let value = Some("v".into());
             batch.push(Record { timestamp_ms: now_ms, key: None, value, headers: Vec::new() });
-            let mut append = Append { batch: batch.build().unwrap(), outcome: None };
+            let mut append = Append::new(batch.build().unwrap());
             partition.append(now_ms, &mut [&mut append]);
             assert!(append.outcome.is_some_and(|outcome| outcome.is_ok()));
         };

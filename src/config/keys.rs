@@ -240,6 +240,62 @@ const LIVE: &[Key] = &[
         "Shortest session timeout that a member may ask for.",
     ),
     live(
+        "kinesis.access.keys",
+        Kind::Password,
+        None,
+        Check::Any,
+        "Keys of kinesis.auth=strict, as ID:SECRET,ID:SECRET.",
+    )
+    .own(),
+    live(
+        "kinesis.account.id",
+        Kind::Text,
+        Some("000000000000"),
+        Check::Any,
+        "The account in ARNs and messages of the Kinesis door: 12 digits.",
+    )
+    .own(),
+    live(
+        "kinesis.auth",
+        Kind::Text,
+        Some("wellformed"),
+        Check::OneOf(&["wellformed", "strict"]),
+        "wellformed takes any signature of the right form; strict verifies it with kinesis.access.keys.",
+    )
+    .own(),
+    live(
+        "kinesis.control.rates",
+        Kind::Text,
+        Some("off"),
+        Check::OneOf(&["off", "kinesis"]),
+        "kinesis holds control calls to the service's rates, for tests of back-off.",
+    )
+    .own(),
+    live(
+        "kinesis.create.delay.ms",
+        Kind::Long,
+        Some("0"),
+        Check::Range(0, 600_000),
+        "How long a new stream is CREATING, for tests of clients that wait.",
+    )
+    .own(),
+    live(
+        "kinesis.quota.profile",
+        Kind::Text,
+        Some("kinesis"),
+        Check::OneOf(&["off", "kinesis"]),
+        "Shard limits of streams made by CreateStream.",
+    )
+    .own(),
+    live(
+        "kinesis.shard.limit",
+        Kind::Int,
+        Some("6000"),
+        Check::Range(1, 1_000_000),
+        "Open shards of all streams that the Kinesis door allows.",
+    )
+    .own(),
+    live(
         "listener.security.protocol.map",
         Kind::Text,
         Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"),
@@ -520,13 +576,57 @@ const LIVE: &[Key] = &[
         "Memory of all requests in flight; above it large ones wait, one is read at a time. -1, as in Kafka: no limit.",
     ),
     live(
+        "shard.ondemand.max.shards",
+        Kind::Int,
+        Some("128"),
+        Check::Min(1),
+        "Most shards that a topic with shard.mode=on-demand grows to.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.merge.bytes.per.second",
+        Kind::Long,
+        Some("128000"),
+        Check::Min(0),
+        "Two neighbours that stay below this together are merged, on demand.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.min.shards",
+        Kind::Int,
+        Some("4"),
+        Check::Min(1),
+        "Fewest shards that a topic with shard.mode=on-demand shrinks to.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.split.bytes.per.second",
+        Kind::Long,
+        Some("512000"),
+        Check::Min(1),
+        "A shard that stays above this is split, on demand.",
+    )
+    .own()
+    .dynamic(),
+    live(
+        "shard.ondemand.window.ms",
+        Kind::Long,
+        Some("60000"),
+        Check::Min(60),
+        "How long a shard must stay above or below, on demand.",
+    )
+    .own()
+    .dynamic(),
+    live(
         "shard.quota.profile",
         Kind::Text,
         Some("off"),
         Check::OneOf(&["off", "kinesis"]),
-        "No effect yet. Shard limits of topics made through the Kafka door.",
+        "kinesis gives every shard the limits of a Kinesis shard, unless its topic says otherwise.",
     )
-    .not_yet()
     .own()
     .dynamic(),
     live(

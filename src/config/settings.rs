@@ -3,7 +3,11 @@
 //! Owns: the structs and how they are read from a [`Config`]. A limit of `None` is no limit.
 //! Deliberately absent: defaults and ranges, which are the table's; listeners, which have their own file.
 
-use super::{Config, listeners};
+use std::collections::BTreeMap;
+
+use super::{Config, Refusal, listeners};
+use crate::topic::config::entries;
+use crate::topic::ondemand::Thresholds;
 
 /// Who this broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,15 @@ pub struct StoreSettings {
     pub flush: Flush,
     /// Segment files kept open or mapped.
     pub max_open_files: usize,
+}
+
+/// Topics whose shards follow demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DemandSettings {
+    /// When a shard is split and when two are merged.
+    pub thresholds: Thresholds,
+    /// For how long that must hold, ms.
+    pub window_ms: u64,
 }
 
 /// Topics and partitions. What a topic's keys default to is read by `topic::config` through [`Config::value`].
@@ -96,6 +109,23 @@ pub struct GroupSettings {
     pub offsets_topic_partitions: i32,
     /// Segment size of `__consumer_offsets`, bytes.
     pub offsets_topic_segment_bytes: u64,
+}
+
+/// The Kinesis door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KinesisSettings {
+    /// The account in ARNs.
+    pub account_id: String,
+    /// Secrets by access key id, when signatures are verified.
+    pub access_keys: Option<BTreeMap<String, String>>,
+    /// Whether control calls are held to the service's rates.
+    pub limits_control: bool,
+    /// How long a new stream is CREATING, ms.
+    pub create_delay_ms: i64,
+    /// Shard limits of streams made by CreateStream.
+    pub quota_profile: QuotaProfile,
+    /// Open shards of all streams.
+    pub max_shards: usize,
 }
 
 /// Connections and requests of the Kafka door.
@@ -181,6 +211,20 @@ impl Config {
         }
     }
 
+    /// Topics whose shards follow demand.
+    #[must_use]
+    pub fn demand_settings(&self) -> DemandSettings {
+        DemandSettings {
+            thresholds: Thresholds {
+                split_above: self.number("shard.ondemand.split.bytes.per.second"),
+                merge_below: self.number("shard.ondemand.merge.bytes.per.second"),
+                min_shards: self.number("shard.ondemand.min.shards"),
+                max_shards: self.number("shard.ondemand.max.shards"),
+            },
+            window_ms: self.number("shard.ondemand.window.ms"),
+        }
+    }
+
     /// Consumer groups and their offsets.
     #[must_use]
     pub fn group_settings(&self) -> GroupSettings {
@@ -196,6 +240,40 @@ impl Config {
             offsets_topic_partitions: self.number("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: self.number("offsets.topic.segment.bytes"),
         }
+    }
+
+    /// The Kinesis door.
+    ///
+    /// # Errors
+    /// [`Refusal`]: an account that is none, keys that are none, or strict signatures without keys.
+    pub fn kinesis_settings(&self) -> Result<KinesisSettings, Refusal> {
+        let account_id = self.value("kinesis.account.id").unwrap_or_default();
+        if account_id.len() != 12 || !account_id.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Refusal::new("kinesis.account.id", account_id, "expected 12 digits"));
+        }
+        let keys = self.value("kinesis.access.keys").unwrap_or_default();
+        let pairs = entries(keys).map(|entry| {
+            let pair = entry.split_once(':').filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
+            pair.map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+        });
+        let access_keys: Option<BTreeMap<_, _>> = pairs.collect();
+        let strict = self.value("kinesis.auth") == Some("strict");
+        let Some(access_keys) = access_keys.filter(|keys| !strict || !keys.is_empty()) else {
+            return Err(Refusal::new("kinesis.access.keys", "[hidden]", "expected ID:SECRET,ID:SECRET"));
+        };
+        let kinesis = |key: &str| self.value(key) == Some("kinesis");
+        Ok(KinesisSettings {
+            account_id: account_id.to_owned(),
+            access_keys: strict.then_some(access_keys),
+            limits_control: kinesis("kinesis.control.rates"),
+            create_delay_ms: self.number("kinesis.create.delay.ms"),
+            quota_profile: if kinesis("kinesis.quota.profile") {
+                QuotaProfile::Kinesis
+            } else {
+                QuotaProfile::Off
+            },
+            max_shards: self.number("kinesis.shard.limit"),
+        })
     }
 
     /// Connections and requests of the Kafka door.

@@ -25,6 +25,7 @@ use super::budget::Share;
 use super::listener::{Seat, Shared};
 use super::out::{Body, Out};
 use super::schema;
+use crate::broker::clients::Meters;
 use crate::broker::{Core, Wave};
 
 /// Why a connection ends.
@@ -54,6 +55,8 @@ const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A frame that has begun must grow by this much in this time.
 const STALLED_BYTES_MIN: usize = 1024;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
+/// Who a client is that did not log in.
+const ANONYMOUS: &str = "ANONYMOUS";
 /// How often a connection looks at its own age.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long answers may still take once the client has said its last, or the broker stops. A fetch or a join
@@ -111,6 +114,12 @@ pub(super) struct Connection {
     out: Out,
     wave: Wave,
     eof: bool,
+    /// Until then the socket is not read: a shard's limit is used up, and not every client waits as it is told.
+    muted: Option<Pin<Box<Sleep>>>,
+    /// The client id of the last produce.
+    client_id: Option<Box<str>>,
+    /// What this client is limited by; looked up again when quotas or its id change.
+    meters: Option<Box<(String, Meters)>>,
     look: Pin<Box<Sleep>>,
     last_frame: Instant,
     frames: u64,
@@ -146,6 +155,9 @@ impl Connection {
             out: Out::default(),
             wave: Wave::default(),
             eof: false,
+            muted: None,
+            client_id: None,
+            meters: None,
             look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
             last_frame: Instant::now(),
             frames: 0,
@@ -184,13 +196,14 @@ impl Connection {
     fn turn(&mut self, task: &mut Task<'_>, draining: bool) -> Result<bool, Close> {
         let mut progress = self.settle(task)?;
         progress |= self.write(task)?;
-        if self.held_back && self.may_start() {
+        let muted = self.is_muted(task);
+        if self.held_back && !muted && self.may_start() {
             self.dispatch()?;
             progress = true;
         }
         let in_use = self.input_bytes_in_use();
         self.share.hold(self.pending_bytes + in_use);
-        if !self.eof && !draining && !self.held_back && self.may_start() {
+        if !muted && !self.eof && !draining && !self.held_back && self.may_start() {
             let missing = self.frame_len.map_or(0, |len| len.saturating_sub(self.input.len()));
             if let Some(most) = self.share.may_grow(missing, task) {
                 progress |= self.read(task, most)?;
@@ -225,6 +238,14 @@ impl Connection {
             progress = true;
         }
         Ok(progress)
+    }
+
+    fn is_muted(&mut self, task: &mut Task<'_>) -> bool {
+        if self.muted.as_mut().is_some_and(|until| until.as_mut().poll(task).is_pending()) {
+            return true;
+        }
+        self.muted = None;
+        false
     }
 
     /// What counts as memory of requests. A large buffer is kept for the next request while there is plenty.
@@ -406,6 +427,12 @@ impl Connection {
             self.commit(settled)?;
             settled = self.pending.len();
         }
+        if header.api_key == produce::KEY {
+            self.name_client(header.client_id.as_deref().unwrap_or_default());
+        }
+        if self.shared.core.client_quotas().version() != 0 {
+            self.look_up_meters(header.client_id.as_deref().unwrap_or_default());
+        }
         let mut cx = api::Context {
             core: &self.shared.core,
             wave: &mut self.wave,
@@ -413,9 +440,13 @@ impl Connection {
             client_id: header.client_id.as_deref(),
             peer: self.peer,
             local: self.local,
+            meters: self.meters.as_ref().map(|known| &known.1),
+            throttle_ms: 0,
         };
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
+        let throttle_ms = cx.throttle_ms;
+        self.mute(throttle_ms);
         let mut request_bytes = 0;
         let state = match answer {
             Answer::Now(body) => {
@@ -453,16 +484,44 @@ impl Connection {
         if !self.wave.is_empty() {
             self.wave.commit(core.now_ms());
         }
+        let mut mute_ms = 0;
         for pending in self.pending.iter_mut().skip(settled) {
             if let State::Produce(reply) = &mut pending.state {
                 reply.settle(core, &mut self.wave)?;
+                mute_ms = mute_ms.max(reply.throttle_ms());
                 if reply.is_silent() {
                     pending.state = State::Silent;
                 }
             }
         }
         self.wave.clear();
+        self.mute(mute_ms);
         Ok(())
+    }
+
+    /// Does not read the socket for so long, at least.
+    fn mute(&mut self, ms: u32) {
+        let until = Instant::now() + Duration::from_millis(ms.into());
+        if ms > 0 && self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
+            self.muted = Some(Box::pin(tokio::time::sleep_until(until)));
+        }
+    }
+
+    /// Says whose batches come: a merge that they are in the way of names them.
+    fn name_client(&mut self, client_id: &str) {
+        if self.client_id.as_deref() != Some(client_id) {
+            self.client_id = Some(client_id.into());
+            self.wave.set_client(format!("{client_id:?} at {}", self.peer.ip()).into());
+        }
+    }
+
+    fn look_up_meters(&mut self, client_id: &str) {
+        let quotas = self.shared.core.client_quotas();
+        let known = self.meters.as_ref();
+        if known.is_none_or(|known| known.1.version != quotas.version() || known.0 != client_id) {
+            let meters = quotas.of(ANONYMOUS, client_id);
+            self.meters = Some(Box::new((client_id.to_owned(), meters)));
+        }
     }
 
     /// The incomplete frame at the front; one that does not come along ends the connection.
@@ -492,7 +551,7 @@ impl Connection {
         }
         // What has arrived and is not read is not late.
         let waits = self.share.is_waiting() && self.stream.poll_read_ready(task).is_ready();
-        let reads = self.may_start() && !self.held_back && !waits;
+        let reads = self.may_start() && !self.held_back && !waits && self.muted.is_none();
         if self.frames == 0 && reads && age >= Duration::from_millis(settings.first_frame_timeout_ms) {
             return Err(Close::Refused("no request within the time for the first one".into()));
         }

@@ -26,6 +26,7 @@ impl Code {
     pub(super) const COORDINATOR_NOT_AVAILABLE: Self = Self(15);
     pub(super) const INVALID_TOPIC_EXCEPTION: Self = Self(17);
     pub(super) const RECORD_LIST_TOO_LARGE: Self = Self(18);
+    pub(super) const NOT_ENOUGH_REPLICAS: Self = Self(19);
     pub(super) const INVALID_REQUIRED_ACKS: Self = Self(21);
     pub(super) const ILLEGAL_GENERATION: Self = Self(22);
     pub(super) const INCONSISTENT_GROUP_PROTOCOL: Self = Self(23);
@@ -129,6 +130,10 @@ pub(super) fn of_topic(error: &topic::Error) -> Code {
         E::NoTransaction => Code::INVALID_TXN_STATE,
         E::FencedLeaderEpoch { .. } => Code::FENCED_LEADER_EPOCH,
         E::UnknownLeaderEpoch { .. } => Code::UNKNOWN_LEADER_EPOCH,
+        E::UnknownShard(_) | E::InvalidReshard(_) => Code::INVALID_REQUEST,
+        E::InUse(_) | E::Merged { .. } => Code::POLICY_VIOLATION,
+        // Every client retries this one (law 8: never 89, which librdkafka takes for a loss).
+        E::Throttled { .. } => Code::NOT_ENOUGH_REPLICAS,
         E::Storage(storage) => of_store(storage),
     }
 }

@@ -24,7 +24,12 @@ pub(crate) struct Wishes {
     pub(crate) dev: bool,
     pub(crate) ephemeral: bool,
     pub(crate) kafka_ready_words: bool,
+    pub(crate) kinesis: AddressOrOff,
 }
+
+/// Where a door opens, if it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AddressOrOff(Option<String>);
 
 /// One `--listen`: a name, if it has one, and `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,19 @@ pub(crate) fn property(text: &str) -> Result<(String, String), String> {
     let (key, value) =
         text.split_once('=').filter(|(key, _)| !key.trim().is_empty()).ok_or("expected key=value")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Reads a `--kinesis`.
+pub(crate) fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
+    if text == "off" {
+        return Ok(AddressOrOff(None));
+    }
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(_))) {
+        return Err("expected HOST:PORT or off".to_owned());
+    }
+    Ok(AddressOrOff(Some(text.to_owned())))
 }
 
 /// Reads the address of a door that is not built yet.
@@ -130,13 +148,16 @@ async fn serve(wishes: Wishes, config: Config) -> Result<(), Failure> {
     let node_id = config.identity().node_id;
     let dir = wishes.data_dir.or_else(|| config.data_dir()).unwrap_or_else(|| PathBuf::from("weir-data"));
     let mut builder = Broker::builder().config(config);
+    if let AddressOrOff(Some(address)) = &wishes.kinesis {
+        builder = builder.kinesis(address);
+    }
     builder = if wishes.ephemeral { builder.ephemeral() } else { builder.data_dir(dir.clone()) };
     let broker = tokio::select! {
         started = builder.start() => started.map_err(start_failure)?,
         () = end.second() => return Err(Failure::Run("stopped while starting".to_owned())),
     };
     let place = if wishes.ephemeral { "ephemeral".to_owned() } else { dir.display().to_string() };
-    announce(broker.kafka_addrs(), &place, wishes.kafka_ready_words.then_some(node_id))?;
+    announce(&broker, &place, wishes.kafka_ready_words.then_some(node_id))?;
     end.first().await;
     info!("draining");
     tokio::select! {
@@ -153,14 +174,22 @@ fn start_failure(error: StartError) -> Failure {
         StartError::Bind { .. } => Failure::Address(format!(
             "{text}; choose another with --listen HOST:PORT (port 0 picks a free one)"
         )),
+        StartError::BindKinesis { .. } => Failure::Address(format!(
+            "{text}; choose another with --kinesis HOST:PORT (port 0 picks a free one) or --kinesis off"
+        )),
         StartError::Io(_) => Failure::Run(text),
     }
 }
 
 /// The ready line on stdout, and on stderr how to attach.
-fn announce(addrs: &[SocketAddr], place: &str, ready_words: Option<i32>) -> Result<(), Failure> {
-    let all = addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let mut text = format!("weir ready kafka={all} data={place}\n");
+fn announce(broker: &Broker, place: &str, ready_words: Option<i32>) -> Result<(), Failure> {
+    let list = |addrs: &[SocketAddr]| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let all = list(broker.kafka_addrs());
+    let kinesis = match list(broker.kinesis_addrs()) {
+        none if none.is_empty() => none,
+        some => format!(" kinesis={some}"),
+    };
+    let mut text = format!("weir ready kafka={all}{kinesis} data={place}\n");
     if let Some(node_id) = ready_words {
         text.extend([
             &format!("[KafkaServer id={node_id}] started\n"),
@@ -169,6 +198,9 @@ fn announce(addrs: &[SocketAddr], place: &str, ready_words: Option<i32>) -> Resu
         ]);
     }
     info!("attach Kafka clients with bootstrap.servers={all}");
+    if let Some(addr) = broker.kinesis_addrs().first() {
+        info!("attach Kinesis clients with the endpoint http://{addr}");
+    }
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
@@ -255,6 +287,7 @@ mod tests {
             dev,
             ephemeral: true,
             kafka_ready_words: false,
+            kinesis: AddressOrOff(None),
         }
     }
 

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 pub use value::{Check, Kind, Refusal, check, entries, parse_bool};
 
 use crate::batch::TimestampType;
+use crate::quota::Rate;
 
 /// Whether a key changes what weir does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,24 @@ pub enum Compression {
     Zstd,
 }
 
+/// Who decides how many shards a topic has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardMode {
+    /// People.
+    Provisioned,
+    /// The broker, by what is written.
+    OnDemand,
+}
+
+/// What becomes of a Kafka produce over the write limits of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaMode {
+    /// It is taken, and the client waits.
+    Throttle,
+    /// It is refused with an error that clients retry.
+    Reject,
+}
+
 /// Every value that weir honours on a topic. -1 in a limit means none, except where a field says otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
@@ -120,14 +139,18 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: i64,
     /// Age after which a record must be compacted, ms.
     pub max_compaction_lag_ms: i64,
-    /// Write limit of a shard, bytes per second; -1 is off.
-    pub shard_write_bytes_per_second: i64,
-    /// Write limit of a shard, records per second; -1 is off.
-    pub shard_write_records_per_second: i64,
-    /// Read limit of a shard, bytes per second; -1 is off.
-    pub shard_read_bytes_per_second: i64,
-    /// Read limit of a shard on the Kinesis door, calls per second; -1 is off.
-    pub shard_read_calls_per_second: i64,
+    /// Write limit of a shard, bytes per second.
+    pub shard_write_bytes: Option<Rate>,
+    /// Write limit of a shard, records per second.
+    pub shard_write_records: Option<Rate>,
+    /// Read limit of a shard, bytes per second.
+    pub shard_read_bytes: Option<Rate>,
+    /// Read limit of a shard on the Kinesis door, calls per second.
+    pub shard_read_calls: Option<Rate>,
+    /// What becomes of a Kafka produce over the write limits.
+    pub shard_quota_mode: QuotaMode,
+    /// Who decides how many shards there are.
+    pub shard_mode: ShardMode,
 }
 
 /// One key of a topic with the value in force.
@@ -181,6 +204,29 @@ impl TopicConfig {
         Ok(Self::read(&|key| in_force(key, broker, overrides).1))
     }
 
+    /// Whether writes to a shard are limited at all.
+    #[must_use]
+    pub fn limits_writes(&self) -> bool {
+        self.shard_write_bytes.is_some() || self.shard_write_records.is_some()
+    }
+
+    /// Whether reads of a shard's bytes or calls are limited at all.
+    #[must_use]
+    pub fn limits_reads(&self) -> bool {
+        self.shard_read_bytes.is_some() || self.shard_read_calls.is_some()
+    }
+
+    /// The same, with no limit on shards.
+    pub(super) fn without_shard_limits(self) -> Self {
+        Self {
+            shard_write_bytes: None,
+            shard_write_records: None,
+            shard_read_bytes: None,
+            shard_read_calls: None,
+            ..self
+        }
+    }
+
     /// Reads every field from checked text.
     fn read(text: &dyn Fn(&Key) -> String) -> Self {
         let value = |name: &str| find(name).map(text).unwrap_or_default();
@@ -210,10 +256,12 @@ impl TopicConfig {
             min_cleanable_dirty_ratio: value("min.cleanable.dirty.ratio").trim().parse().unwrap_or_default(),
             min_compaction_lag_ms: long("min.compaction.lag.ms"),
             max_compaction_lag_ms: long("max.compaction.lag.ms"),
-            shard_write_bytes_per_second: long("shard.write.bytes.per.second"),
-            shard_write_records_per_second: long("shard.write.records.per.second"),
-            shard_read_bytes_per_second: long("shard.read.bytes.per.second"),
-            shard_read_calls_per_second: long("shard.read.calls.per.second"),
+            shard_write_bytes: Rate::new(long("shard.write.bytes.per.second")),
+            shard_write_records: Rate::new(long("shard.write.records.per.second")),
+            shard_read_bytes: Rate::new(long("shard.read.bytes.per.second")),
+            shard_read_calls: Rate::new(long("shard.read.calls.per.second")),
+            shard_quota_mode: quota_mode(&value("shard.quota.mode")),
+            shard_mode: shard_mode(&value("shard.mode")),
         }
     }
 }
@@ -266,7 +314,12 @@ fn candidates<'a>(
     let own = overrides.get(key.name).map(|value| (Origin::Topic, value.clone()));
     own.into_iter().chain(key.broker_keys.iter().filter_map(move |&(name, factor)| {
         let value = broker(name)?;
-        Some((Origin::Broker(name), if factor == 1 { value } else { scaled(&value, factor)? }))
+        let value = match (name, factor) {
+            (PROFILE, limit) => (value == "kinesis").then(|| limit.to_string())?,
+            (_, 1) => value,
+            (_, factor) => scaled(&value, factor)?,
+        };
+        Some((Origin::Broker(name), value))
     }))
 }
 
@@ -285,6 +338,14 @@ fn cleanup_policy(text: &str) -> CleanupPolicy {
         delete: entries(text).any(|entry| entry == "delete"),
         compact: entries(text).any(|entry| entry == "compact"),
     }
+}
+
+fn shard_mode(text: &str) -> ShardMode {
+    if text.trim() == "on-demand" { ShardMode::OnDemand } else { ShardMode::Provisioned }
+}
+
+fn quota_mode(text: &str) -> QuotaMode {
+    if text.trim() == "reject" { QuotaMode::Reject } else { QuotaMode::Throttle }
 }
 
 fn compression(text: &str) -> Compression {
@@ -317,6 +378,8 @@ impl Key {
     }
 }
 
+/// The broker key that switches Kinesis' limits on: its factor is the limit itself.
+const PROFILE: &str = "shard.quota.profile";
 const LONG_MAX: &str = "9223372036854775807";
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 const MINUTE_MS: i64 = 60_000;
@@ -546,33 +609,51 @@ pub const KEYS: &[Key] = &[
     )
     .defaulting_to(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)]),
     key(
+        "shard.mode",
+        Kind::Text,
+        Check::OneOf(&["provisioned", "on-demand"]),
+        "provisioned",
+        "Whether shards split and merge by themselves with what is written to them.",
+    ),
+    key(
+        "shard.quota.mode",
+        Kind::Text,
+        Check::OneOf(&["throttle", "reject"]),
+        "throttle",
+        "A Kafka produce over the write limits is taken and the client slowed down, or refused to be retried.",
+    ),
+    key(
         "shard.read.bytes.per.second",
         Kind::Long,
         Check::RangeOrMinusOne(1, i64::MAX),
         "-1",
         "Read limit of a shard; -1 is off, Kinesis has 2097152.",
-    ),
+    )
+    .defaulting_to(&[(PROFILE, 2_097_152)]),
     key(
         "shard.read.calls.per.second",
         Kind::Long,
         Check::RangeOrMinusOne(1, i64::MAX),
         "-1",
         "Read calls of a shard on the Kinesis door; -1 is off, Kinesis has 5.",
-    ),
+    )
+    .defaulting_to(&[(PROFILE, 5)]),
     key(
         "shard.write.bytes.per.second",
         Kind::Long,
         Check::RangeOrMinusOne(1, i64::MAX),
         "-1",
         "Write limit of a shard; -1 is off, Kinesis has 1048576.",
-    ),
+    )
+    .defaulting_to(&[(PROFILE, 1_048_576)]),
     key(
         "shard.write.records.per.second",
         Kind::Long,
         Check::RangeOrMinusOne(1, i64::MAX),
         "-1",
         "Record limit of a shard; -1 is off, Kinesis has 1000.",
-    ),
+    )
+    .defaulting_to(&[(PROFILE, 1000)]),
     key(
         "unclean.leader.election.enable",
         Kind::Bool,
@@ -638,6 +719,25 @@ mod tests {
             let refusal = TopicConfig::from_overrides(NOTHING, &overrides(&[(name, value)])).unwrap_err();
             assert_eq!((refusal.key.as_str(), refusal.value.as_str()), (name, value));
         }
+    }
+
+    #[test]
+    fn the_profile_gives_a_shard_the_limits_of_kinesis_and_a_topic_may_differ() {
+        let broker = |name: &str| (name == "shard.quota.profile").then(|| "kinesis".to_owned());
+        let config = TopicConfig::from_overrides(&broker, &overrides(&[])).unwrap();
+        assert_eq!(config.shard_write_bytes, Rate::new(1 << 20));
+        assert_eq!(config.shard_write_records, Rate::new(1000));
+        assert_eq!(config.shard_read_bytes, Rate::new(2 << 20));
+        assert_eq!(config.shard_read_calls, Rate::new(5));
+        let own = overrides(&[("shard.write.records.per.second", "-1"), ("shard.quota.mode", "reject")]);
+        let config = TopicConfig::from_overrides(&broker, &own).unwrap();
+        assert_eq!((config.shard_write_records, config.shard_quota_mode), (None, QuotaMode::Reject));
+        let told = describe(&broker, &own);
+        let told = told.iter().find(|d| d.name == "shard.write.bytes.per.second").unwrap();
+        assert_eq!((told.value.as_str(), told.origin), ("1048576", Origin::Broker("shard.quota.profile")));
+        let off = |name: &str| (name == "shard.quota.profile").then(|| "off".to_owned());
+        let config = TopicConfig::from_overrides(&off, &overrides(&[])).unwrap();
+        assert!(!config.limits_writes() && !config.limits_reads());
     }
 
     #[test]

@@ -103,7 +103,60 @@ pub enum Error {
         /// The partition's.
         current: i32,
     },
+    /// The topic has no shard with that id (any more).
+    #[error("no shard {0}")]
+    UnknownShard(u32),
+    /// The shards cannot be changed like that.
+    #[error("{0}")]
+    InvalidReshard(String),
+    /// Not now; the message says what is in the way.
+    #[error("{0}")]
+    InUse(String),
+    /// The shard of this partition was merged into another, whose partition takes its records.
+    #[error("partition {partition} takes no records: its shard was merged{}", into(*.shard))]
+    Merged {
+        /// The partition.
+        partition: i32,
+        /// The shard that has the keys now, unless retention took the lineage.
+        shard: Option<u32>,
+    },
+    /// A shard's limit is used up.
+    #[error("{limit} of the shard exceeded, {wait_ms} ms to wait")]
+    Throttled {
+        /// Which limit.
+        limit: Limit,
+        /// When it would pass if nothing else came.
+        wait_ms: u64,
+    },
     /// The engine failed.
     #[error(transparent)]
     Storage(#[from] store::Error),
+}
+
+/// A limit of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes written per second.
+    WriteBytes,
+    /// Records written per second.
+    WriteRecords,
+    /// Bytes read per second.
+    ReadBytes,
+    /// Read calls per second.
+    ReadCalls,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::WriteBytes => "write bytes per second",
+            Self::WriteRecords => "write records per second",
+            Self::ReadBytes => "read bytes per second",
+            Self::ReadCalls => "read calls per second",
+        })
+    }
+}
+
+fn into(shard: Option<u32>) -> String {
+    shard.map_or_else(String::new, |id| format!(" into shardId-{id:012}"))
 }

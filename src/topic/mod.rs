@@ -7,15 +7,18 @@
 
 pub mod config;
 mod error;
+pub mod ondemand;
 mod partition;
 mod producers;
 mod registry;
 mod retention;
+mod shards;
 
 pub use config::TopicConfig;
-pub use error::Error;
-pub use partition::{Append, Appended, Partition, ReadOutcome};
+pub use error::{Error, Limit};
+pub use partition::{Append, Appended, Buckets, Partition, ReadOutcome, Route};
 pub use registry::{Defaults, NewTopic, Registry, Topic, check_name, is_internal};
+pub use shards::{Plan, Reshape, Shard, Shards};
 
 /// Result of the topic room.
 pub type Result<T> = std::result::Result<T, Error>;

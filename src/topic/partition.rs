@@ -1,19 +1,22 @@
 //! One partition: the only writer of its log, and its readers.
 //!
-//! Order of an append: size and timestamp limits, producer sequence, place (offset and leader epoch), one
+//! Order of an append: size and timestamp limits, quota, producer sequence, place (offset and leader epoch), one
 //! `Log::append` for all batches of the wave, then the high watermark. A failed append leaves no trace.
 //! The log is opened at first use: a partition that nobody touched costs no file and no scan.
-//! Deliberately absent: waiting for durability (the caller holds [`Partition::durable`]), quotas (to come
-//! between the limits and the sequence check).
+//! Limits of the shard are charged here for clients that address the partition; whoever routes by shards takes from
+//! [`Partition::buckets`] record by record before it builds a batch.
+//! Deliberately absent: waiting, for durability (the caller holds [`Partition::sync`]) as for a quota.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use bytes::{Buf, BufMut};
 
+use super::config::QuotaMode;
 use super::producers::{Entry, Producers, Verdict};
-use super::{Error, Result, TopicConfig};
+use super::{Error, Limit, Result, TopicConfig};
 use crate::batch::{Batch, Batches, Header, Records, TimestampType};
+use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
 use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
 /// A batch on its way into a partition, and what became of it.
@@ -21,8 +24,35 @@ use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, 
 pub struct Append {
     /// The checked batch.
     pub batch: Batch,
+    /// Who chose the partition.
+    pub route: Route,
+    /// The client, in words for people.
+    pub client: Option<Arc<str>>,
     /// Filled in by [`Partition::append`].
     pub outcome: Option<Result<Appended>>,
+}
+
+/// Who chose the partition of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The client.
+    Client,
+    /// The broker, by shard; the limits of the shard were charged.
+    Shard,
+}
+
+impl Append {
+    /// A batch for the partition that its client chose.
+    #[must_use]
+    pub fn new(batch: Batch) -> Self {
+        Self { batch, route: Route::Client, client: None, outcome: None }
+    }
+
+    /// A batch for a shard that has been charged for it.
+    #[must_use]
+    pub fn routed(batch: Batch) -> Self {
+        Self { batch, route: Route::Shard, client: None, outcome: None }
+    }
 }
 
 /// Where a batch now stands.
@@ -36,6 +66,21 @@ pub struct Appended {
     pub log_append_time_ms: i64,
     /// First readable offset of the partition.
     pub log_start: i64,
+    /// How long the client has to wait before it sends more to this shard. Milliseconds.
+    pub throttle_ms: u32,
+}
+
+/// What the open shard of a partition has left of its limits.
+#[derive(Debug, Default)]
+pub struct Buckets {
+    /// Bytes written.
+    pub write_bytes: Bucket,
+    /// Records written.
+    pub write_records: Bucket,
+    /// Bytes read.
+    pub read_bytes: Bucket,
+    /// Read calls.
+    pub read_calls: Bucket,
 }
 
 /// What a read found.
@@ -60,6 +105,16 @@ pub struct Partition {
     deleted: AtomicBool,
     writer: Mutex<Writer>,
     dirty: Arc<Dirty>,
+    buckets: Buckets,
+    steady: Arc<Steady>,
+    /// Whether reads are limited: a flag, so that a fetch of what is not limited costs no look at the configuration.
+    limits_reads: AtomicBool,
+    /// When a client that chose the partition itself last wrote. Milliseconds.
+    client_wrote_ms: AtomicI64,
+    /// Who that was, as of the last second in which it changed.
+    client: Mutex<Option<Arc<str>>>,
+    written_bytes: AtomicU64,
+    written_records: AtomicU64,
 }
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
@@ -74,6 +129,8 @@ struct Writer {
     placed: Vec<Placed>,
     undo: Vec<(i64, Option<Entry>)>,
     listed_dirty: bool,
+    /// There is no open shard here: nothing is taken, and that shard has the keys now.
+    retired: Option<Option<u32>>,
 }
 
 impl Dirty {
@@ -94,17 +151,26 @@ impl Partition {
         store: Arc<dyn Store>,
         config: Arc<RwLock<Arc<TopicConfig>>>,
         dirty: Arc<Dirty>,
+        steady: Arc<Steady>,
     ) -> Self {
+        let limits_reads = config.read().unwrap_or_else(PoisonError::into_inner).shard_read_bytes.is_some();
         Self {
             id,
             leader_epoch,
             store,
             config,
+            limits_reads: AtomicBool::new(limits_reads),
             log: OnceLock::new(),
             high_watermark: Watermark::new(0),
             deleted: AtomicBool::new(false),
             writer: Mutex::default(),
             dirty,
+            buckets: Buckets::default(),
+            steady,
+            client_wrote_ms: AtomicI64::new(i64::MIN),
+            client: Mutex::default(),
+            written_bytes: AtomicU64::new(0),
+            written_records: AtomicU64::new(0),
         }
     }
 
@@ -124,6 +190,48 @@ impl Partition {
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the open shard here has left of its limits.
+    #[must_use]
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// The time of [`Partition::buckets`], at the wall clock's `now_ms`.
+    #[must_use]
+    pub fn bucket_ns(&self, now_ms: i64) -> u64 {
+        self.steady.ns(now_ms)
+    }
+
+    /// When a client that chose this partition itself last wrote, ms since the epoch; `None`: not in this life.
+    #[must_use]
+    pub fn client_wrote_ms(&self) -> Option<i64> {
+        let at = self.client_wrote_ms.load(Ordering::Relaxed);
+        (at != i64::MIN).then_some(at)
+    }
+
+    /// Who that was.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<str>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes of batches, and offsets, that were taken since the start.
+    #[must_use]
+    pub fn written(&self) -> (u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (load(&self.written_bytes), load(&self.written_records))
+    }
+
+    /// Takes no more records: `heir` has the keys of its last shard.
+    pub fn retire(&self, heir: Option<u32>) {
+        self.writer().retired = Some(heir);
+    }
+
+    /// Takes records again.
+    pub fn revive(&self) {
+        self.writer().retired = None;
     }
 
     /// Checks what this topic asks of a batch beyond the format: on a compacted topic every record has a key.
@@ -156,11 +264,14 @@ impl Partition {
         let mut writer = self.writer();
         let span = log.span();
         let mut end = span.end;
+        if let Some(shard) = writer.retired {
+            return fail(appends, &Error::Merged { partition: self.id.partition, shard });
+        }
         let Writer { placed, undo, .. } = &mut *writer;
         placed.clear();
         undo.clear();
         for append in appends.iter_mut() {
-            let outcome = self.place(&mut writer, &config, now_ms, end, span.start, &append.batch);
+            let outcome = self.place(&mut writer, &config, now_ms, (span.start, end), append);
             if let Ok(appended) = outcome {
                 end = end.max(appended.next_offset);
             }
@@ -186,12 +297,93 @@ impl Partition {
         if writer.epochs.last().is_none_or(|(epoch, _)| *epoch < self.leader_epoch) {
             writer.epochs.push((self.leader_epoch, span.end));
         }
+        let bytes: usize = writer.placed.iter().map(|placed| placed.batch.bytes().len()).sum();
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written_records.fetch_add((end - span.end).unsigned_abs(), Ordering::Relaxed);
         writer.placed.clear();
         if !std::mem::replace(&mut writer.listed_dirty, true) {
             self.dirty.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(self));
         }
         // Inside the lock: the mark must not pass a slower writer's bytes before they are there.
         self.high_watermark.advance(end);
+        drop(writer);
+        self.account(&config, now_ms, span.end, appends);
+    }
+
+    /// Charges what clients appended past `before`, and tells them how long to wait. Debt is fine: a limit never
+    /// costs a record (law 8).
+    fn account(&self, config: &TopicConfig, now_ms: i64, before: i64, appends: &mut [&mut Append]) {
+        if let Some(append) = appends.iter().find(|append| append.route == Route::Client) {
+            let before = self.client_wrote_ms.swap(now_ms, Ordering::Relaxed);
+            if before.div_euclid(1000) != now_ms.div_euclid(1000) {
+                self.client.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&append.client);
+            }
+        }
+        if !config.limits_writes() || config.shard_quota_mode == QuotaMode::Reject {
+            return;
+        }
+        let (mut bytes, mut records) = (0, 0);
+        for append in appends.iter().filter(|append| append.route == Route::Client) {
+            if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.base_offset >= before)) {
+                bytes += append.batch.bytes().len() as u64;
+                records += u64::from(append.batch.header().record_count.unsigned_abs());
+            }
+        }
+        let now_ns = self.steady.ns(now_ms);
+        let wait =
+            |bucket: &Bucket, rate: Option<Rate>, units| rate.map_or(0, |r| bucket.charge(r, units, now_ns));
+        let wait_ns = wait(&self.buckets.write_bytes, config.shard_write_bytes, bytes).max(wait(
+            &self.buckets.write_records,
+            config.shard_write_records,
+            records,
+        ));
+        let throttle_ms = milliseconds(wait_ns);
+        for append in appends.iter_mut().filter(|append| append.route == Route::Client) {
+            if let Some(Ok(appended)) = &mut append.outcome {
+                appended.throttle_ms = throttle_ms;
+            }
+        }
+    }
+
+    /// Whether the bytes that are read here are limited.
+    #[must_use]
+    pub fn limits_reads(&self) -> bool {
+        self.limits_reads.load(Ordering::Relaxed)
+    }
+
+    /// Charges bytes that were read, 0 to ask; how long to wait before the next read. Milliseconds.
+    pub fn charge_read(&self, bytes: usize, now_ms: i64) -> u32 {
+        let Some(rate) = self.config().shard_read_bytes else { return 0 };
+        milliseconds(self.buckets.read_bytes.charge(rate, bytes as u64, self.steady.ns(now_ms)))
+    }
+
+    /// Takes from the write limits for one thing of `bytes` with `records` records, or says which is used up.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`]; nothing was taken then.
+    pub fn take_write(&self, config: &TopicConfig, now_ms: i64, bytes: u64, records: u64) -> Result<()> {
+        if !config.limits_writes() {
+            return Ok(());
+        }
+        let now_ns = self.steady.ns(now_ms);
+        take(&self.buckets.write_records, config.shard_write_records, records, now_ns, Limit::WriteRecords)?;
+        take(&self.buckets.write_bytes, config.shard_write_bytes, bytes, now_ns, Limit::WriteBytes)
+            .inspect_err(|_| {
+                if let Some(rate) = config.shard_write_records {
+                    self.buckets.write_records.give_back(rate, records);
+                }
+            })
+    }
+
+    /// Returns what [`Partition::take_write`] took for something that was not written.
+    pub fn give_back_write(&self, config: &TopicConfig, bytes: u64, records: u64) {
+        let back = |bucket: &Bucket, rate: Option<Rate>, units| {
+            if let Some(rate) = rate {
+                bucket.give_back(rate, units);
+            }
+        };
+        back(&self.buckets.write_bytes, config.shard_write_bytes, bytes);
+        back(&self.buckets.write_records, config.shard_write_records, records);
     }
 
     fn place(
@@ -199,10 +391,10 @@ impl Partition {
         writer: &mut Writer,
         config: &TopicConfig,
         now_ms: i64,
-        end: i64,
-        log_start: i64,
-        batch: &Batch,
+        (log_start, end): (i64, i64),
+        append: &Append,
     ) -> Result<Appended> {
+        let batch = &append.batch;
         let header = *batch.header();
         check_limits(config, now_ms, batch)?;
         let mut appended = Appended {
@@ -210,12 +402,22 @@ impl Partition {
             next_offset: end + i64::from(header.last_offset_delta) + 1,
             log_append_time_ms: -1,
             log_start,
+            throttle_ms: 0,
         };
         if header.is_transactional() {
             return Err(Error::NoTransaction);
         }
+        let rejects = append.route == Route::Client && config.shard_quota_mode == QuotaMode::Reject;
+        let (bytes, records) = (batch.bytes().len() as u64, u64::from(header.record_count.unsigned_abs()));
+        if rejects {
+            self.take_write(config, now_ms, bytes, records)?;
+        }
         if header.producer_id >= 0 {
-            if let Verdict::Duplicate(base_offset) = writer.producers.check(&header)? {
+            let checked = writer.producers.check(&header);
+            if rejects && !matches!(checked, Ok(Verdict::Append)) {
+                self.give_back_write(config, bytes, records);
+            }
+            if let Verdict::Duplicate(base_offset) = checked? {
                 appended.base_offset = base_offset;
                 appended.next_offset = base_offset + i64::from(header.last_offset_delta) + 1;
                 return Ok(appended);
@@ -413,6 +615,7 @@ impl Partition {
 
     /// Hands a changed segment configuration to the log.
     pub(super) fn reconfigured(&self) {
+        self.limits_reads.store(self.config().shard_read_bytes.is_some(), Ordering::Relaxed);
         if let Some(log) = self.log.get() {
             log.set_options(options(&self.config()));
         }
@@ -543,6 +746,21 @@ fn check_limits(config: &TopicConfig, now_ms: i64, batch: &Batch) -> Result<()> 
         return Err(Error::InvalidTimestamp(format!("timestamp is {early} ms in the past")));
     }
     Ok(())
+}
+
+/// Rounded up: nobody comes back too early.
+fn milliseconds(ns: u64) -> u32 {
+    u32::try_from(ns.div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+/// Takes `units` from a bucket that has a limit.
+fn take(bucket: &Bucket, rate: Option<Rate>, units: u64, now_ns: u64, limit: Limit) -> Result<()> {
+    match rate.map(|rate| bucket.take(rate, units, now_ns)) {
+        None | Some(Taken::Admitted) => Ok(()),
+        Some(Taken::Refused { wait_ns }) => {
+            Err(Error::Throttled { limit, wait_ms: wait_ns.div_ceil(1_000_000) })
+        }
+    }
 }
 
 fn fail(appends: &mut [&mut Append], error: &Error) {

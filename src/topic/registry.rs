@@ -1,5 +1,6 @@
 //! The registry of topics: names, ids, partition counts, overrides; persisted in the store's `Meta`.
 //!
+//! Owns also what doors keep beside a topic (attachments): opaque here, gone with the topic.
 //! Invariant: a change is durable in `Meta` first, then visible to every caller, then reported: nobody ever
 //! waits for metadata. Changes are serialised; look-ups take a short read lock.
 //! Deliberately absent: randomness (ids are passed in), defaults' origin (the broker passes them in).
@@ -11,8 +12,9 @@ use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
 use super::partition::{Dirty, Partition};
-use super::{Error, Result, TopicConfig};
-use crate::store::{self, LogId, Put, Store};
+use super::{Error, Plan, Reshape, Result, Shard, Shards, TopicConfig};
+use crate::quota::Steady;
+use crate::store::{self, LogId, Put, Store, Watermark};
 
 /// Longest topic name, as in Kafka.
 const NAME_BYTES_MAX: usize = 249;
@@ -20,15 +22,26 @@ const NAME_BYTES_MAX: usize = 249;
 /// Prefix of topic records in `Meta`.
 const PREFIX: &str = "topic/";
 
+/// Prefix of what doors keep beside topics.
+const ATTACHMENTS: &str = "attachment/";
+
+/// How long the lineage of an emptied span stays on a topic that keeps for ever.
+const LINEAGE_MS: i64 = 86_400_000;
+
 /// A topic.
 pub struct Topic {
     id: Uuid,
     name: Arc<str>,
     /// The store's incarnation when it was created: leader epochs count from there.
     born: i32,
+    created_ms: i64,
     config: Arc<RwLock<Arc<TopicConfig>>>,
     overrides: RwLock<Arc<BTreeMap<String, String>>>,
     partitions: RwLock<Arc<[Arc<Partition>]>>,
+    /// None until somebody asks, on a topic that was never resharded.
+    shards: RwLock<Option<Arc<Shards>>>,
+    /// Counts the changes of the shards; fenced when the topic is deleted.
+    changes: Watermark,
     version: Mutex<u64>,
 }
 
@@ -43,6 +56,16 @@ pub struct NewTopic {
     pub partitions: i32,
     /// Config overrides by Kafka's names.
     pub overrides: BTreeMap<String, String>,
+    /// Milliseconds since the epoch.
+    pub created_ms: i64,
+}
+
+/// A topic as `Meta` keeps it.
+struct Kept {
+    new: NewTopic,
+    born: i32,
+    /// Of a topic that was resharded.
+    shards: Option<Arc<Shards>>,
 }
 
 /// The broker's value of a broker key, where topics take a default from.
@@ -58,6 +81,7 @@ pub struct Registry {
     partitions_max: usize,
     partitions_per_topic_max: i32,
     dirty: Arc<Dirty>,
+    steady: Arc<Steady>,
 }
 
 #[derive(Default)]
@@ -88,6 +112,26 @@ impl Topic {
         is_internal(&self.name)
     }
 
+    /// When it was created, ms since the epoch; 0 for a topic of weir 0.1.
+    #[must_use]
+    pub fn created_ms(&self) -> i64 {
+        self.created_ms
+    }
+
+    /// Its shards now.
+    #[must_use]
+    pub fn shards(&self) -> Arc<Shards> {
+        if let Some(shards) = &*self.shards.read().unwrap_or_else(PoisonError::into_inner) {
+            return Arc::clone(shards);
+        }
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let uniform = || {
+            let count = i32::try_from(self.partitions().len()).unwrap_or(i32::MAX);
+            Arc::new(Shards::uniform(count, self.created_ms.div_euclid(1000)))
+        };
+        Arc::clone(shards.get_or_insert_with(uniform))
+    }
+
     /// The effective configuration.
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {
@@ -98,6 +142,12 @@ impl Topic {
     #[must_use]
     pub fn overrides(&self) -> Arc<BTreeMap<String, String>> {
         Arc::clone(&self.overrides.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts the changes of its shards; whoever waits for one registers here. Fails when the topic is deleted.
+    #[must_use]
+    pub fn changes(&self) -> &Watermark {
+        &self.changes
     }
 
     /// The partitions, by index.
@@ -135,6 +185,7 @@ impl Registry {
             partitions_max,
             partitions_per_topic_max,
             dirty: Arc::default(),
+            steady: Arc::default(),
         };
         for (key, versioned) in registry.store.meta().list(PREFIX)? {
             let damaged = || store::Error::Corrupt {
@@ -142,10 +193,11 @@ impl Registry {
                 position: 0,
                 what: "topic record does not read".into(),
             };
-            let (new, born) = decode(versioned.value).ok_or_else(damaged)?;
-            let topic = registry.build(new, born, versioned.version)?;
+            let kept = decode(versioned.value).ok_or_else(damaged)?;
+            let topic = registry.build(kept, versioned.version)?;
             registry.insert(topic);
         }
+        registry.sweep_attachments()?;
         Ok(registry)
     }
 
@@ -173,7 +225,7 @@ impl Registry {
     /// As [`Registry::create`], storage aside.
     pub fn check(&self, new: &NewTopic) -> Result<TopicConfig> {
         check_name(&new.name)?;
-        let config = self.effective(&new.overrides)?;
+        let config = self.effective(&new.name, &new.overrides)?;
         let maps = self.maps();
         if maps.by_name.contains_key(new.name.as_str()) {
             return Err(Error::TopicExists(new.name.clone()));
@@ -197,8 +249,9 @@ impl Registry {
         let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         self.check(&new)?;
         let born = self.store.incarnation();
-        let version = self.save(new.id, &encode(&new, born), None)?;
-        let topic = self.build(new, born, version)?;
+        let kept = Kept { new, born, shards: None };
+        let version = self.save(kept.new.id, &encode(&kept), None)?;
+        let topic = self.build(kept, version)?;
         self.insert(Arc::clone(&topic));
         Ok(topic)
     }
@@ -222,15 +275,18 @@ impl Registry {
         for partition in topic.partitions().iter() {
             partition.delete()?;
         }
+        for (name, kept) in self.store.meta().list(&attachment_key(id, ""))? {
+            // One that changed since is swept at the next start.
+            self.store.meta().delete_if(&name, kept.version)?;
+        }
         Ok(topic)
     }
 
-    /// Grows a topic to `count` partitions (only checks, with `validate_only`).
+    /// How many partitions `count` adds to a topic.
     ///
     /// # Errors
-    /// [`Error::InvalidPartitions`] when that is no growth, [`Error::LimitReached`], [`Error::Storage`].
-    pub fn grow(&self, topic: &Arc<Topic>, count: i32, validate_only: bool) -> Result<()> {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+    /// [`Error::InvalidPartitions`] when that is no growth, [`Error::LimitReached`].
+    pub fn growth(&self, topic: &Arc<Topic>, count: i32) -> Result<u32> {
         let present = topic.partitions();
         let added = i64::from(count) - i64::try_from(present.len()).unwrap_or(i64::MAX);
         if added <= 0 {
@@ -240,17 +296,119 @@ impl Registry {
             )));
         }
         self.check_count(count, i32::try_from(added).unwrap_or(i32::MAX), &self.maps())?;
-        if validate_only {
+        Ok(u32::try_from(added).unwrap_or(u32::MAX))
+    }
+
+    /// What a reshape of the topic's shards comes to; nothing changes yet.
+    ///
+    /// # Errors
+    /// [`Error::UnknownShard`], [`Error::InvalidReshard`], [`Error::InvalidPartitions`], [`Error::LimitReached`].
+    pub fn plan(&self, topic: &Topic, reshape: &Reshape) -> Result<Plan> {
+        let present = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+        let plan = topic.shards().plan(present, reshape)?;
+        self.check_count(plan.partitions, plan.partitions - present, &self.maps())?;
+        Ok(plan)
+    }
+
+    /// Carries out a plan: one record in `Meta`, then new partitions, then the new shards are visible. `ends` are the
+    /// ends of the partitions that the plan touches; everything below them is on stable storage. The caller
+    /// lets nobody route by the old shards meanwhile, and carries out one plan of a topic at a time.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]: nothing changed, unless it is [`store::Error::Fenced`], which means that nobody knows;
+    /// [`Error::UnknownTopicId`] when the topic was deleted.
+    pub fn reshard(
+        &self,
+        topic: &Arc<Topic>,
+        plan: &Plan,
+        ends: &BTreeMap<i32, i64>,
+        now_ms: i64,
+    ) -> Result<()> {
+        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.by_id(topic.id).ok_or(Error::UnknownTopicId)?;
+        let shards = topic.shards().after(plan, now_ms, &|p| ends.get(&p).copied().unwrap_or(0));
+        self.show(topic, Arc::new(shards), plan.partitions)
+    }
+
+    /// Forgets the lineage that retention has emptied.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn expire_shards(&self, topic: &Arc<Topic>, now_ms: i64) -> Result<()> {
+        let shards = topic.shards();
+        if shards.open_count() == shards.iter().len() {
             return Ok(());
         }
-        self.persist(topic, count, &topic.overrides())?;
+        let retention_ms = topic.config().retention_ms;
+        let kept_ms = if retention_ms < 0 { LINEAGE_MS } else { retention_ms };
+        let emptied = |shard: &Shard| {
+            let old = shard.closed_ms.is_some_and(|closed| now_ms.saturating_sub(closed) > kept_ms);
+            let start = || topic.partition(shard.partition).and_then(|p| p.span()).map(|span| span.start);
+            old && shard.until.is_none_or(|until| until <= shard.from || start().is_ok_and(|s| s >= until))
+        };
+        if shards.without(&emptied).is_none() {
+            return Ok(());
+        }
+        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+        match topic.shards().without(&emptied) {
+            Some(shards) => self.show(topic, Arc::new(shards), partitions),
+            None => Ok(()),
+        }
+    }
+
+    /// Durable, then visible.
+    fn show(&self, topic: &Arc<Topic>, shards: Arc<Shards>, count: i32) -> Result<()> {
+        self.persist(topic, count, &topic.overrides(), Some(Arc::clone(&shards)))?;
+        let present = topic.partitions();
         let mut grown = present.to_vec();
         for index in i32::try_from(present.len()).unwrap_or(i32::MAX)..count {
             grown.push(self.partition(topic.id, index, topic.born, &topic.config));
         }
         let added = grown.len() - present.len();
-        *topic.partitions.write().unwrap_or_else(PoisonError::into_inner) = grown.into();
-        self.maps.write().unwrap_or_else(PoisonError::into_inner).partition_count += added;
+        if added > 0 {
+            *topic.partitions.write().unwrap_or_else(PoisonError::into_inner) = grown.into();
+            self.maps.write().unwrap_or_else(PoisonError::into_inner).partition_count += added;
+        }
+        *topic.shards.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&shards));
+        retire(&shards, &topic.partitions());
+        topic.changes.advance(topic.changes.value() + 1);
+        Ok(())
+    }
+
+    /// What a door keeps beside a topic under `name`, and its version.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn attachment(&self, topic: Uuid, name: &str) -> Result<Option<(u64, Bytes)>> {
+        let kept = self.store.meta().get(&attachment_key(topic, name))?;
+        Ok(kept.map(|kept| (kept.version, kept.value)))
+    }
+
+    /// Keeps `bytes` beside a topic until it is deleted, if the version there is `expected` (`None`: nothing is
+    /// there); the new version. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopicId`], [`Error::InUse`] when somebody else was faster, [`Error::Storage`].
+    pub fn attach(&self, topic: Uuid, name: &str, bytes: &[u8], expected: Option<u64>) -> Result<u64> {
+        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.by_id(topic).ok_or(Error::UnknownTopicId)?;
+        match self.store.meta().put_if(&attachment_key(topic, name), bytes, expected)? {
+            Put::Won(version) => Ok(version),
+            Put::Lost => Err(Error::InUse(format!("{name} changed meanwhile"))),
+            Put::Unknown => Err(Error::Storage(store::Error::Fenced)),
+        }
+    }
+
+    /// A crash between the deletion of a topic and that of its attachments leaves them behind.
+    fn sweep_attachments(&self) -> Result<()> {
+        for (key, kept) in self.store.meta().list(ATTACHMENTS)? {
+            let id = key.get(ATTACHMENTS.len()..).and_then(|rest| rest.split('/').next());
+            let known = id.and_then(|id| Uuid::parse_str(id).ok()).is_some_and(|id| self.by_id(id).is_some());
+            if !known {
+                self.store.meta().delete_if(&key, kept.version)?;
+            }
+        }
         Ok(())
     }
 
@@ -265,12 +423,15 @@ impl Registry {
         validate_only: bool,
     ) -> Result<()> {
         let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = self.effective(&overrides)?;
+        let config = self.effective(&topic.name, &overrides)?;
         if validate_only {
             return Ok(());
         }
         let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
-        self.persist(topic, count, &overrides)?;
+        let shards = topic.shards();
+        // Ids of a topic that was never resharded end with its partitions.
+        let resharded = shards.next_id() != u32::try_from(count).unwrap_or(u32::MAX);
+        self.persist(topic, count, &overrides, resharded.then_some(shards))?;
         *topic.overrides.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(overrides);
         set_config(topic, config);
         Ok(())
@@ -282,7 +443,7 @@ impl Registry {
         *self.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
         for topic in self.all() {
             // Overrides that were legal stay legal: defaults are not part of their check.
-            if let Ok(config) = self.effective(&topic.overrides()) {
+            if let Ok(config) = self.effective(&topic.name, &topic.overrides()) {
                 set_config(&topic, config);
             }
         }
@@ -310,10 +471,12 @@ impl Registry {
         self.maps.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn effective(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
+    fn effective(&self, name: &str, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
         let defaults = self.defaults.read().unwrap_or_else(PoisonError::into_inner);
-        TopicConfig::from_overrides(&**defaults, overrides)
-            .map_err(|refusal| Error::InvalidConfig(refusal.to_string()))
+        let config = TopicConfig::from_overrides(&**defaults, overrides)
+            .map_err(|refusal| Error::InvalidConfig(refusal.to_string()))?;
+        // The broker's own journals are not slowed down by a profile that is meant for streams.
+        Ok(if is_internal(name) { config.without_shard_limits() } else { config })
     }
 
     fn check_count(&self, count: i32, added: i32, maps: &Maps) -> Result<()> {
@@ -336,11 +499,23 @@ impl Registry {
         Ok(())
     }
 
-    fn persist(&self, topic: &Topic, partitions: i32, overrides: &BTreeMap<String, String>) -> Result<()> {
-        let record =
-            NewTopic { id: topic.id, name: topic.name.to_string(), partitions, overrides: overrides.clone() };
+    fn persist(
+        &self,
+        topic: &Topic,
+        partitions: i32,
+        overrides: &BTreeMap<String, String>,
+        shards: Option<Arc<Shards>>,
+    ) -> Result<()> {
+        let new = NewTopic {
+            id: topic.id,
+            name: topic.name.to_string(),
+            partitions,
+            overrides: overrides.clone(),
+            created_ms: topic.created_ms,
+        };
+        let record = encode(&Kept { new, born: topic.born, shards });
         let mut version = topic.version.lock().unwrap_or_else(PoisonError::into_inner);
-        *version = self.save(topic.id, &encode(&record, topic.born), Some(*version))?;
+        *version = self.save(topic.id, &record, Some(*version))?;
         Ok(())
     }
 
@@ -348,17 +523,24 @@ impl Registry {
         won(self.store.meta().put_if(&key(id), value, expected)?)
     }
 
-    fn build(&self, new: NewTopic, born: i32, version: u64) -> Result<Arc<Topic>> {
-        let config = Arc::new(RwLock::new(Arc::new(self.effective(&new.overrides)?)));
-        let partitions =
+    fn build(&self, kept: Kept, version: u64) -> Result<Arc<Topic>> {
+        let Kept { new, born, shards } = kept;
+        let config = Arc::new(RwLock::new(Arc::new(self.effective(&new.name, &new.overrides)?)));
+        let partitions: Arc<[_]> =
             (0..new.partitions).map(|index| self.partition(new.id, index, born, &config)).collect();
+        if let Some(shards) = &shards {
+            retire(shards, &partitions);
+        }
         Ok(Arc::new(Topic {
             id: new.id,
             name: new.name.into(),
             born,
+            created_ms: new.created_ms,
             config,
             overrides: RwLock::new(Arc::new(new.overrides)),
             partitions: RwLock::new(partitions),
+            shards: RwLock::new(shards),
+            changes: Watermark::new(0),
             version: Mutex::new(version),
         }))
     }
@@ -378,6 +560,7 @@ impl Registry {
             Arc::clone(&self.store),
             Arc::clone(config),
             Arc::clone(&self.dirty),
+            Arc::clone(&self.steady),
         ))
     }
 
@@ -419,6 +602,23 @@ pub fn is_internal(name: &str) -> bool {
     matches!(name, "__consumer_offsets" | "__transaction_state")
 }
 
+/// Tells every partition whether it has an open shard, and who has its keys if not.
+fn retire(shards: &Shards, partitions: &[Arc<Partition>]) {
+    let open: std::collections::HashSet<i32> = shards.open().map(|s| s.partition).collect();
+    for partition in partitions {
+        let index = partition.id().partition;
+        if open.contains(&index) {
+            partition.revive();
+        } else {
+            partition.retire(shards.heir(index));
+        }
+    }
+}
+
+fn attachment_key(topic: Uuid, name: &str) -> String {
+    format!("{ATTACHMENTS}{topic}/{name}")
+}
+
 fn set_config(topic: &Topic, config: TopicConfig) {
     *topic.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     for partition in topic.partitions().iter() {
@@ -429,7 +629,9 @@ fn set_config(topic: &Topic, config: TopicConfig) {
 fn won(put: Put) -> Result<u64> {
     match put {
         Put::Won(version) => Ok(version),
-        Put::Lost | Put::Unknown => Err(Error::Storage(store::Error::Fenced)),
+        // Nothing was written. Also after a change whose outcome nobody knows: a restart reads what it was.
+        Put::Lost => Err(Error::InUse("the topic's record has changed".into())),
+        Put::Unknown => Err(Error::Storage(store::Error::Fenced)),
     }
 }
 
@@ -441,12 +643,14 @@ fn metric_name(name: &str) -> String {
     name.replace('.', "_")
 }
 
-/// version u8 = 1, id 16 bytes, born i32, partitions i32, name, count u32, then key and value of each override;
-/// strings as u32 length + UTF-8.
-fn encode(topic: &NewTopic, born: i32) -> Vec<u8> {
-    let mut out = vec![1];
+/// version u8 = 2, id 16 bytes, born i32, partitions i32, name, count u32, then key and value of each override,
+/// created i64 ms, then the shards of a topic that was resharded; strings as u32 length + UTF-8.
+/// Version 1 ends after the overrides.
+fn encode(kept: &Kept) -> Vec<u8> {
+    let topic = &kept.new;
+    let mut out = vec![2];
     out.put_slice(topic.id.as_bytes());
-    out.put_i32(born);
+    out.put_i32(kept.born);
     out.put_i32(topic.partitions);
     put_string(&mut out, &topic.name);
     out.put_u32(u32::try_from(topic.overrides.len()).unwrap_or(u32::MAX));
@@ -454,11 +658,16 @@ fn encode(topic: &NewTopic, born: i32) -> Vec<u8> {
         put_string(&mut out, name);
         put_string(&mut out, value);
     }
+    out.put_i64(topic.created_ms);
+    if let Some(shards) = &kept.shards {
+        shards.encode(&mut out);
+    }
     out
 }
 
-fn decode(mut input: Bytes) -> Option<(NewTopic, i32)> {
-    if input.try_get_u8().ok()? != 1 || input.len() < 16 {
+fn decode(mut input: Bytes) -> Option<Kept> {
+    let version = input.try_get_u8().ok()?;
+    if !(1..=2).contains(&version) || input.len() < 16 {
         return None;
     }
     let id = Uuid::from_slice(&input.split_to(16)).ok()?;
@@ -469,7 +678,10 @@ fn decode(mut input: Bytes) -> Option<(NewTopic, i32)> {
     for _ in 0..input.try_get_u32().ok()? {
         overrides.insert(string(&mut input)?, string(&mut input)?);
     }
-    Some((NewTopic { id, name, partitions, overrides }, born))
+    let created_ms = if version == 1 { 0 } else { input.try_get_i64().ok()? };
+    let shards = if input.is_empty() { None } else { Some(Arc::new(Shards::decode(&mut input)?)) };
+    let new = NewTopic { id, name, partitions, overrides, created_ms };
+    input.is_empty().then_some(Kept { new, born, shards })
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -506,13 +718,38 @@ mod tests {
             name: "orders".into(),
             partitions: 3,
             overrides: BTreeMap::from([("retention.ms".into(), "5".into())]),
+            created_ms: 9,
         };
-        let bytes = encode(&topic, 4);
-        let (read, born) = decode(Bytes::from(bytes.clone())).unwrap_or_else(|| unreachable!());
-        assert_eq!((read.id, read.name.as_str(), read.partitions, born), (topic.id, "orders", 3, 4));
-        assert_eq!(read.overrides, topic.overrides);
-        for cut in 0..bytes.len() {
-            assert!(decode(Bytes::copy_from_slice(bytes.get(..cut).unwrap_or_default())).is_none());
+        let plain = encode(&Kept { new: topic.clone(), born: 4, shards: None });
+        let shards = Arc::new(Shards::uniform(3, 1));
+        let resharded = encode(&Kept { new: topic.clone(), born: 4, shards: Some(Arc::clone(&shards)) });
+        for (bytes, shards, may_end_at) in
+            [(&plain, None, usize::MAX), (&resharded, Some(shards), plain.len())]
+        {
+            let kept = decode(Bytes::from(bytes.clone())).unwrap();
+            assert_eq!((kept.new.id, kept.new.name.as_str(), kept.new.partitions), (topic.id, "orders", 3));
+            assert_eq!((&kept.new.overrides, kept.new.created_ms, kept.born), (&topic.overrides, 9, 4));
+            assert_eq!(kept.shards, shards);
+            for cut in (0..bytes.len()).filter(|cut| *cut != may_end_at) {
+                assert!(decode(Bytes::copy_from_slice(&bytes[..cut])).is_none(), "{cut}");
+            }
         }
+    }
+
+    #[test]
+    fn a_topic_record_of_the_first_version_reads() {
+        let topic = NewTopic {
+            id: Uuid::from_u128(7),
+            name: "orders".into(),
+            partitions: 3,
+            overrides: BTreeMap::from([("retention.ms".into(), "5".into())]),
+            created_ms: 9,
+        };
+        let mut bytes = encode(&Kept { new: topic, born: 4, shards: None });
+        bytes[0] = 1;
+        bytes.truncate(bytes.len() - 8);
+        let kept = decode(bytes.into()).unwrap();
+        assert_eq!((kept.new.partitions, kept.new.created_ms, kept.born), (3, 0, 4));
+        assert!(kept.shards.is_none());
     }
 }

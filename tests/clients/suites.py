@@ -36,6 +36,10 @@ def top(line):
     return line.split("/")[0]
 
 
+def part(line):
+    return line.split(".")[0]
+
+
 @dataclass
 class Suite:
     name: str
@@ -53,6 +57,7 @@ class Suite:
     flags: tuple = ()              # put before the address; such a runner starts the broker itself
     starts_broker: bool = False
     restarts: bool = False
+    kinesis: bool = False          # the runner gets the endpoint of the Kinesis door
     repeat: int = 1
     only: tuple = ()               # beginnings of the lines asked for; empty: all of them
     unforgiven: object = None      # (line, note) -> True when a second run must not heal it
@@ -103,13 +108,17 @@ def table(full):
               env={"RSS_MB": os.environ.get("RSS_MB", "16")}, unforgiven=lambda line, note: not re.search(r"deaths 0\b", note)),
         Suite("sarama-smoke", cost=0.6, install_cost=1),
         Suite("librdkafka-idempotent", "librdkafka", cost=0.25, brokers=2, install_cost=1, group=lambda l: l[:4], env={"IDEMPOTENT": "1"}),
+        Suite("kinesis-five", cost=0.5, install_cost=1, group=part, kinesis=True),
+        Suite("ferrokinesis-conformance", cost=0.6, install_cost=1, limit_s=900, group=part, kinesis=True),
+        Suite("moto-kinesis", cost=0.5, limit_s=1000, kinesis=True,
+              props={"kinesis.account.id": 123456789012, "kinesis.quota.profile": "off"}),
         Suite("rust-rdkafka", cost=0.6, limit_s=1500, install_cost=1, port=9092, props={"node.id": 0, "num.partitions": 3}),
         Suite("node-rdkafka", cost=0.5, limit_s=1500, install_cost=1, props={"num.partitions": 1}),
     ]
     return {s.name: s for s in rows}
 
 
-DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "hostile"]
+DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "hostile", "kinesis-five"]
 
 
 class Run:
@@ -156,7 +165,7 @@ class Run:
             self.close(broker)
 
     def open(self, props):
-        broker = Broker(self.template, props, self.folder, self.suite.port)
+        broker = Broker(self.template, props, self.folder, self.suite.port, self.suite.kinesis)
         try:
             return broker if self.suite.starts_broker else broker.start()
         except BrokerFailed:
@@ -180,7 +189,7 @@ class Run:
             broker.restart_on_request(asked)
             command += [broker.address, f"touch {shlex.quote(str(asked))}; while [ -e {shlex.quote(str(asked))} ]; do sleep 0.05; done"]
         else:
-            command += [broker.address, *unit]
+            command += [f"http://{broker.kinesis}" if s.kinesis else broker.address, *unit]
         out = self.folder / f"call-{broker.port}-{time.time_ns()}.out"
         env = os.environ | s.env | {"WEIR_LOGS": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         with open(out, "wb") as to:

@@ -12,4 +12,5 @@
 mod cli;
 mod crash;
 mod kafka;
+mod kinesis;
 mod store;

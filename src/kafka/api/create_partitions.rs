@@ -63,9 +63,8 @@ async fn grow(core: &Arc<Core>, asked: CreatePartitionsTopic, validate_only: boo
         return Err(Refused::new(Code::INVALID_TOPIC_EXCEPTION, "the topic is the broker's own"));
     }
     let count = asked.count;
-    let grown = Arc::clone(&topic);
     // The count is judged before the assignment, whose length depends on it.
-    core.blocking(move |core| core.topics().grow(&grown, count, true)).await?;
+    core.topics().growth(&topic, count)?;
     if let Some(assignments) = &asked.assignments {
         let present = i64::try_from(topic.partitions().len()).unwrap_or(i64::MAX);
         let added = i64::from(count) - present;
@@ -76,7 +75,7 @@ async fn grow(core: &Arc<Core>, asked: CreatePartitionsTopic, validate_only: boo
         check_brokers(core, assignments.iter().map(|a| a.broker_ids.as_slice()))?;
     }
     if !validate_only {
-        core.blocking(move |core| core.topics().grow(&topic, count, false)).await?;
+        core.grow_shards(&topic, count).await?;
     }
     Ok(())
 }

@@ -149,7 +149,7 @@ fn plan(core: &Core, topic: CreatableTopic) -> Result<NewTopic, Refused> {
             ));
         }
     }
-    Ok(NewTopic { id: Uuid::nil(), name: topic.name.to_string(), partitions, overrides })
+    Ok(NewTopic { id: Uuid::nil(), name: topic.name.to_string(), partitions, overrides, created_ms: 0 })
 }
 
 /// Partitions of a topic that leaves the assignment to the broker.

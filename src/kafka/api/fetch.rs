@@ -2,6 +2,8 @@
 //!
 //! Behaviour: whole batches, the first one even if it is larger than every limit (KIP-74); a long poll waits on
 //! the high watermarks of its partitions and is woken by the append itself; no record byte is copied.
+//! A partition whose shard has used up its read limit comes back empty, the others full; the answer names the time
+//! to wait. A fetch that finds nothing else is held until the limit allows more.
 //! Fetch sessions are declined (session id 0, which KIP-227 allows).
 //!
 //! - v4: isolation level, last stable offset, aborted transactions (KIP-98). v5: log start offset (KIP-107).
@@ -21,13 +23,14 @@ use bytes::Bytes;
 use tokio::time::Sleep;
 use uuid::Uuid;
 
+use super::produce::THROTTLE_MS_MAX;
 use super::{Answer, Context, Entry};
-use crate::broker::{Registration, Slice};
+use crate::broker::clients::Meter;
+use crate::broker::{Core, Registration, Slice};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
 use crate::kafka::wire::{Malformed, Reader, Writer};
-
 use crate::topic::{Error, Partition, Topic};
 
 const KEY: i16 = 1;
@@ -38,6 +41,9 @@ const TOPIC_IDS_FROM: i16 = 13;
 
 /// What is asked of one broker by one request.
 struct Plan {
+    core: Arc<Core>,
+    /// The client's own quota of fetched bytes.
+    meter: Option<Meter>,
     version: i16,
     max_wait_ms: u64,
     min_bytes: usize,
@@ -73,6 +79,17 @@ struct Found {
     log_start: i64,
     diverging: Option<(i32, i64)>,
     slice: Slice,
+    /// There is more, and the shard's read limit allows none of it for so long. Milliseconds.
+    held_ms: Option<u32>,
+}
+
+/// What one attempt found.
+struct Attempt {
+    found: Vec<Found>,
+    /// The answer is due: enough bytes, or something else to say.
+    enough: bool,
+    /// When a shard's read limit will allow more. Milliseconds.
+    held_ms: Option<u32>,
 }
 
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
@@ -81,11 +98,11 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     if let Session::Unknown = session {
         return Ok(Answer::Now(plan.encode(Code::FETCH_SESSION_ID_NOT_FOUND, Vec::new())));
     }
-    let (found, enough) = plan.attempt();
-    if enough || plan.max_wait_ms == 0 {
-        return Ok(Answer::Now(plan.encode(Code::NONE, found)));
+    let attempt = plan.attempt();
+    if attempt.enough || plan.max_wait_ms == 0 {
+        return Ok(Answer::Now(plan.encode(Code::NONE, attempt.found)));
     }
-    drop(found);
+    drop(attempt);
     Ok(Answer::Phased(Box::pin(LongPoll::new(plan))))
 }
 
@@ -127,7 +144,9 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan
     }
     reader.tags()?;
     reader.end()?;
-    Ok((Plan { version, max_wait_ms, min_bytes, max_bytes, read_committed, topics }, session))
+    let core = Arc::clone(cx.core);
+    let meter = cx.meters.and_then(|meters| meters.fetch.clone());
+    Ok((Plan { core, meter, version, max_wait_ms, min_bytes, max_bytes, read_committed, topics }, session))
 }
 
 fn read_topic(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<TopicPlan, Malformed> {
@@ -190,27 +209,31 @@ impl Plan {
     }
 
     /// Reads every partition once; the answer is due when there are enough bytes, or anything but bytes to say.
-    fn attempt(&self) -> (Vec<Found>, bool) {
+    fn attempt(&self) -> Attempt {
         let mut left = self.max_bytes;
         let mut bytes = 0;
         let mut notable = false;
+        let owed_ms = self.meter.as_ref().map_or(0, |meter| super::charge(&self.core, meter, 0));
+        let mut held_ms = (owed_ms > 0).then_some(owed_ms);
         let mut all = Vec::with_capacity(self.topics.len());
         for part in self.partitions() {
             // Only the first partition with data may exceed the limits, and only by its first batch.
-            let may_read = bytes == 0 || left > 0;
-            let found = part.read(if may_read { Some(left.min(part.max_bytes)) } else { None }, bytes == 0);
+            let may_read = owed_ms == 0 && (bytes == 0 || left > 0);
+            let limit = may_read.then(|| left.min(part.max_bytes));
+            let found = part.read(&self.core, limit, bytes == 0);
             bytes += found.slice.len();
             left = left.saturating_sub(found.slice.len());
             notable |= found.code != Code::NONE || found.diverging.is_some();
+            held_ms = held_ms.into_iter().chain(found.held_ms).min();
             all.push(found);
         }
         let nothing_asked = all.is_empty();
-        (all, notable || nothing_asked || bytes >= self.min_bytes)
+        Attempt { found: all, enough: notable || nothing_asked || bytes >= self.min_bytes, held_ms }
     }
 
     fn encode(&self, code: Code, found: Vec<Found>) -> Body {
         let mut w = Writer::new(self.version >= FLEXIBLE_FROM, 64 + found.len() * 64);
-        w.i32(0);
+        w.i32(self.charge(&found));
         if self.version >= 7 {
             w.i16(code.0);
             w.i32(0);
@@ -232,6 +255,19 @@ impl Plan {
         }
         w.tags();
         Body { bytes: w.finish(), slices }
+    }
+
+    /// Charges what leaves now; how long the client is to wait before it reads on. Milliseconds.
+    fn charge(&self, found: &[Found]) -> i32 {
+        let limited = self.partitions().zip(found).filter_map(|(part, found)| {
+            let partition = part.partition.as_ref().ok().filter(|p| p.limits_reads())?;
+            let touched = found.held_ms.is_some() || !found.slice.is_empty();
+            touched.then(|| partition.charge_read(found.slice.len(), self.core.now_ms()))
+        });
+        let of_shards = limited.max().unwrap_or(0).min(THROTTLE_MS_MAX);
+        let bytes: usize = found.iter().map(|found| found.slice.len()).sum();
+        let own = self.meter.as_ref().map_or(0, |meter| super::charge(&self.core, meter, bytes as u64));
+        i32::try_from(of_shards.max(own)).unwrap_or(0)
     }
 
     fn encode_partition(&self, index: i32, found: Found, w: &mut Writer, slices: &mut Vec<(usize, Slice)>) {
@@ -272,8 +308,8 @@ impl Plan {
 
 impl PartitionPlan {
     /// Reads up to `limit` bytes (`None`: the request's budget is used up, only report the watermarks).
-    fn read(&self, limit: Option<usize>, first: bool) -> Found {
-        match self.try_read(limit, first) {
+    fn read(&self, core: &Core, limit: Option<usize>, first: bool) -> Found {
+        match self.try_read(core, limit, first) {
             Ok(found) => found,
             Err(error) => Found {
                 code: error::of_topic(&error),
@@ -281,11 +317,12 @@ impl PartitionPlan {
                 log_start: -1,
                 diverging: None,
                 slice: Slice::empty(),
+                held_ms: None,
             },
         }
     }
 
-    fn try_read(&self, limit: Option<usize>, first: bool) -> Result<Found, Error> {
+    fn try_read(&self, core: &Core, limit: Option<usize>, first: bool) -> Result<Found, Error> {
         let partition = self.partition.as_ref().map_err(Clone::clone)?;
         partition.check_epoch(self.leader_epoch)?;
         let mut found = Found {
@@ -294,10 +331,18 @@ impl PartitionPlan {
             log_start: 0,
             diverging: self.diverging(partition)?,
             slice: Slice::empty(),
+            held_ms: None,
         };
         let outcome = partition.read(self.offset, limit.unwrap_or(0))?;
         found.high_watermark = outcome.high_watermark;
         found.log_start = outcome.log_start;
+        if partition.limits_reads() && !outcome.slice.is_empty() {
+            let wait_ms = partition.charge_read(0, core.now_ms());
+            if wait_ms > 0 {
+                found.held_ms = Some(wait_ms);
+                return Ok(found);
+            }
+        }
         let fits = limit.is_some_and(|limit| first || outcome.slice.len() <= limit);
         if fits && found.diverging.is_none() {
             found.slice = outcome.slice;
@@ -321,6 +366,8 @@ impl PartitionPlan {
 struct LongPoll {
     plan: Plan,
     deadline: Pin<Box<Sleep>>,
+    /// When a shard's read limit allows more.
+    refill: Option<Pin<Box<Sleep>>>,
     /// One per partition, with the watermark value that counts as news.
     places: Vec<(Arc<Partition>, i64, Registration)>,
 }
@@ -333,7 +380,7 @@ impl LongPoll {
             .filter_map(|p| p.partition.as_ref().ok())
             .map(|p| (Arc::clone(p), i64::MIN, Registration::default()))
             .collect();
-        Self { plan, deadline, places }
+        Self { plan, deadline, refill: None, places }
     }
 
     /// Whether any partition moved since its target was set.
@@ -354,17 +401,20 @@ impl Future for LongPoll {
         let this = &mut *self;
         loop {
             let over = this.deadline.as_mut().poll(task).is_ready();
-            if !over && !this.news(task) {
+            let refilled = this.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
+            if !over && !refilled && !this.news(task) {
                 return Poll::Pending;
             }
             // Targets first: an append between the attempt and the registration must count as news.
             for (partition, target, _) in &mut this.places {
                 *target = partition.high_watermark().map_or(i64::MIN, |m| m.value() + 1);
             }
-            let (found, enough) = this.plan.attempt();
-            if enough || over {
-                return Poll::Ready(this.plan.encode(Code::NONE, found));
+            let attempt = this.plan.attempt();
+            if attempt.enough || over {
+                return Poll::Ready(this.plan.encode(Code::NONE, attempt.found));
             }
+            let refill = |ms: u32| Box::pin(tokio::time::sleep(Duration::from_millis(ms.into())));
+            this.refill = attempt.held_ms.map(refill);
         }
     }
 }

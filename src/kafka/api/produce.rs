@@ -2,6 +2,8 @@
 //!
 //! Behaviour: batches are checked, placed and appended in request order, all batches of one socket read with
 //! one write per partition; the reply waits for durability when acks=-1 and `flush=group`.
+//! A shard's write limits never cost a record: the batch is taken, the answer names the time to wait, and
+//! the connection is not read meanwhile (law 8).
 //! acks=0 is silent; an error under acks=0 closes the connection, as in Apache Kafka.
 //!
 //! - v0-2: stay in the range because librdkafka before 2.11 tests for v0 (KAFKA-18659); answered with 35.
@@ -13,7 +15,8 @@
 //! - v12: implicit partitions in transactions (KIP-890; no transactions yet).
 //! - v13: topic ids instead of names (KIP-516).
 //!
-//! Known deviations from Apache Kafka: compressed batches are not decompressed to check them unless the topic
+//! Known deviations from Apache Kafka: with `shard.quota.mode=reject` a batch over the limits is answered with
+//! NOT_ENOUGH_REPLICAS, which every client retries; compressed batches are not decompressed to check them unless the topic
 //! is compacted; `timeout.ms` is not used (one node acknowledges at once or fails).
 
 use std::sync::Arc;
@@ -41,10 +44,15 @@ const ZSTD_FROM: i16 = 7;
 /// First version that carries v2 record batches.
 const BATCHES_FROM: i16 = 3;
 
+/// Longest time that a client is told to wait for a shard's limit, and that its connection is not read: below every
+/// client's request timeout. What is left of a debt counts in the next answer.
+pub(in crate::kafka) const THROTTLE_MS_MAX: u32 = 5_000;
+
 /// A produce request between its append and its response.
 pub(in crate::kafka) struct Reply {
     version: i16,
     acks: i16,
+    throttle_ms: u32,
     topics: Vec<TopicReply>,
 }
 
@@ -84,7 +92,11 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
     let before = cx.wave.len();
     match (Request { version, reader: &mut reader }).run(cx) {
-        Ok(reply) => Ok(Answer::Produce(reply)),
+        Ok(reply) => {
+            let meter = cx.meters.and_then(|meters| meters.produce.as_ref());
+            let throttle_ms = meter.map_or(0, |meter| super::charge(cx.core, meter, body.len() as u64));
+            Ok(Answer::Produce(reply.throttled(throttle_ms)))
+        }
         Err(malformed) => {
             // Nothing of a request that does not read is appended.
             cx.wave.truncate(before);
@@ -133,7 +145,7 @@ impl Request<'_, '_> {
         }
         reader.tags()?;
         reader.end()?;
-        Ok(Reply { version, acks, topics })
+        Ok(Reply { version, acks, throttle_ms: 0, topics })
     }
 }
 
@@ -195,7 +207,11 @@ impl Reply {
         let durable = self.acks == -1 && core.acks_wait_for_sync();
         for part in self.topics.iter_mut().flat_map(|t| &mut t.partitions) {
             let State::Queued(place) = part.state else { continue };
-            part.state = match wave.outcome(place) {
+            let outcome = wave.outcome(place);
+            if let Ok(appended) = &outcome {
+                self.throttle_ms = self.throttle_ms.max(appended.throttle_ms).min(THROTTLE_MS_MAX);
+            }
+            part.state = match outcome {
                 Ok(appended) if durable => wait(wave, place, appended),
                 Ok(appended) => State::Done(appended),
                 Err(error) => failed(&error),
@@ -213,6 +229,17 @@ impl Reply {
             )));
         }
         Ok(())
+    }
+
+    /// Asks the client to wait for at least so long.
+    pub(in crate::kafka) fn throttled(mut self, throttle_ms: u32) -> Self {
+        self.throttle_ms = self.throttle_ms.max(throttle_ms);
+        self
+    }
+
+    /// How long the connection must not be read from now on (law 8).
+    pub(in crate::kafka) fn throttle_ms(&self) -> u32 {
+        self.throttle_ms
     }
 
     pub(in crate::kafka) fn is_silent(&self) -> bool {
@@ -259,7 +286,7 @@ impl Reply {
             w.tags();
         }
         if self.version >= 1 {
-            w.i32(0);
+            w.i32(i32::try_from(self.throttle_ms).unwrap_or(i32::MAX));
         }
         w.tags();
         w.finish()
@@ -295,7 +322,7 @@ impl Reply {
 }
 
 const NOTHING: Appended =
-    Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1 };
+    Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1, throttle_ms: 0 };
 
 fn wait(wave: &mut Wave, place: usize, appended: Appended) -> State {
     match wave.receipt(place, appended.next_offset) {

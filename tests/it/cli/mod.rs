@@ -18,6 +18,10 @@ use rustix::process::{Pid, Signal, kill_process};
 fn weir(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.args(args).env_clear().stdin(Stdio::null());
+    // The Kinesis door has a port of its own, which tests side by side cannot share.
+    if args.contains(&"--listen") && !args.contains(&"--kinesis") {
+        command.args(["--kinesis", "off"]);
+    }
     command
 }
 
@@ -228,6 +232,21 @@ fn a_busy_port_exits_5_and_names_the_flag_that_moves_it() {
     let (code, said) = refusal(&["--ephemeral", "--listen", &taken.local_addr().unwrap().to_string()]);
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("--listen"), "{said}");
+    let busy = taken.local_addr().unwrap().to_string();
+    let (code, said) = refusal(&["--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", &busy]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("--kinesis HOST:PORT") && said.contains("--kinesis off"), "{said}");
+}
+
+#[test]
+fn the_ready_line_names_the_kinesis_door_when_it_is_open() {
+    let broker = Serving::start(&["--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", "127.0.0.1:0"]);
+    let from = broker.ready.find("kinesis=").expect(&broker.ready) + 8;
+    TcpStream::connect(broker.ready[from..].split(' ').next().unwrap()).unwrap();
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.end().0, Some(0));
+    let closed = Serving::start(&["--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", "off"]);
+    assert!(!closed.ready.contains("kinesis="), "{}", closed.ready);
 }
 
 #[test]

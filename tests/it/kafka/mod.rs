@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod client_quotas;
 mod fetch;
 mod flexible;
 mod full;
@@ -25,6 +26,7 @@ mod model;
 mod offsets;
 mod produce;
 mod restart;
+mod shards;
 mod subject;
 mod topics;
 mod wire;
@@ -59,13 +61,13 @@ impl House {
 }
 
 /// One connection; correlation ids count up from 0.
-struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     next: i32,
 }
 
 impl Client {
-    fn connect(addr: SocketAddr) -> Self {
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(5)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -104,7 +106,7 @@ impl Client {
     }
 
     /// CreateTopics v2 of one topic with one partition; its error code.
-    fn create_topic(&mut self, name: &str, configs: &[(&str, &str)]) -> i16 {
+    pub(crate) fn create_topic(&mut self, name: &str, configs: &[(&str, &str)]) -> i16 {
         let mut body = Out::new().i32(1).string(name).i32(1).i16(1).i32(0).i32(configs.len() as i32);
         for (key, value) in configs {
             body = body.string(key).string(value);
@@ -117,12 +119,12 @@ impl Client {
     }
 
     /// Produce v7 to partition 0: error code, base offset, append time.
-    fn produce(&mut self, topic: &str, acks: i16, records: &[u8]) -> (i16, i64, i64) {
+    pub(crate) fn produce(&mut self, topic: &str, acks: i16, records: &[u8]) -> (i16, i64, i64) {
         produced(self.call(0, 7, &produce_body(topic, acks, records)))
     }
 
     /// ListOffsets v1 of partition 0: error code and offset.
-    fn list_offset(&mut self, topic: &str, timestamp: i64) -> (i16, i64) {
+    pub(crate) fn list_offset(&mut self, topic: &str, timestamp: i64) -> (i16, i64) {
         let body = Out::new().i32(-1).i32(1).string(topic).i32(1).i32(0).i64(timestamp);
         let mut answer = self.call(2, 1, &body);
         answer.i32();
@@ -210,16 +212,16 @@ impl In {
 
 /// An idempotent producer's place, or -1 everywhere for none.
 #[derive(Clone, Copy)]
-struct Producer {
+pub(crate) struct Producer {
     id: i64,
     epoch: i16,
     sequence: i32,
 }
 
-const NOBODY: Producer = Producer { id: -1, epoch: -1, sequence: -1 };
+pub(crate) const NOBODY: Producer = Producer { id: -1, epoch: -1, sequence: -1 };
 
 /// One batch, magic 2, uncompressed, of `count` (below 64) records with one value each (below 60 bytes).
-fn batch(producer: Producer, count: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn batch(producer: Producer, count: u8, value: &[u8]) -> Vec<u8> {
     let zigzag = |n: usize| u8::try_from(n * 2).unwrap();
     let mut tail = Out::new().i16(0).i32(i32::from(count) - 1).i64(1_000).i64(1_000);
     tail = tail.i64(producer.id).i16(producer.epoch).i32(producer.sequence).i32(i32::from(count));

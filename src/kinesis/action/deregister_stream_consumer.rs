@@ -1,0 +1,19 @@
+//! DeregisterStreamConsumer: the consumer is gone when it returns, and its subscriptions end.
+
+use super::describe_stream_consumer::find;
+use super::{Answer, Context, Fault, Field, Item};
+
+pub(super) const FIELDS: &[Field] = super::describe_stream_consumer::FIELDS;
+
+pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+    let (stream, consumer) = find(cx, request)?;
+    cx.shared
+        .streams
+        .change(&stream, |traits| {
+            traits.consumers.retain(|c| *c != consumer);
+            Ok(())
+        })
+        .await?;
+    cx.shared.subscriptions.end(stream.topic.id(), &consumer.name);
+    Ok(Context::done())
+}

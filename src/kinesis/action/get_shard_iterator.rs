@@ -1,0 +1,120 @@
+//! GetShardIterator: a place in a shard, as a signed token that lives 300 seconds; nothing is kept for it.
+//!
+//! LATEST is fixed when the iterator is issued. A time before the oldest record is the oldest record; one ahead of
+//! the clock is refused. A number of another shard or stream is refused.
+
+use super::{Answer, Context, Fault, Field, Item};
+use crate::kinesis::sequence::Sequence;
+use crate::kinesis::shape::Pattern;
+use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME, Stream, parse_shard_id, shard_id};
+use crate::kinesis::token;
+use crate::topic::Shard;
+
+pub(super) const TYPES: &[&str] =
+    &["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"];
+pub(super) const FIELDS: &[Field] = &[
+    STREAM_NAME,
+    STREAM_ARN,
+    STREAM_ID,
+    Field::text("ShardId").required().between(1, 128).pattern(Pattern::Name),
+    Field::text("ShardIteratorType").required().one_of(TYPES),
+    Field::text("StartingSequenceNumber"),
+    Field::time("Timestamp"),
+    Field::bool("DryRun"),
+];
+
+pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+    let stream = cx.serving_stream(request)?;
+    let shard = find_shard(&stream, request.text("ShardId").unwrap_or_default())?;
+    let start = Start {
+        kind: request.text("ShardIteratorType").unwrap_or_default(),
+        number: request.text("StartingSequenceNumber"),
+        time_ms: request.time_ms("Timestamp"),
+    };
+    let offset = start.offset(cx, &stream, &shard)?;
+    Context::not_dry(request)?;
+    let place = token::Iterator { topic: stream.topic.id(), shard: shard.id, offset };
+    Ok(cx.say(|w| w.text("ShardIterator", &cx.shared.tokens.iterator(cx.now_ms, place))))
+}
+
+/// A shard, open or closed, by its name.
+pub(super) fn find_shard(stream: &Stream, name: &str) -> Result<Shard, Fault> {
+    stream.shard(name).ok_or_else(|| {
+        let name = parse_shard_id(name).map_or_else(|| name.to_owned(), shard_id);
+        Fault::not_found(format!(
+            "Shard {name} in stream {} under account {} does not exist",
+            stream.name(),
+            stream.account
+        ))
+    })
+}
+
+/// Where a reader wants to start.
+pub(super) struct Start<'a> {
+    pub(super) kind: &'a str,
+    pub(super) number: Option<&'a str>,
+    pub(super) time_ms: Option<i64>,
+}
+
+impl Start<'_> {
+    /// The offset of that place.
+    pub(super) fn offset(&self, cx: &Context<'_>, stream: &Stream, shard: &Shard) -> Result<i64, Fault> {
+        let fail = |error: crate::topic::Error| stream.fault_in(&error, shard.id);
+        let until = shard.until.unwrap_or(i64::MAX);
+        match self.kind {
+            "AT_SEQUENCE_NUMBER" | "AFTER_SEQUENCE_NUMBER" => {
+                let after = i64::from(self.kind == "AFTER_SEQUENCE_NUMBER");
+                let number = self.number(stream, shard)?;
+                // The end of a closed shard is after its last record.
+                let offset = if number.is_end() { until } else { number.offset + after };
+                Ok(offset.clamp(shard.from, until))
+            }
+            "AT_TIMESTAMP" => {
+                let ms = self.time_ms.ok_or_else(|| {
+                    Fault::invalid("Must either specify timestamp or iteratorType other than AT_TIMESTAMP.")
+                })?;
+                if ms > cx.now_ms {
+                    return Err(Fault::invalid(format!(
+                        "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. \
+                         timestampInMillis: {ms}, currentTimestampInMillis: {}",
+                        cx.now_ms
+                    )));
+                }
+                let partition = stream.topic.partition(shard.partition).map_err(fail)?;
+                let max_plain_bytes = cx.shared.core.topic_settings().max_decompressed_bytes;
+                let found = partition.offset_for_time(ms, max_plain_bytes).map_err(fail)?;
+                let end = partition.high_watermark().map_err(fail)?.value();
+                Ok(found.map_or(end, |(offset, _)| offset).clamp(shard.from, until))
+            }
+            "LATEST" => {
+                let partition = stream.topic.partition(shard.partition).map_err(fail)?;
+                Ok(partition.high_watermark().map_err(fail)?.value().clamp(shard.from, until))
+            }
+            _ => Ok(shard.from),
+        }
+    }
+
+    /// A sequence number of this very shard.
+    fn number(&self, stream: &Stream, shard: &Shard) -> Result<Sequence, Fault> {
+        let text = self.number.ok_or_else(|| {
+            Fault::invalid(format!(
+                "Must either specify (1) {} and StartingSequenceNumber or (2) TRIM_HORIZON or (3) LATEST or (4) AT_TIMESTAMP and \
+                 Timestamp for Shard {} in Stream {} under Account {}.",
+                self.kind,
+                shard_id(shard.id),
+                stream.name(),
+                stream.account
+            ))
+        })?;
+        let number = Sequence::parse(text).filter(|n| n.shard == shard.id && n.created_s == shard.created_s);
+        number.ok_or_else(|| {
+            Fault::invalid(format!(
+                "StartingSequenceNumber {} used in GetShardIterator on shard {} in stream {} under account {} is invalid.",
+                text.get(..text.floor_char_boundary(129)).unwrap_or_default(),
+                shard_id(shard.id),
+                stream.name(),
+                stream.account
+            ))
+        })
+    }
+}

@@ -1,0 +1,353 @@
+//! The listener: bind, accept within limits, one connection each, drain at the end.
+//!
+//! A connection is closed when it is idle too long: before its first request 10 s, later 60 s. That is one rule for
+//! clients that say nothing, that send a byte now and then, and that keep a connection they do not need.
+//! Deliberately absent: what flows over a connection (`exchange.rs`).
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::action::TABLE;
+use super::error::{Fault, Kind};
+use super::exchange;
+use super::reply::Activity;
+use super::signature::Gate;
+use super::stream::Streams;
+use super::subscription::Subscriptions;
+use super::token::{Refused, Tokens, Use};
+use crate::broker::Core;
+use crate::config::KinesisSettings;
+use crate::quota::{Bucket, Rate, Verdict};
+
+const BACKLOG: i32 = 1024;
+/// Pause after an accept that failed for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_REQUEST_MS: i64 = 10_000;
+const IDLE_MS: i64 = 60_000;
+/// How long connections may take to finish when the door closes.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Read buffer of an HTTP/1.1 connection; also bounds its head.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes that a client may send ahead, per stream and per connection of HTTP/2.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Requests in flight of an HTTP/2 connection.
+const STREAMS_MAX: u32 = 250;
+/// Where the key of iterators is kept.
+const TOKEN_KEY: &str = "kinesis-token-key";
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) core: Arc<Core>,
+    pub(super) settings: KinesisSettings,
+    pub(super) gate: Gate,
+    pub(super) streams: Streams,
+    pub(super) tokens: Tokens,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    /// Bytes of all bodies that are being read or answered.
+    pub(super) body_bytes: AtomicUsize,
+    /// One bucket per line of the table.
+    rates: Vec<(Option<Rate>, Bucket)>,
+    /// Counts records that are spread without keys.
+    spread: AtomicU64,
+    connections: Mutex<Census>,
+    stop: watch::Receiver<bool>,
+}
+
+/// How many connections there are, in all and per address.
+#[derive(Default)]
+struct Census {
+    total: usize,
+    per_ip: HashMap<IpAddr, usize>,
+}
+
+/// Why the door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The key of iterators cannot be kept.
+    #[error(transparent)]
+    Topic(#[from] crate::topic::Error),
+}
+
+impl Shared {
+    /// Completes when connections shall drain.
+    pub(super) fn stopping(&self) -> impl Future<Output = ()> + use<> {
+        let mut stop = self.stop.clone();
+        async move {
+            // An error means that the door itself is gone: the same thing.
+            let _ = stop.wait_for(|stopped| *stopped).await;
+        }
+    }
+
+    /// What the token of a page says.
+    pub(super) fn page(&self, purpose: Use, now_ms: i64, token: &str) -> Result<Vec<u8>, Fault> {
+        self.tokens.read(purpose, now_ms, token).map_err(|refused| match refused {
+            Refused::Forged => Fault::invalid("Invalid NextToken."),
+            Refused::Aged(_) => {
+                Fault::new(Kind::ExpiredNextToken, "The NextToken is older than 300 seconds.")
+            }
+        })
+    }
+
+    /// A hash for a record that goes anywhere: consecutive ones lie far apart, and evenly.
+    pub(super) fn spread(&self) -> u128 {
+        // Multiples of the golden ratio.
+        let n = self.spread.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        u128::from(n) << 64
+    }
+
+    pub(super) fn open_shards(&self) -> usize {
+        self.streams.all().iter().map(|topic| topic.shards().open_count()).sum()
+    }
+
+    /// Takes one call of the operation at `place` of the table from the account's rate.
+    pub(super) fn admit(&self, place: usize, now_ms: i64) -> Result<(), Fault> {
+        let Some((Some(rate), bucket)) = self.rates.get(place) else { return Ok(()) };
+        let now_ns = u64::try_from(now_ms).unwrap_or_default().saturating_mul(1_000_000);
+        match bucket.take(*rate, 1, now_ns) {
+            Verdict::Admitted => Ok(()),
+            Verdict::Refused { .. } => {
+                let name = TABLE.get(place).map_or("", |entry| entry.name);
+                let account = &self.settings.account_id;
+                Err(Fault::limit(format!("Rate exceeded for {name} under account {account}.")))
+            }
+        }
+    }
+}
+
+/// The open Kinesis door.
+pub struct Door {
+    addrs: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    accepting: JoinSet<()>,
+}
+
+impl Door {
+    /// Binds the addresses and starts to accept. Of several, the first must be bound; a port of 0 takes the first's.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(
+        core: &Arc<Core>,
+        settings: KinesisSettings,
+        addrs: Vec<SocketAddr>,
+    ) -> Result<Self, OpenError> {
+        let mut bound = Vec::new();
+        for mut addr in addrs {
+            if let Some((first, _)) = bound.first().filter(|_| addr.port() == 0) {
+                addr.set_port(SocketAddr::port(first));
+            }
+            match bind(addr).and_then(|socket| Ok((socket.local_addr()?, socket))) {
+                Ok(pair) => bound.push(pair),
+                Err(source) if bound.is_empty() => return Err(OpenError::Bind { addr, source }),
+                Err(error) => tracing::debug!(%addr, "not bound: {error}"),
+            }
+        }
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(shared(core, settings, stopped).await?);
+        let mut accepting = JoinSet::new();
+        let addrs = bound.iter().map(|(addr, _)| *addr).collect();
+        for (_, socket) in bound {
+            accepting.spawn(accept(socket, Arc::clone(&shared)));
+        }
+        Ok(Self { addrs, stop, accepting })
+    }
+
+    /// The bound addresses.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Stops accepting, lets requests finish, and waits for them.
+    pub async fn close(mut self) {
+        // Nobody listening is fine: then there is nothing to stop.
+        let _ = self.stop.send(true);
+        while self.accepting.join_next().await.is_some() {}
+    }
+}
+
+async fn shared(
+    core: &Arc<Core>,
+    settings: KinesisSettings,
+    stop: watch::Receiver<bool>,
+) -> Result<Shared, OpenError> {
+    let gate =
+        settings.access_keys.clone().map_or(Gate::WellFormed, |keys| Gate::Keys(HashMap::from_iter(keys)));
+    let rate =
+        |rate: Option<u32>| rate.filter(|_| settings.limits_control).and_then(|n| Rate::new(i64::from(n)));
+    let rates = TABLE.iter().map(|entry| (rate(entry.rate), Bucket::default())).collect();
+    Ok(Shared {
+        gate,
+        rates,
+        streams: Streams::new(Arc::clone(core), settings.account_id.as_str().into()),
+        tokens: Tokens::new(token_key(core).await?),
+        subscriptions: Arc::default(),
+        body_bytes: AtomicUsize::new(0),
+        spread: AtomicU64::new(0),
+        connections: Mutex::default(),
+        core: Arc::clone(core),
+        settings,
+        stop,
+    })
+}
+
+/// The key of iterators: made once, kept with the data, so that iterators outlive a restart.
+async fn token_key(core: &Arc<Core>) -> Result<[u8; 32], OpenError> {
+    let kept = core.note(TOKEN_KEY)?;
+    if let Some(key) = kept.as_ref().and_then(|(_, bytes)| bytes.first_chunk()) {
+        return Ok(*key);
+    }
+    let mut key = [0; 32];
+    for (half, id) in key.chunks_mut(16).zip([core.clock().uuid(), core.clock().uuid()]) {
+        half.copy_from_slice(id.as_bytes());
+    }
+    core.set_note(TOKEN_KEY, bytes::Bytes::copy_from_slice(&key), kept.map(|(version, _)| version)).await?;
+    Ok(key)
+}
+
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // A restarted broker must get its port back while old connections linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn accept(socket: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    let stopping = shared.stopping();
+    tokio::pin!(stopping);
+    loop {
+        tokio::select! {
+            () = &mut stopping => break,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(seat) = Seat::take(&shared, peer.ip()) {
+                        connections.spawn(serve(stream, peer, seat));
+                    } else {
+                        tracing::debug!(%peer, "connection refused: limit reached");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("accept: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection's place among the allowed ones.
+struct Seat {
+    shared: Arc<Shared>,
+    ip: IpAddr,
+}
+
+impl Seat {
+    fn take(shared: &Arc<Shared>, ip: IpAddr) -> Option<Self> {
+        let admission = shared.core.admission();
+        let mut census = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = census.per_ip.get(&ip).copied().unwrap_or(0);
+        if census.total >= admission.connections || here >= admission.connections_of(ip) {
+            return None;
+        }
+        census.total += 1;
+        census.per_ip.insert(ip, here + 1);
+        Some(Self { shared: Arc::clone(shared), ip })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut census = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        census.total -= 1;
+        if let Some(here) = census.per_ip.get_mut(&self.ip) {
+            *here -= 1;
+            if *here == 0 {
+                census.per_ip.remove(&self.ip);
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, seat: Seat) {
+    let shared = &seat.shared;
+    // A connection that is lost at once answers nobody.
+    let _ = stream.set_nodelay(true);
+    let activity = Activity::new();
+    let service = service_fn(|request| {
+        let (shared, busy) = (Arc::clone(shared), activity.begin());
+        async move { Ok::<_, Infallible>(exchange::answer(&shared, request, busy).await) }
+    });
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    // Idleness is looked at here, not by hyper, which cannot tell a pause between requests from a slow head.
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(64);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(exchange::HEAD_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(32);
+    let connection = server.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let stopping = shared.stopping();
+    tokio::pin!(stopping);
+    loop {
+        let (idle_ms, first) = activity.idle_ms();
+        let left_ms = if first { FIRST_REQUEST_MS } else { IDLE_MS } - idle_ms;
+        if left_ms <= 0 {
+            break;
+        }
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, "connection: {error}");
+                }
+                return;
+            }
+            () = &mut stopping => break,
+            // Whoever was busy meanwhile gets another look.
+            () = tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())) => {}
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    // Whoever does not finish in time is cut off.
+    let _ = tokio::time::timeout(DRAIN, connection).await;
+}

@@ -1,0 +1,426 @@
+//! A stream: a topic, and what only the Kinesis door knows of it.
+//!
+//! Owns: [`Traits`] (tags, consumers, policy, ...), which are kept beside the topic and cached here; ARNs;
+//! how a request names a stream. A topic made through the Kafka door has the traits of a stream that nobody
+//! touched.
+//! Invariant: traits are durable before they are visible; changes of them happen one at a time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use super::document::Item;
+use super::error::{Fault, of_topic};
+use super::shape::{Field, Pattern, consumer_of_resource, resource_of_arn};
+use super::writer::{Form, Writer};
+use super::{cbor, json};
+use crate::broker::Core;
+use crate::topic::config::ShardMode;
+use crate::topic::{Shard, Topic};
+
+/// The name of the attachment.
+const TRAITS: &str = "kinesis";
+/// Longest stream name; a topic with a longer one is no stream.
+pub(super) const NAME_BYTES_MAX: usize = 128;
+
+/// The three ways in which a request names a stream; the ARN counts when there are both.
+pub(super) const STREAM_NAME: Field = Field::text("StreamName").between(1, 128).pattern(Pattern::Name);
+pub(super) const STREAM_ARN: Field = Field::text("StreamARN").between(1, 2048).pattern(Pattern::StreamArn);
+/// Reserved by the service; checked and not used.
+pub(super) const STREAM_ID: Field = Field::text("StreamId").between(1, 24).pattern(Pattern::StreamId);
+
+/// Where something happened, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) stream: &'a str,
+    pub(super) account: &'a str,
+    pub(super) shard: Option<u32>,
+}
+
+impl Place<'_> {
+    pub(super) fn shard_id(&self) -> String {
+        shard_id(self.shard.unwrap_or_default())
+    }
+}
+
+/// The name of a shard.
+pub(super) fn shard_id(id: u32) -> String {
+    format!("shardId-{id:012}")
+}
+
+/// The id of a shard's name: `shardId-000000000007`, or a bare `7` as the service allows.
+pub(super) fn parse_shard_id(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("shardId-").unwrap_or(text);
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// A registered consumer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Consumer {
+    pub(super) name: String,
+    pub(super) created_s: i64,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) policy: Option<String>,
+}
+
+/// What the Kinesis door knows of a stream beyond its topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Traits {
+    /// Whether records are spread without regard to their keys.
+    pub(super) auto_distribution: bool,
+    /// The key of an encrypted stream. A flag: nothing is encrypted.
+    pub(super) key_id: Option<String>,
+    /// Names of shard-level metrics, in the model's order.
+    pub(super) metrics: Vec<String>,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) policy: Option<String>,
+    pub(super) consumers: Vec<Consumer>,
+    pub(super) warm_mibps: Option<i64>,
+    pub(super) max_record_kib: i64,
+    /// Until when the stream is CREATING, ms since the epoch.
+    pub(super) creating_until_ms: i64,
+}
+
+impl Default for Traits {
+    fn default() -> Self {
+        Self {
+            auto_distribution: false,
+            key_id: None,
+            metrics: Vec::new(),
+            tags: BTreeMap::new(),
+            policy: None,
+            consumers: Vec::new(),
+            warm_mibps: None,
+            max_record_kib: 1024,
+            creating_until_ms: 0,
+        }
+    }
+}
+
+impl Traits {
+    pub(super) fn consumer(&self, name: &str) -> Option<&Consumer> {
+        self.consumers.iter().find(|c| c.name == name)
+    }
+
+    pub(super) fn encryption_type(&self) -> &'static str {
+        if self.key_id.is_some() { "KMS" } else { "NONE" }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let put_tags = |w: &mut Writer, tags: &BTreeMap<String, String>| {
+            w.map("tags", |w| tags.iter().for_each(|(key, value)| w.text(key, value)));
+        };
+        Writer::object(Form::Cbor, |w| {
+            w.integer("version", 1);
+            w.boolean("auto_distribution", self.auto_distribution);
+            w.optional("key_id", self.key_id.as_deref());
+            w.texts("metrics", self.metrics.iter().map(String::as_str));
+            put_tags(w, &self.tags);
+            w.optional("policy", self.policy.as_deref());
+            w.list("consumers", |w| {
+                for consumer in &self.consumers {
+                    w.item(|w| {
+                        w.text("name", &consumer.name);
+                        w.integer("created_s", consumer.created_s);
+                        put_tags(w, &consumer.tags);
+                        w.optional("policy", consumer.policy.as_deref());
+                    });
+                }
+            });
+            if let Some(warm) = self.warm_mibps {
+                w.integer("warm_mibps", warm);
+            }
+            w.integer("max_record_kib", self.max_record_kib);
+            w.integer("creating_until_ms", self.creating_until_ms);
+        })
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let document = cbor::parse(bytes).ok()?;
+        let root = document.root();
+        let owned = |text: &str| text.to_owned();
+        let tags = |item: Item<'_>| {
+            let entries = item.field("tags").into_iter().flat_map(Item::entries);
+            entries.filter_map(|(key, value)| Some((owned(key), owned(value.as_text()?)))).collect()
+        };
+        if root.integer("version")? != 1 {
+            return None;
+        }
+        Some(Self {
+            auto_distribution: root.bool("auto_distribution"),
+            key_id: root.text("key_id").map(owned),
+            metrics: root.texts("metrics").map(owned).collect(),
+            tags: tags(root),
+            policy: root.text("policy").map(owned),
+            consumers: root
+                .field("consumers")?
+                .items()
+                .map(|item| {
+                    Some(Consumer {
+                        name: owned(item.text("name")?),
+                        created_s: item.integer("created_s")?,
+                        tags: tags(item),
+                        policy: item.text("policy").map(owned),
+                    })
+                })
+                .collect::<Option<_>>()?,
+            warm_mibps: root.integer("warm_mibps"),
+            max_record_kib: root.integer("max_record_kib")?,
+            creating_until_ms: root.integer("creating_until_ms")?,
+        })
+    }
+}
+
+/// A stream as one request sees it.
+#[derive(Clone)]
+pub(super) struct Stream {
+    pub(super) topic: Arc<Topic>,
+    pub(super) traits: Arc<Traits>,
+    pub(super) arn: String,
+    pub(super) account: Arc<str>,
+}
+
+impl Stream {
+    pub(super) fn name(&self) -> &str {
+        self.topic.name()
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { stream: self.name(), account: &self.account, shard: None }
+    }
+
+    pub(super) fn fault(&self, error: &crate::topic::Error) -> Fault {
+        of_topic(error, &self.place())
+    }
+
+    pub(super) fn fault_in(&self, error: &crate::topic::Error, shard: u32) -> Fault {
+        of_topic(error, &Place { shard: Some(shard), ..self.place() })
+    }
+
+    pub(super) fn status(&self, now_ms: i64) -> &'static str {
+        if now_ms < self.traits.creating_until_ms { "CREATING" } else { "ACTIVE" }
+    }
+
+    /// Refuses a change of a stream that is still being created.
+    pub(super) fn settled(&self, now_ms: i64) -> Result<(), Fault> {
+        let status = self.status(now_ms);
+        if status == "ACTIVE" {
+            return Ok(());
+        }
+        let Place { stream, account, .. } = self.place();
+        Err(Fault::in_use(format!(
+            "Stream {stream} under account {account} not ACTIVE, instead in state {status}"
+        )))
+    }
+
+    /// Refuses data calls on a stream that is still being created.
+    pub(super) fn serving(&self, now_ms: i64) -> Result<(), Fault> {
+        if self.status(now_ms) == "ACTIVE" {
+            Ok(())
+        } else {
+            Err(self.fault(&crate::topic::Error::UnknownTopic))
+        }
+    }
+
+    /// Whether the broker decides how many shards there are.
+    pub(super) fn on_demand(&self) -> bool {
+        self.topic.config().shard_mode == ShardMode::OnDemand
+    }
+
+    pub(super) fn mode(&self) -> &'static str {
+        if self.on_demand() { "ON_DEMAND" } else { "PROVISIONED" }
+    }
+
+    pub(super) fn retention_hours(&self) -> i64 {
+        let ms = self.topic.config().retention_ms;
+        if ms < 0 { 8760 } else { (ms / 3_600_000).max(1) }
+    }
+
+    /// Shards whose records may still be there, by id.
+    pub(super) fn shards(&self, now_ms: i64) -> Vec<Shard> {
+        let retention_ms = self.topic.config().retention_ms;
+        let expired = |shard: &Shard| {
+            retention_ms >= 0
+                && shard.closed_ms.is_some_and(|closed| closed < now_ms.saturating_sub(retention_ms))
+        };
+        self.topic.shards().iter().filter(|shard| !expired(shard)).cloned().collect()
+    }
+
+    /// The shard of that name.
+    pub(super) fn shard(&self, name: &str) -> Option<Shard> {
+        self.topic.shards().by_id(parse_shard_id(name)?).cloned()
+    }
+
+    pub(super) fn consumer_arn(&self, consumer: &Consumer) -> String {
+        format!("{}/consumer/{}:{}", self.arn, consumer.name, consumer.created_s)
+    }
+}
+
+/// Traits with the version that is kept, if one is.
+type Known = (Option<u64>, Arc<Traits>);
+
+/// Traits of all streams.
+pub(super) struct Streams {
+    core: Arc<Core>,
+    account: Arc<str>,
+    cache: RwLock<HashMap<Uuid, Known>>,
+    /// Serialises changes.
+    changes: tokio::sync::Mutex<()>,
+}
+
+impl Streams {
+    pub(super) fn new(core: Arc<Core>, account: Arc<str>) -> Self {
+        Self { core, account, cache: RwLock::default(), changes: tokio::sync::Mutex::default() }
+    }
+
+    pub(super) fn of(&self, topic: Arc<Topic>, region: &str) -> Result<Stream, Fault> {
+        let account = Arc::clone(&self.account);
+        let arn = format!("arn:aws:kinesis:{region}:{account}:stream/{}", topic.name());
+        let (_, traits) = self.kept(topic.id()).map_err(|error| {
+            of_topic(&error, &Place { stream: topic.name(), account: &account, shard: None })
+        })?;
+        Ok(Stream { topic, traits, arn, account })
+    }
+
+    fn kept(&self, topic: Uuid) -> crate::topic::Result<Known> {
+        if let Some(kept) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&topic) {
+            return Ok(kept.clone());
+        }
+        let kept = self.core.attachment(topic, TRAITS)?;
+        let version = kept.as_ref().map(|(version, _)| *version);
+        let traits = kept.map(|(_, bytes)| {
+            Traits::decode(&bytes).unwrap_or_else(|| {
+                tracing::error!(%topic, "what is kept of a stream does not read; defaults are used");
+                Traits::default()
+            })
+        });
+        let entry = (version, Arc::new(traits.unwrap_or_default()));
+        self.remember(topic, entry.clone());
+        Ok(entry)
+    }
+
+    fn remember(&self, topic: Uuid, entry: Known) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        // Topics that were deleted leave when they have become many.
+        if cache.len() >= cache.capacity() {
+            cache.retain(|id, _| self.core.topics().by_id(*id).is_some());
+        }
+        cache.insert(topic, entry);
+    }
+
+    /// Changes the traits of a stream; durable and visible when it returns.
+    pub(super) async fn change<T>(
+        &self,
+        stream: &Stream,
+        edit: impl FnOnce(&mut Traits) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let _one_at_a_time = self.changes.lock().await;
+        let topic = stream.topic.id();
+        let (version, present) = self.kept(topic).map_err(|error| stream.fault(&error))?;
+        let mut traits = Traits::clone(&present);
+        let outcome = edit(&mut traits)?;
+        if traits == *present {
+            return Ok(outcome);
+        }
+        let kept = self.core.set_attachment(topic, TRAITS, traits.encode().into(), version).await;
+        let version = kept.map_err(|error| stream.fault(&error))?;
+        self.remember(topic, (Some(version), Arc::new(traits)));
+        Ok(outcome)
+    }
+
+    /// The stream of that name.
+    pub(super) fn by_name(&self, name: &str, region: &str) -> Result<Stream, Fault> {
+        let topic = self.core.topics().by_name(name).filter(|topic| !topic.is_internal());
+        let topic = topic.ok_or_else(|| self.unknown(name))?;
+        self.of(topic, region)
+    }
+
+    /// The stream that a request names by ARN or name.
+    pub(super) fn named(&self, request: Item<'_>, region: &str) -> Result<Stream, Fault> {
+        match (request.text("StreamARN"), request.text("StreamName")) {
+            (Some(arn), _) => self.by_arn(arn, region),
+            (None, Some(name)) => self.by_name(name, region),
+            (None, None) => Err(Fault::invalid("Either StreamName or StreamARN must be provided.")),
+        }
+    }
+
+    /// The stream of an ARN.
+    pub(super) fn by_arn(&self, arn: &str, region: &str) -> Result<Stream, Fault> {
+        let name = resource_of_arn(arn).and_then(|r| r.strip_prefix("stream/"));
+        self.by_name(name.ok_or_else(|| self.unknown(arn))?, region)
+    }
+
+    /// The stream, and the consumer if it names one, of a resource's ARN.
+    pub(super) fn by_resource(&self, arn: &str, region: &str) -> Result<(Stream, Option<Consumer>), Fault> {
+        let resource = resource_of_arn(arn).unwrap_or_default();
+        if consumer_of_resource(resource).is_some() {
+            return self.by_consumer_arn(arn, region).map(|(stream, consumer)| (stream, Some(consumer)));
+        }
+        let name = resource.strip_prefix("stream/").unwrap_or(resource);
+        let topic = self.core.topics().by_name(name).filter(|topic| !topic.is_internal());
+        Ok((self.of(topic.ok_or_else(|| self.unknown(arn))?, region)?, None))
+    }
+
+    /// A consumer and its stream. A consumer that was registered anew under its name is another one.
+    pub(super) fn by_consumer_arn(&self, arn: &str, region: &str) -> Result<(Stream, Consumer), Fault> {
+        let unknown = || Fault::not_found(format!("Consumer {arn}, account {} not found.", self.account));
+        let resource = resource_of_arn(arn).ok_or_else(unknown)?;
+        let (stream, name, created) = consumer_of_resource(resource).ok_or_else(unknown)?;
+        let stream = self.by_name(stream, region)?;
+        let consumer = stream.traits.consumer(name).filter(|c| c.created_s.to_string() == created).cloned();
+        Ok((stream, consumer.ok_or_else(unknown)?))
+    }
+
+    fn unknown(&self, stream: &str) -> Fault {
+        Fault::not_found(format!("Stream {stream} under account {} not found.", self.account))
+    }
+
+    /// Every stream, by name.
+    pub(super) fn all(&self) -> Vec<Arc<Topic>> {
+        let mut all = self.core.topics().all();
+        all.retain(|topic| !topic.is_internal() && topic.name().len() <= NAME_BYTES_MAX);
+        all
+    }
+}
+
+/// Whether a text is a JSON map, as a policy is.
+pub(super) fn is_json_map(text: &str) -> bool {
+    json::parse(text.as_bytes()).is_ok_and(|d| matches!(d.root().node(), super::document::Node::Map { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traits_read_back() {
+        let tags = BTreeMap::from([("a".to_owned(), "b\"".to_owned()), ("c".to_owned(), String::new())]);
+        let traits = Traits {
+            key_id: Some("alias/k".into()),
+            metrics: vec!["IncomingBytes".into()],
+            tags: tags.clone(),
+            policy: Some("{}".into()),
+            consumers: vec![Consumer { name: "c".into(), created_s: 5, tags, policy: None }],
+            warm_mibps: Some(4),
+            max_record_kib: 2048,
+            ..Traits::default()
+        };
+        assert_eq!(Traits::decode(&traits.encode()), Some(traits.clone()));
+        assert_eq!(Traits::decode(&Traits::default().encode()), Some(Traits::default()));
+        let bytes = traits.encode();
+        for cut in 0..bytes.len() {
+            assert_eq!(Traits::decode(&bytes[..cut]), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_shard_has_two_names() {
+        assert_eq!(parse_shard_id("shardId-000000000012"), Some(12));
+        assert_eq!(parse_shard_id("12"), Some(12));
+        for text in ["", "shardId-", "shardId-x", "-1", "shardId-99999999999"] {
+            assert_eq!(parse_shard_id(text), None, "{text}");
+        }
+        assert_eq!(shard_id(12), "shardId-000000000012");
+    }
+}

@@ -1,0 +1,179 @@
+//! HTTP and bodies: what is refused, how, and that the door goes on serving.
+
+use std::time::{Duration, Instant};
+
+use super::{AUTHORIZATION, CBOR, Client, House, JSON, request};
+
+/// After whatever came before, a new client is served.
+fn still_serves(house: &House) {
+    assert_eq!(house.client().call("ListStreams", "{}").outcome(), (200, "ok".to_owned()));
+}
+
+fn status_of(house: &House, bytes: &[u8]) -> Option<u16> {
+    let mut client = house.client();
+    client.send(bytes);
+    client.receive().map(|answer| answer.status)
+}
+
+#[test]
+fn a_request_whose_length_is_said_twice_is_refused_and_the_connection_closed() {
+    let house = House::ephemeral();
+    let plain = String::from_utf8(request(JSON, "ListStreams", b"{}")).unwrap();
+    let with =
+        |header: &str| plain.replacen("Host: localhost\r\n", &format!("Host: localhost\r\n{header}\r\n"), 1);
+    for (what, bytes) in [
+        ("two lengths that differ", with("Content-Length: 3")),
+        ("a length and a coding", with("Transfer-Encoding: chunked")),
+        ("an unknown coding", with("Transfer-Encoding: xchunked")),
+        ("a folded header", with("X-Fold: a\r\n b")),
+        ("a length that is none", plain.replace("Content-Length: 2", "Content-Length: two")),
+    ] {
+        let mut client = house.client();
+        client.send(bytes.as_bytes());
+        assert_eq!(client.receive().map(|a| a.status), Some(400), "{what}");
+        client.send(plain.as_bytes());
+        assert!(client.receive().is_none(), "{what}: the connection goes on");
+    }
+    still_serves(&house);
+    house.shutdown();
+}
+
+#[test]
+fn heads_and_bodies_have_limits() {
+    let house = House::ephemeral();
+    let headers = "x-one: 1\r\n".repeat(10_000);
+    assert_eq!(status_of(&house, format!("POST / HTTP/1.1\r\n{headers}\r\n").as_bytes()), Some(431));
+    let long = format!("POST / HTTP/1.1\r\nx-long: {}\r\n\r\n", "a".repeat(17_000));
+    assert_eq!(status_of(&house, long.as_bytes()), Some(431));
+    let path = format!("POST /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(1 << 20));
+    assert!(matches!(status_of(&house, path.as_bytes()), Some(414 | 431)));
+    let huge = String::from_utf8(request(JSON, "PutRecords", b"")).unwrap();
+    let huge = huge.replace("Content-Length: 0", "Content-Length: 99999999999");
+    assert_eq!(status_of(&house, huge.as_bytes()), Some(413), "refused before it is read");
+    still_serves(&house);
+    house.shutdown();
+}
+
+#[test]
+fn a_client_that_does_not_finish_its_head_is_cut_off() {
+    let house = House::ephemeral();
+    let mut slow = house.client();
+    slow.send(b"POST / HT");
+    let begin = Instant::now();
+    assert!(slow.receive().is_none());
+    let took = begin.elapsed();
+    assert!(Duration::from_secs(8) < took && took < Duration::from_secs(18), "{took:?}");
+    still_serves(&house);
+    house.shutdown();
+}
+
+#[test]
+fn a_body_that_is_none_is_a_serialization_exception() {
+    let house = House::ephemeral();
+    house.client().create("s", 1);
+    let expected = (400, "SerializationException".to_owned());
+    let deep = "[".repeat(100_000);
+    let put = |data: &str| format!(r#"{{"StreamName":"s","PartitionKey":"k","Data":{data}}}"#);
+    for body in [
+        "",
+        "[]",
+        "{",
+        deep.as_str(),
+        r#"{"Limit":1,"Limit":2}"#,
+        r#"{"Limit":1e400}"#,
+        r#"{"Limit":"1"}"#,
+        r#"{"ExclusiveStartStreamName":"\ud800"}"#,
+    ] {
+        assert_eq!(house.client().call("ListStreams", body).outcome(), expected, "{body:.40}");
+    }
+    for data in [r#""!!!!""#, r#""YQ=""#, r#""YR==""#, "1", "[]"] {
+        assert_eq!(house.client().call("PutRecord", &put(data)).outcome(), expected, "{data}");
+    }
+    let nested = vec![0x9f; 100_000];
+    for body in [
+        &b""[..],
+        b"\xff",
+        &nested,
+        b"\xbb\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        let answer = house.client().call_in(CBOR, "ListStreams", body);
+        assert_eq!(answer.status, 400);
+        assert!(answer.head.contains("x-amzn-errortype: serializationexception"), "{}", answer.head);
+        assert!(answer.head.contains(CBOR), "refusals come in the form of the request");
+    }
+    still_serves(&house);
+    house.shutdown();
+}
+
+#[test]
+fn who_does_not_sign_or_asks_for_what_is_not_there_is_told_so() {
+    let house = House::ephemeral();
+    let plain = String::from_utf8(request(JSON, "ListStreams", b"{}")).unwrap();
+    let authorization = format!("Authorization: {AUTHORIZATION}\r\n");
+    let outcome = |bytes: String| {
+        let mut client = house.client();
+        client.send(bytes.as_bytes());
+        client.receive().unwrap().outcome().1
+    };
+    assert_eq!(outcome(plain.replace(&authorization, "")), "MissingAuthenticationTokenException");
+    assert_eq!(
+        outcome(plain.replace(&authorization, &authorization.repeat(2))),
+        "IncompleteSignatureException"
+    );
+    assert_eq!(outcome(plain.replace("Signature=", "Sig=")), "IncompleteSignatureException");
+    assert_eq!(outcome(plain.replace("POST / ", "POST /?X-Amz-Algorithm=x ")), "InvalidSignatureException");
+    assert_eq!(outcome(plain.replace(".ListStreams", ".NoSuch")), "UnknownOperationException");
+    assert_eq!(outcome(plain.replace("Kinesis_", "DynamoDB_")), "UnknownOperationException");
+    assert_eq!(outcome(plain.replace(JSON, "text/xml")), "UnknownOperationException");
+    assert_eq!(outcome(plain.replace("POST", "PUT")), "AccessDeniedException");
+    assert_eq!(outcome(plain.replace("POST / ", "POST /x ")), "AccessDeniedException");
+    let queue = house.client().call("CreateQueue", "{}");
+    assert!(queue.text().contains("CreateQueue is not built yet"), "{}", queue.text());
+    house.shutdown();
+}
+
+#[test]
+fn a_strict_door_lets_nobody_in_who_signs_with_other_keys() {
+    let house = House::configured(&[("kinesis.auth", "strict"), ("kinesis.access.keys", "AKID:SECRET")]);
+    // Signed in 2026 with zeros.
+    assert_eq!(
+        house.client().call("ListStreams", "{}").outcome(),
+        (403, "InvalidSignatureException".to_owned())
+    );
+    let mut client = house.client();
+    client.send(
+        String::from_utf8(request(JSON, "ListStreams", b"{}")).unwrap().replace("AKID/", "OTHER/").as_bytes(),
+    );
+    assert_eq!(client.receive().unwrap().outcome(), (403, "UnrecognizedClientException".to_owned()));
+    house.shutdown();
+}
+
+#[test]
+fn every_answer_has_a_request_id_and_requests_follow_each_other_on_a_connection() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    let ids: Vec<String> = ["ListStreams", "DescribeLimits", "NoSuch"]
+        .iter()
+        .map(|operation| {
+            let head = client.call(operation, "{}").head;
+            head.split_once("x-amzn-requestid: ").unwrap().1.split_once("\r\n").unwrap().0.to_owned()
+        })
+        .collect();
+    assert!(ids.iter().all(|id| id.len() == 36) && ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
+    let mut health = Client::connect(house.addr());
+    health.send(b"GET /_health HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(health.receive().unwrap().status, 200);
+    house.shutdown();
+}
+
+#[test]
+fn http2_with_prior_knowledge_is_answered() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut frame = [0; 9];
+    std::io::Read::read_exact(&mut client.stream, &mut frame).unwrap();
+    assert_eq!(frame[3], 4, "a SETTINGS frame");
+    house.shutdown();
+}
