@@ -225,6 +225,11 @@ impl Connection {
             self.wave.sync();
             progress = true;
         }
+        // Only now, when everything that was there is read: one sync for all of it.
+        if !progress && self.wave.owes() {
+            self.wave.sync();
+            progress = true;
+        }
         if !progress && self.look.as_mut().poll(task).is_ready() {
             if draining || self.eof {
                 return Err(Close::Quiet);

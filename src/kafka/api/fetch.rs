@@ -12,7 +12,7 @@
 //! - v16: leader hints (KIP-951; one node, so never sent). v17: KIP-853. v18: KIP-1166.
 //!
 //! Known deviations from Apache Kafka: no fetch sessions; `replica_id` is ignored (a client that claims to be
-//! a replica reads as a consumer and moves nothing).
+//! a replica reads as a consumer and moves nothing); an unknown topic or partition ends a long poll at once.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 //! - v1: key types (0 group, 1 transaction), error message (KIP-98). v3: flexible.
 //! - v4: many keys at once (KIP-699). v5: 90 is a possible error. v6: key type 2, share groups (KIP-932).
 //!
-//! Known deviations from Apache Kafka: share groups are refused with INVALID_REQUEST until they are built.
+//! Known deviations from Apache Kafka: share groups are refused with INVALID_REQUEST until they are built; the message of no
+//! error is empty in v1-3, not "NONE".
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

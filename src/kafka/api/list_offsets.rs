@@ -8,7 +8,8 @@
 //! - v2: isolation level (KIP-98). v4: leader epoch (KIP-320). v6: flexible. v7: max timestamp (KIP-734).
 //! - v8: -4 (KIP-405). v9: -5 (KIP-1005). v10: timeout (KIP-1075). v11: -6 (KIP-1023).
 //!
-//! Known deviations from Apache Kafka: a repeated partition is answered as often as it is asked for.
+//! Known deviations from Apache Kafka: a repeated partition is answered (with the error) as often as it is asked
+//! for; -3 never names a record that DeleteRecords removed.
 
 use std::ops::RangeInclusive;
 
