@@ -108,7 +108,9 @@ fn one_wait_is_five_seconds_at_most_and_the_rest_stays_owed() {
     // Another connection cannot make the debt go away either.
     let mut other = house.client();
     assert_eq!(produce(&mut other, "t", &batch(NOBODY, 1, b"v")), (0, 61, 5_000));
+    let stopping = Instant::now();
     house.shutdown();
+    assert!(stopping.elapsed() < Duration::from_secs(2), "nobody waits for a client that is held");
 }
 
 #[test]
