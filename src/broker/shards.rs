@@ -5,8 +5,6 @@
 //! the record of the reshard is. Kafka producers are never held up by it.
 //! Deliberately absent: what a reshard comes to (topic/shards.rs), hashing of keys and wire formats (the doors).
 
-#![allow(dead_code, reason = "the Kinesis door calls it")]
-
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]
