@@ -18,6 +18,8 @@ use crate::store::{Error, LogId, Note, Result};
 
 /// Read at a time while scanning.
 const SCAN_BYTES: usize = 256 << 10;
+/// What a disk writes whole or not at all; a multiple of it is one, too.
+const SECTOR_BYTES: u64 = 512;
 
 /// A log's content.
 #[derive(Default)]
@@ -318,6 +320,9 @@ impl<'a> Scan<'a> {
             if header.last_offset_delta < 0 || self.checksum(at, total)? != header.crc {
                 return Ok(Some("checksum mismatch"));
             }
+            if is_torn_offset(at, header.base_offset, self.part.next_offset) {
+                return Ok(Some("a torn offset"));
+            }
             if header.base_offset != self.part.next_offset {
                 self.misplaced = true;
                 return Ok(Some("offset does not follow"));
@@ -373,5 +378,37 @@ impl<'a> Scan<'a> {
         #[allow(clippy::cast_possible_truncation, reason = "a 32-bit checksum in a wider return type")]
         let crc = digest.finalize() as u32;
         Ok(crc)
+    }
+}
+
+/// Whether `found` is what a power cut leaves of the offset `expected` of a batch at `at`: the first sector of the
+/// batch was lost, and with it some or all of the offset and at most those bytes of the length that are zero anyway;
+/// the next one, with all that the checksum covers, was not.
+fn is_torn_offset(at: u64, found: i64, expected: i64) -> bool {
+    let lost_bytes = SECTOR_BYTES - at % SECTOR_BYTES;
+    let kept = match u32::try_from(lost_bytes * 8) {
+        Ok(bits @ 1..=63) => u64::MAX >> bits,
+        // With the fourth byte of the length it would be no batch at all.
+        Ok(64..=88) => 0,
+        _ => return false,
+    };
+    found != expected && found.cast_unsigned() == expected.cast_unsigned() & kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_torn_offset;
+
+    #[test]
+    fn an_offset_is_torn_where_a_sector_ends_in_it_and_only_the_lost_bytes_are_zero() {
+        let expected = 0x0102_0304_0506_0708;
+        assert!(is_torn_offset(504, 0, expected));
+        assert!(is_torn_offset(508, 0x0506_0708, expected));
+        assert!(is_torn_offset(1023, 0x0002_0304_0506_0708, expected));
+        assert!(!is_torn_offset(508, 0x0506_0709, expected), "another offset");
+        assert!(!is_torn_offset(508, expected, expected), "nothing is lost");
+        assert!(is_torn_offset(501, 0, expected), "three zeros of its length are lost, too");
+        assert!(!is_torn_offset(500, 0, expected), "its length is lost, too");
+        assert!(!is_torn_offset(512, 0, expected) && !is_torn_offset(0, 0, expected), "no sector ends in it");
     }
 }

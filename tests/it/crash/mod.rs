@@ -161,12 +161,12 @@ fn at_every_call(seeds: std::ops::Range<u64>, fault: impl Fn(u64) -> Fault) {
 
 #[test]
 fn after_a_power_cut_at_any_call_what_was_durable_is_there_and_nothing_else() {
-    at_every_call(0..5, Fault::CutAt);
+    at_every_call(0..20, Fault::CutAt);
 }
 
 #[test]
 fn an_input_output_error_at_any_call_loses_nothing_durable() {
-    at_every_call(100..103, |n| Fault::FailAt(n, libc::EIO));
+    at_every_call(100..106, |n| Fault::FailAt(n, libc::EIO));
 }
 
 #[test]

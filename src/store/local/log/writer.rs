@@ -17,7 +17,9 @@ use crate::batch::PREFIX_BYTES;
 use crate::store::{Error, LogOptions, Placed, Result};
 
 /// Blocks are reserved ahead in chunks that grow up to the last of these.
-const RESERVE_BYTES: [u64; 4] = [64 << 10, 1 << 20, 16 << 20, 64 << 20];
+const RESERVE_BYTES: [u64; 3] = [1 << 20, 16 << 20, 64 << 20];
+/// A segment below this reserves nothing: thousands of logs may hold a record each.
+const UNRESERVED_BYTES: u64 = 64 << 10;
 /// Batches whose vectors fit on the stack.
 const STACK_BATCHES: usize = 16;
 /// Batches per system call (two vectors each; the kernel's IOV_MAX is 1024).
@@ -145,7 +147,7 @@ impl Active {
     /// Reserves blocks ahead of the write; a file system that cannot is not asked again for this segment.
     fn reserve(&mut self, file: &dyn File, more: u64) {
         let need = self.part.bytes + more;
-        if need <= self.reserved {
+        if need <= self.reserved.max(UNRESERVED_BYTES) {
             return;
         }
         let chunk = RESERVE_BYTES.get(self.chunk).or(RESERVE_BYTES.last()).copied().unwrap_or(0);

@@ -26,7 +26,7 @@ use served::{Served, request};
 /// What a row may leave behind, and what it may take while it runs unless it says otherwise.
 const GROWTH_KIB_MAX: u64 = 8 * 1024;
 
-/// Figures of time are those of an optimised build; one for debugging is many times slower.
+/// Figures of CPU time are those of an optimised build; one for debugging is many times slower.
 const fn figure(optimised_ms: u64) -> Duration {
     Duration::from_millis(if cfg!(debug_assertions) { optimised_ms * 4 } else { optimised_ms })
 }
