@@ -94,7 +94,7 @@ fn million_topics(broker: &Served) {
     answer.take(1);
     assert_eq!((answer.i32(), answer.i16(), answer.i32()), (0, 0, 0));
     assert_eq!(answer.take(1), [1]);
-    let took = broker.cpu() - before;
+    let took = broker.cpu().saturating_sub(before);
     assert!(took < figure(1_000), "{took:?}");
 }
 
