@@ -82,7 +82,7 @@ impl Answer {
     }
 
     /// Status and name of a refusal; "ok" for an answer.
-    fn outcome(&self) -> (u16, String) {
+    pub(crate) fn outcome(&self) -> (u16, String) {
         if self.status == 200 {
             return (200, "ok".to_owned());
         }
@@ -90,7 +90,7 @@ impl Answer {
     }
 
     /// The text of the first field of that name.
-    fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         value_of(&self.text(), name).unwrap_or_else(|| panic!("no {name} in {}", self.text()))
     }
 
@@ -99,7 +99,7 @@ impl Answer {
     }
 
     /// How often a field of that name is there.
-    fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         self.text().matches(&format!("\"{name}\":")).count()
     }
 }
