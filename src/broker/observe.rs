@@ -351,8 +351,8 @@ mod tests {
         let topic = with_records(&core, 3).await;
         let partition = topic.partition(0).unwrap();
         let held = partition.stalled();
-        let seen = Observer::new(Arc::clone(&core)).look();
-        let seen = tokio::time::timeout(std::time::Duration::from_secs(10), seen).await.unwrap();
+        let mut observer = Observer::new(Arc::clone(&core));
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(10), observer.look()).await.unwrap();
         drop(held);
         let part = &seen.topics[0].partitions[0];
         assert_eq!(part.log.map(|log| (log.start, log.end, log.fenced)), Some((0, 3, false)));

@@ -55,7 +55,7 @@ fn records_bytes_offsets_and_lag_of_a_topic_are_right_to_the_record() {
             (r#"kafka_server_brokertopicmetrics_totalfetchrequests_total{topic="t"}"#, "1"),
             (r#"kafka_server_brokertopicmetrics_failedproducerequests_total{topic="small"}"#, "1"),
             (r#"kafka_server_brokertopicmetrics_failedproducerequests_total{topic="t"}"#, "0"),
-            (r#"kafka_server_brokertopicmetrics_failedproducerequests_total"#, "1"),
+            ("kafka_server_brokertopicmetrics_failedproducerequests_total", "1"),
             (r#"kafka_topic_partitions{topic="t"}"#, "2"),
             (r#"kafka_topic_partition_current_offset{topic="t",partition="1"}"#, "6"),
             (r#"kafka_topic_partition_oldest_offset{topic="t",partition="1"}"#, "0"),
