@@ -13,7 +13,7 @@ mod inspect;
 mod serve;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -116,7 +116,7 @@ struct Bench {
     /// What to measure [default: produce, produce-one, listoffsets, fetch, e2e, first-record]
     scenarios: Vec<bench::Scenario>,
     /// The broker
-    #[arg(long, default_value = "127.0.0.1:9092")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092", value_parser = resolve)]
     addr: SocketAddr,
     /// The broker's process: adds CPU and memory
     #[arg(long)]
@@ -183,8 +183,8 @@ Exit codes:
   1  failed while running; a health check, a benchmark or a segment is not good; an unknown key in config check
   2  the command line is wrong
   3  the configuration is refused
-  4  the data directory is refused: in use, foreign, newer, damaged
-  5  an address cannot be listened on
+  4  the data directory is refused: in use, foreign, newer, damaged, not writable
+  5  an address cannot be listened on: in use, not of this machine, unknown host
 
 SIGTERM and SIGINT drain and exit 0; a second one exits 1 at once.";
 
@@ -262,8 +262,9 @@ fn run(command: Command) -> Result<(), Failure> {
             print(&out)
         }
         Command::Man { dir: Some(dir) } => {
-            std::fs::create_dir_all(&dir)?;
-            Ok(clap_mangen::generate_to(Cli::command(), dir)?)
+            let written =
+                std::fs::create_dir_all(&dir).and_then(|()| clap_mangen::generate_to(Cli::command(), &dir));
+            written.map_err(|error| Failure::Run(format!("{}: {error}", dir.display())))
         }
     }
 }
@@ -305,10 +306,18 @@ fn run_bench(args: Bench) -> Result<(), Failure> {
         keep_topics: args.keep_topics,
         command: args.command,
     };
+    let addr = options.addr;
     bench::run(&options, &mut io::stdout()).map_err(|error| match error {
         bench::Error::Usage(text) => Failure::Usage(text),
+        bench::Error::Io("connecting", error) => Failure::Run(format!("cannot connect to {addr}: {error}")),
         other => Failure::Run(other.to_string()),
     })
+}
+
+/// The first address of `host:port`.
+fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "no such host".to_owned())
 }
 
 impl From<Serve> for serve::Wishes {

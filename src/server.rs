@@ -52,11 +52,11 @@ pub enum StartError {
     /// The data directory cannot be used: locked, foreign, newer, unreadable.
     #[error("{0}")]
     DataDir(String),
-    /// A listener could not be bound.
+    /// A listener could not be bound, or its host is not known.
     #[error("cannot listen on {addr}: {source}")]
     Bind {
-        /// The address.
-        addr: SocketAddr,
+        /// The address, as it was configured.
+        addr: String,
         /// The system's answer.
         source: io::Error,
     },
@@ -155,7 +155,7 @@ impl Builder {
             .map_err(io::Error::other)?
             .map_err(StartError::from)?;
         let kafka = kafka::Door::open(&core, listeners)
-            .map_err(|(addr, source)| StartError::Bind { addr, source })?;
+            .map_err(|(addr, source)| StartError::Bind { addr: addr.to_string(), source })?;
         let kinesis = match addrs {
             Some(addrs) => Some(kinesis::Door::open(&core, settings, addrs).await?),
             None => None,
@@ -254,8 +254,8 @@ async fn listeners(config: &Config) -> Result<Vec<kafka::Listener>, StartError> 
     let mut found = Vec::new();
     for listener in config.listeners().map_err(|e| StartError::Config(e.to_string()))? {
         for bind in listener.binds() {
-            let addrs = tokio::net::lookup_host((bind.host.as_str(), bind.port)).await.map_err(|e| {
-                StartError::Config(format!("listener {}: host '{}': {e}", listener.name, bind.host))
+            let addrs = tokio::net::lookup_host((bind.host.as_str(), bind.port)).await.map_err(|source| {
+                StartError::Bind { addr: format!("{}:{}", bind.host, bind.port), source }
             })?;
             let name = &listener.name;
             found.extend(addrs.map(|addr| kafka::Listener {

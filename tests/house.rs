@@ -502,6 +502,53 @@ fn the_readme_names_the_operations_that_the_kinesis_door_serves() {
     );
 }
 
+/// README's limits: a number beside a key is that key's default, and `*` says that it can be altered.
+#[test]
+fn the_readme_tells_the_limits_that_the_code_has() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let table =
+        readme.split_once("<!-- limits -->").and_then(|(_, rest)| rest.split_once("<!-- /limits -->"));
+    let mut checked = 0;
+    for line in table.map_or("", |(table, _)| table).lines().filter(|line| line.starts_with('|')) {
+        let [_, what, number, told, ..] = line.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        for (at, key) in told.split(", ").filter(|key| key.starts_with('`')).enumerate() {
+            let name = key.trim_matches(['`', '*']);
+            let row = weir_broker::config::keys::find(name).unwrap_or_else(|| panic!("{what}: no {name}"));
+            assert_eq!(row.dynamic, key.ends_with('*'), "{name}: altered while running");
+            let digits: String = number
+                .chars()
+                .take_while(|c| c.is_ascii_digit() || *c == ',')
+                .filter(|c| *c != ',')
+                .collect();
+            assert!(at > 0 || row.default == Some(&digits), "{name}: {:?} is not {number}", row.default);
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "the table was not found");
+}
+
+/// A line `field: self.number("key")` of the settings, and somebody outside `config` who says the field.
+#[test]
+fn a_key_that_is_called_applied_is_read_by_somebody() {
+    let (config, others): (Vec<_>, Vec<_>) =
+        files("src").into_iter().partition(|(path, _)| path.starts_with("src/config"));
+    let settings = config.iter().find(|(path, _)| path == "src/config/settings.rs").expect("the settings");
+    let code: Vec<String> = others.iter().map(|(_, text)| code_of(text)).collect();
+    let mut checked = 0;
+    for line in settings.1.lines() {
+        let Some((before, rest)) = line.split_once(": self.") else { continue };
+        let field = before.rsplit(' ').next().unwrap_or_default();
+        let Some(key) = rest.split('"').nth(1).and_then(weir_broker::config::keys::find) else { continue };
+        let read = code.iter().any(|text| has_word(text, field));
+        let applied = key.effect == weir_broker::config::Effect::Applied;
+        assert!(read || !applied, "{} is called applied, and nothing reads {field}", key.name);
+        checked += 1;
+    }
+    assert!(checked > 20, "the settings were not found");
+}
+
 #[test]
 fn the_changelog_has_its_shape() {
     let text = fs::read_to_string(root().join("CHANGELOG.md")).expect("CHANGELOG.md");

@@ -14,7 +14,7 @@ use super::frame;
 use super::header::{CRC_FROM, HEADER_BYTES, Header, MAGIC_AT, TimestampType};
 use super::records::{Deltas, MIN_RECORD_BYTES, walk};
 
-/// Largest records section that any check decompresses to.
+/// Largest records section that any check decompresses to, unless its caller says otherwise.
 pub const MAX_PLAIN_BYTES: usize = 64 << 20;
 
 /// Most records in one batch.
@@ -38,11 +38,13 @@ pub struct Rules {
     pub zstd: bool,
     /// Whether the records of an uncompressed batch are walked. Off trusts clients with their counts.
     pub walk: bool,
+    /// Largest plain size of compressed records, bytes.
+    pub plain_bytes_max: usize,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { zstd: true, walk: true }
+        Self { zstd: true, walk: true, plain_bytes_max: MAX_PLAIN_BYTES }
     }
 }
 
@@ -84,9 +86,11 @@ impl Batch {
                 batch.with_true_timestamp(deltas)
             }
             Codec::None => Ok(batch),
-            _ if header.max_timestamp < header.base_timestamp => Ok(batch.check_deep(MAX_PLAIN_BYTES)?.0),
+            _ if header.max_timestamp < header.base_timestamp => {
+                Ok(batch.check_deep(rules.plain_bytes_max)?.0)
+            }
             codec => {
-                frame::check(codec, batch.section(), header.record_count)?;
+                frame::check(codec, batch.section(), header.record_count, rules.plain_bytes_max)?;
                 Ok(batch)
             }
         }
@@ -101,10 +105,7 @@ impl Batch {
     pub fn check_deep(self, max_bytes: usize) -> Result<(Self, Bytes), Invalid> {
         let records = self.bytes.slice(HEADER_BYTES..);
         let codec = Codec::of(&self.header)?;
-        let cap = match codec {
-            Codec::None => max_bytes,
-            _ => max_bytes.min(records.len().saturating_mul(MAX_RATIO).max(SMALL_PLAIN_BYTES)),
-        };
+        let cap = max_bytes.min(records.len().saturating_mul(MAX_RATIO).max(SMALL_PLAIN_BYTES));
         let section = decompress(codec, &records, cap)?;
         let deltas = walk(&section, self.header.record_count)?;
         Ok((self.with_true_timestamp(deltas)?, section))

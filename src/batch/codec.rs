@@ -13,8 +13,10 @@ use super::check::Invalid;
 use super::frame::is_one_lz4_frame;
 use super::header::Header;
 
-/// Largest zstd window taken, as a power of two: 8 MiB, what zstd's own tools use up to level 19.
-const ZSTD_WINDOW_LOG: u32 = 23;
+/// Largest zstd window taken, as a power of two: 128 MiB, what level 22 writes, and the default limit of the
+/// zstd library, which is that of Kafka's clients too. The decoder asks for a whole window, and of that the
+/// plain bytes alone are ever touched.
+pub(super) const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// First eight bytes of snappy-java's framing, which the Java client writes; then two i32 of versions.
 pub(super) const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
@@ -58,7 +60,7 @@ impl Codec {
     }
 }
 
-/// Decompresses `records` into at most `max_bytes`; plain records come back as a slice.
+/// Decompresses `records` into at most `max_bytes`; plain records come back as a slice, whatever their size.
 ///
 /// # Errors
 /// [`Invalid::Record`] when the stream is damaged or larger than the cap.
@@ -72,7 +74,6 @@ pub fn decompress(codec: Codec, records: &Bytes, max_bytes: usize) -> Result<Byt
 /// [`decompress`] for borrowed bytes.
 pub(super) fn plain(codec: Codec, records: &[u8], max_bytes: usize) -> Result<Cow<'_, [u8]>, Invalid> {
     let section = match codec {
-        Codec::None if records.len() > max_bytes => return Err(TOO_LARGE),
         Codec::None => return Ok(Cow::Borrowed(records)),
         Codec::Gzip => drain(flate2::bufread::MultiGzDecoder::new(records), records.len(), max_bytes)?,
         Codec::Snappy => snappy(records, max_bytes)?,

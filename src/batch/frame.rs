@@ -4,14 +4,16 @@
 //! their producer still listens. Headers, block sizes and trailers tell most of it for a fraction of the
 //! price of inflating: how the stream ends, and between which bounds its plain size lies.
 //! Invariant: nothing is allocated by what the bytes say. Only where the bounds leave open whether the
-//! section is within [`MAX_PLAIN_BYTES`] (gzip of several members or very dense, hundreds of blocks) it is
+//! section is within the cap (gzip of several members or very dense, hundreds of blocks) it is
 //! decompressed, to a small buffer and at most to the cap.
 //! Deliberately absent: damage inside a block of deflate, zstd, lz4 or a snappy copy's offset. The CRC covers
 //! the way here, so only a producer that compressed wrongly can send it; its consumers get the error.
 //! Source: RFC 1952, RFC 8878, lz4 frame format 1.6, snappy `format_description.txt`.
 
-use super::check::{Invalid, MAX_PLAIN_BYTES};
-use super::codec::{Codec, DAMAGED, TOO_LARGE, XERIAL_HEADER_BYTES, XERIAL_MAGIC, plain_bytes};
+use super::check::Invalid;
+use super::codec::{
+    Codec, DAMAGED, TOO_LARGE, XERIAL_HEADER_BYTES, XERIAL_MAGIC, ZSTD_WINDOW_LOG, plain_bytes,
+};
 use super::records::MIN_RECORD_BYTES;
 
 /// Deflate's densest code: 258 bytes for two bits, and change.
@@ -20,9 +22,6 @@ const DEFLATE_MAX_RATIO: usize = 1032;
 /// Above this a gzip trailer is not believed by itself: real records are seldom so dense, and a stream cut
 /// by one byte reads as 256 times its size.
 const GZIP_BELIEVED_RATIO: usize = 64;
-
-/// Largest zstd window taken: 128 MiB, the limit of the zstd library's own decoders (level 22 writes it).
-const ZSTD_WINDOW_BYTES: u64 = 1 << 27;
 
 /// Most bytes that one zstd block stands for.
 const ZSTD_BLOCK_BYTES: usize = 128 << 10;
@@ -38,24 +37,24 @@ struct Extent {
 }
 
 /// Checks that `records` look like one stream of `codec` that can hold `count` records and stays within
-/// [`MAX_PLAIN_BYTES`].
+/// `max_bytes`.
 ///
 /// # Errors
 /// [`Invalid::Record`] when they are not.
-pub(super) fn check(codec: Codec, records: &[u8], count: i32) -> Result<(), Invalid> {
+pub(super) fn check(codec: Codec, records: &[u8], count: i32, max_bytes: usize) -> Result<(), Invalid> {
     let needed = usize::try_from(count).unwrap_or(0).saturating_mul(MIN_RECORD_BYTES);
     let extent = match codec {
         Codec::None => return Ok(()),
         Codec::Gzip => gzip(records, needed),
-        Codec::Snappy => snappy(records),
+        Codec::Snappy => snappy(records, max_bytes),
         Codec::Lz4 => lz4(records),
         Codec::Zstd => zstd(records),
     };
     let Extent { least, most } = extent.ok_or(DAMAGED)?;
-    if least > MAX_PLAIN_BYTES {
+    if least > max_bytes {
         return Err(TOO_LARGE);
     }
-    let holds = if most > MAX_PLAIN_BYTES { plain_bytes(codec, records, MAX_PLAIN_BYTES)? } else { most };
+    let holds = if most > max_bytes { plain_bytes(codec, records, max_bytes)? } else { most };
     if holds < needed { Err(Invalid::Record("more records than the bytes can hold")) } else { Ok(()) }
 }
 
@@ -115,23 +114,23 @@ fn gzip(records: &[u8], needed: usize) -> Option<Extent> {
 }
 
 /// Raw snappy, or chunks of it behind xerial's header. The two versions there are read by no decoder.
-fn snappy(records: &[u8]) -> Option<Extent> {
+fn snappy(records: &[u8], max_bytes: usize) -> Option<Extent> {
     if !records.starts_with(XERIAL_MAGIC) {
-        let plain = snappy_block(records)?;
+        let plain = snappy_block(records, max_bytes)?;
         return Some(Extent { least: plain, most: plain });
     }
     let mut rest = records.get(XERIAL_HEADER_BYTES..)?;
     let mut plain = 0usize;
     while let Some(size) = rest.split_off(..4) {
         let size = usize::try_from(i32::from_be_bytes(size.try_into().ok()?)).ok()?;
-        plain = plain.checked_add(snappy_block(take(&mut rest, size)?)?)?;
+        plain = plain.checked_add(snappy_block(take(&mut rest, size)?, max_bytes)?)?;
     }
     rest.is_empty().then_some(Extent { least: plain, most: plain })
 }
 
 /// The plain size of a raw snappy block. Its elements are summed up while they are believable: a declared
 /// size beyond the cap is refused for that alone.
-fn snappy_block(block: &[u8]) -> Option<usize> {
+fn snappy_block(block: &[u8], max_bytes: usize) -> Option<usize> {
     let mut rest = block;
     let mut declared = 0usize;
     for shift in (0..35).step_by(7) {
@@ -144,7 +143,7 @@ fn snappy_block(block: &[u8]) -> Option<usize> {
             return None;
         }
     }
-    if declared > MAX_PLAIN_BYTES {
+    if declared > max_bytes {
         return Some(declared);
     }
     let mut at = block.len() - rest.len();
@@ -239,7 +238,7 @@ fn zstd_frame(rest: &mut &[u8]) -> Option<Extent> {
     if !single_segment {
         let window = *rest.split_off_first()?;
         let base = 1u64 << (10 + (window >> 3));
-        if base + base / 8 * u64::from(window & 7) > ZSTD_WINDOW_BYTES {
+        if base + base / 8 * u64::from(window & 7) > 1 << ZSTD_WINDOW_LOG {
             return None;
         }
     }

@@ -3,6 +3,11 @@
 use std::io::Write;
 
 use super::*;
+use crate::batch::MAX_PLAIN_BYTES;
+
+fn check(codec: Codec, records: &[u8], count: i32) -> Result<(), Invalid> {
+    super::check(codec, records, count, MAX_PLAIN_BYTES)
+}
 
 fn gzip_of(plain: &[u8], name: Option<&str>) -> Vec<u8> {
     let mut builder = flate2::GzBuilder::new();

@@ -44,24 +44,38 @@ pub(super) fn run(options: &Options) -> Result<Line, Error> {
     for (key, bytes) in
         [("syncs_per_s_4k", 4 << 10), ("syncs_per_s_64k", 64 << 10), ("syncs_per_s_1m", 1 << 20)]
     {
-        line.number(key, syncs_per_s(&options.disk_dir, bytes, Duration::from_millis(500))?);
+        let rate = Appender::open(&options.disk_dir)?.syncs_per_s(bytes, Duration::from_millis(500))?;
+        line.number(key, rate);
     }
     Ok(line)
 }
 
-/// How many times a second an append of `bytes` and its fdatasync succeed, over `time`.
-#[allow(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-pub(super) fn syncs_per_s(dir: &Path, bytes: usize, time: Duration) -> Result<f64, Error> {
-    let scratch = Scratch::create(dir)?;
-    let block = vec![b'x'; bytes];
-    let (began, mut count) = (Instant::now(), 0u64);
-    while began.elapsed() < time {
-        let at = count * u64::try_from(bytes).unwrap_or(0);
-        scratch.file.write_all_at(&block, at).map_err(Error::io("writing to the disk directory"))?;
-        scratch.file.sync_data().map_err(Error::io("syncing in the disk directory"))?;
-        count += 1;
+/// A file that grows by synced appends, as long as somebody wants to know how fast that is.
+pub(super) struct Appender {
+    scratch: Scratch,
+    at: u64,
+}
+
+impl Appender {
+    /// Makes the file in `dir`.
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+        Ok(Self { scratch: Scratch::create(dir)?, at: 0 })
     }
-    Ok(count as f64 / began.elapsed().as_secs_f64())
+
+    /// How many times a second an append of `bytes` and its fdatasync succeed, over `time`.
+    #[allow(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+    pub(super) fn syncs_per_s(&mut self, bytes: usize, time: Duration) -> Result<f64, Error> {
+        let block = vec![b'x'; bytes];
+        let (began, mut count) = (Instant::now(), 0u64);
+        while began.elapsed() < time {
+            let file = &self.scratch.file;
+            file.write_all_at(&block, self.at).map_err(Error::io("writing to the disk directory"))?;
+            file.sync_data().map_err(Error::io("syncing in the disk directory"))?;
+            self.at += u64::try_from(bytes).unwrap_or(0);
+            count += 1;
+        }
+        Ok(count as f64 / began.elapsed().as_secs_f64())
+    }
 }
 
 struct Transfer {

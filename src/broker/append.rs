@@ -6,14 +6,24 @@
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use crate::batch::Batch;
 use crate::store::{self, Log, Registration};
 use crate::topic::{Append, Appended, Error, Partition};
+
+/// Bytes to sync after which it is better to sync while reading than to wait for the last request.
+const AHEAD_BYTES: usize = 320 << 10;
 
 /// Batches on their way, in request order.
 #[derive(Default)]
 pub struct Wave {
     jobs: Vec<Job>,
+    /// Whose batches these are, in words for people.
+    client: Option<Arc<str>>,
+    /// Logs that hold something which a receipt waits for and nobody has synced yet.
+    owed: Vec<Arc<dyn Log>>,
+    owed_bytes: usize,
 }
 
 struct Job {
@@ -22,9 +32,15 @@ struct Job {
 }
 
 impl Wave {
+    /// Says whose batches come from now on.
+    pub fn set_client(&mut self, client: Arc<str>) {
+        self.client = Some(client);
+    }
+
     /// Adds a batch; returns the place of its outcome.
     pub fn push(&mut self, partition: Arc<Partition>, batch: Batch) -> usize {
-        self.jobs.push(Job { partition, append: Append::new(batch) });
+        self.jobs
+            .push(Job { partition, append: Append { client: self.client.clone(), ..Append::new(batch) } });
         self.jobs.len() - 1
     }
 
@@ -74,16 +90,53 @@ impl Wave {
         outcome.unwrap_or(Err(Error::Storage(store::Error::Fenced)))
     }
 
-    /// The partition of the batch at `place`.
-    #[must_use]
-    pub fn partition(&self, place: usize) -> Option<&Arc<Partition>> {
-        self.jobs.get(place).map(|job| &job.partition)
+    /// Waits for everything below `until` in the partition of the batch at `place`; [`Wave::sync`] makes
+    /// it durable.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn receipt(&mut self, place: usize, until: i64) -> Result<Receipt, Error> {
+        let job = self.jobs.get(place).ok_or(Error::Storage(store::Error::Fenced))?;
+        let log = job.partition.log()?;
+        self.owed_bytes += job.append.batch.bytes().len();
+        if !self.owed.iter().any(|owed| Arc::ptr_eq(owed, log)) {
+            self.owed.push(Arc::clone(log));
+        }
+        Ok(Receipt { log: Arc::clone(log), until, place: Registration::default() })
     }
 
-    /// Forgets everything; the outcomes have been taken.
+    /// Whether a receipt waits for something that nobody was asked to sync.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Makes durable what receipts wait for: called when the connection has nothing else to do, so that one
+    /// sync serves all that it has read. A single log is synced here and now if nobody else does, several by
+    /// the engine's threads side by side.
+    pub fn sync(&mut self) {
+        match self.owed.as_slice() {
+            [log] if may_block() => log.sync_in(|work| tokio::task::block_in_place(work)),
+            several => several.iter().for_each(|log| log.sync()),
+        }
+        self.owed.clear();
+        self.owed_bytes = 0;
+    }
+
+    /// Forgets the batches; their outcomes have been taken. With a lot to sync, the disk starts on it while
+    /// more arrives.
     pub fn clear(&mut self) {
         self.jobs.clear();
+        if self.owed_bytes >= AHEAD_BYTES {
+            self.owed.drain(..).for_each(|log| log.sync());
+            self.owed_bytes = 0;
+        }
     }
+}
+
+/// Whether this thread's scheduler can do without it for a while.
+fn may_block() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// Waits for an append to become durable.

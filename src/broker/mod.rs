@@ -4,6 +4,7 @@
 //! Deliberately absent: wire formats, sockets, clap; policy of topics and groups (their rooms have it).
 
 mod append;
+mod client_quotas;
 mod clock;
 mod configs;
 mod groups;
@@ -25,6 +26,7 @@ use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
 use crate::store::Store;
 use crate::topic::{self, NewTopic, Registry, Topic};
 
+pub use crate::quota::clients;
 // What a door holds of the engine: bytes on their way out, a place in a queue of waiters, a failure.
 pub use crate::store::{Error as StoreError, Registration, Slice, Watermark};
 pub use append::{Receipt, Wave};
@@ -48,6 +50,7 @@ pub struct Core {
     groups: groups::Groups,
     gates: shards::Gates,
     visitors: Visitors,
+    client_quotas: crate::quota::clients::Clients,
     clock: Clock,
     /// Where the engine keeps its bytes.
     location: PathBuf,

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use uuid::Uuid;
 
 use super::{Core, Receipt};
-use crate::batch::{Batches, Builder, MAX_PLAIN_BYTES, Record, Records};
+use crate::batch::{Batches, Builder, Record, Records};
 use crate::quota::{Bucket, Verdict};
 use crate::store;
 use crate::topic::{self, Append, Error, Limit, Partition, Plan, Reshape, Route, Shard, Topic};
@@ -246,11 +246,13 @@ impl Core {
 
     fn check_unused(&self, topic: &Topic, plan: &Plan) -> topic::Result<()> {
         for index in plan.retiring.keys() {
-            if self.clients_write_to(topic.partition(*index)?.as_ref()) {
+            let partition = topic.partition(*index)?;
+            if self.clients_write_to(&partition) {
                 return Err(Error::InUse(format!(
-                    "Kafka producers wrote to partition {index} of topic '{}' within the last minute, and after a \
-                     merge it takes no records; stop them, or force the merge",
-                    topic.name()
+                    "Kafka producers wrote to partition {index} of topic '{}' within the last minute (client {}), and \
+                     after a merge it takes no records; stop them, or force the merge",
+                    topic.name(),
+                    partition.client().as_deref().unwrap_or("unknown")
                 )));
             }
         }
@@ -274,7 +276,8 @@ impl Core {
         let cargo = load(topic, entries, self.now_ms(), &mut outcomes)?;
         let mut waits = Vec::new();
         for cargo in cargo {
-            let end = store(cargo, self.now_ms(), &mut outcomes);
+            let most = self.topic_settings.max_decompressed_bytes;
+            let end = store(cargo, self.now_ms(), most, &mut outcomes);
             waits.extend(end.filter(|_| self.acks_wait_for_sync()));
         }
         drop(gate);
@@ -327,7 +330,9 @@ impl Core {
             partition.tally().throttled_read();
             return Err(throttled(Limit::ReadBytes, bytes.wait_ns(now_ns)));
         }
-        let found = read(&partition, shard, offset, max_records, max_bytes, now_ms)?;
+        let plain_bytes = self.topic_settings.max_decompressed_bytes;
+        let limits = ReadLimits { records: max_records, bytes: max_bytes, plain_bytes };
+        let found = read(&partition, shard, offset, limits, now_ms)?;
         let got: usize = found.records.iter().map(GotRecord::bytes).sum();
         if let Some(rate) = config.shard_read_bytes {
             bytes.charge(rate, got as u64, now_ns);
@@ -458,13 +463,15 @@ impl Cargo {
 fn store(
     cargo: Cargo,
     now_ms: i64,
+    max_plain_bytes: usize,
     outcomes: &mut [topic::Result<Stored>],
 ) -> Option<(Arc<Partition>, Vec<usize>, i64)> {
     let Cargo { shard, partition, loads } = cargo;
     let mut appends = Vec::with_capacity(loads.len());
     let mut stubs = Vec::with_capacity(loads.len());
     for Load { builder, places, times_ms, .. } in loads {
-        let batch = builder.build().map_err(Error::Invalid).and_then(|batch| partition.admit(batch));
+        let batch =
+            builder.build().map_err(Error::Invalid).and_then(|batch| partition.admit(batch, max_plain_bytes));
         match batch {
             Ok(batch) => {
                 appends.push(Append::routed(batch));
@@ -493,13 +500,22 @@ fn store(
     end.map(|end| (partition, stored, end))
 }
 
+/// How much one read may bring.
+#[derive(Clone, Copy)]
+struct ReadLimits {
+    records: usize,
+    /// Of keys and values.
+    bytes: usize,
+    /// Of one batch after decompression.
+    plain_bytes: usize,
+}
+
 /// Records of a shard's span. Control batches are passed over; offsets may have holes.
 fn read(
     partition: &Partition,
     shard: &Shard,
     offset: i64,
-    max_records: usize,
-    max_bytes: usize,
+    limits: ReadLimits,
     now_ms: i64,
 ) -> topic::Result<Got> {
     let until = shard.until.unwrap_or(i64::MAX);
@@ -510,7 +526,7 @@ fn read(
     let mut newest_ms = None;
     let mut full = false;
     while !full && got.next_offset < until {
-        let outcome = partition.read(got.next_offset, max_bytes.saturating_sub(bytes).max(1))?;
+        let outcome = partition.read(got.next_offset, limits.bytes.saturating_sub(bytes).max(1))?;
         if outcome.slice.is_empty() {
             break;
         }
@@ -519,7 +535,7 @@ fn read(
             let batch = batch?;
             let header = batch.header;
             if !header.is_control() {
-                let section = match batch.section(MAX_PLAIN_BYTES)? {
+                let section = match batch.section(limits.plain_bytes)? {
                     std::borrow::Cow::Borrowed(part) => slice.slice_ref(part),
                     std::borrow::Cow::Owned(plain) => plain.into(),
                 };
@@ -529,7 +545,7 @@ fn read(
                     if offset < got.next_offset {
                         continue;
                     }
-                    if offset >= until || got.records.len() >= max_records {
+                    if offset >= until || got.records.len() >= limits.records {
                         full = true;
                         break;
                     }
@@ -547,7 +563,7 @@ fn read(
                         headers: record.header_pairs().map(|(n, v)| (owned(n), v.map(owned))).collect(),
                     };
                     bytes += found.bytes();
-                    if bytes > max_bytes && !got.records.is_empty() {
+                    if bytes > limits.bytes && !got.records.is_empty() {
                         full = true;
                         break;
                     }

@@ -136,3 +136,47 @@ impl Core {
         self.store.close()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::batch::{Builder, Record};
+    use crate::broker::{Change, Edit, Scope};
+    use crate::config::Config;
+    use crate::topic::{Append, NewTopic};
+
+    #[test]
+    fn an_altered_expiration_of_producer_ids_counts_from_the_next_checkpoint_on() {
+        let core = crate::broker::in_memory(Config::default()).unwrap();
+        let new = NewTopic {
+            id: core.clock().uuid(),
+            name: "t".into(),
+            partitions: 1,
+            overrides: BTreeMap::new(),
+            created_ms: 0,
+        };
+        let topic = core.topics().create(new).unwrap();
+        let partition = Arc::clone(topic.partitions().iter().next().unwrap());
+        let append = |producer, now_ms| {
+            let mut batch = Builder::new().producer(producer, 0, 0);
+            let value = Some("v".into());
+            batch.push(Record { timestamp_ms: now_ms, key: None, value, headers: Vec::new() });
+            let mut append = Append::new(batch.build().unwrap());
+            partition.append(now_ms, &mut [&mut append]);
+            assert!(append.outcome.is_some_and(|outcome| outcome.is_ok()));
+        };
+        append(7, 1_000);
+        core.checkpoint(1_900);
+        append(8, 2_000);
+        core.checkpoint(2_000);
+        assert_eq!(partition.producer_count(), 2);
+        let change = Edit::Set("500".to_owned());
+        let change = Change::Edit(vec![("producer.id.expiration.ms".to_owned(), change)]);
+        core.alter_broker_config(Scope::Cluster, change, false).unwrap();
+        append(9, 2_100);
+        core.checkpoint(2_100);
+        assert_eq!(partition.producer_count(), 2, "the first one is forgotten");
+    }
+}

@@ -318,15 +318,6 @@ const LIVE: &[Key] = &[
         "What to listen on; 127.0.0.1 unless told otherwise, a free port when embedded, 9092 from the command line.",
     ),
     live(
-        "log.cache.max.bytes",
-        Kind::Long,
-        Some("67108864"),
-        Check::Min(0),
-        "No effect yet. Memory of all tail caches.",
-    )
-    .not_yet()
-    .own(),
-    live(
         "log.cleaner.delete.retention.ms",
         Kind::Long,
         Some("86400000"),
@@ -496,9 +487,8 @@ const LIVE: &[Key] = &[
         Kind::Int,
         Some("67108864"),
         Check::Min(1024),
-        "No effect yet. Largest batch after decompression, where one is decompressed.",
+        "Largest records of a compressed batch once decompressed; a batch that holds more is refused.",
     )
-    .not_yet()
     .own(),
     live("max.groups", Kind::Int, Some("20000"), Check::Min(1), "Consumer groups at a time.").own(),
     live(

@@ -160,7 +160,9 @@ fn check_unique(found: &[Listener]) -> Result<(), String> {
             if one.name == other.name {
                 return Err(format!("two listeners are named {}", one.name));
             }
-            if one.port != 0 && one.port == other.port && one.host == other.host {
+            let hosts = |listener: &Listener| listener.binds().into_iter().map(|bind| bind.host);
+            let shared = one.port == other.port && hosts(one).any(|host| hosts(other).any(|o| o == host));
+            if one.port != 0 && shared {
                 return Err(format!("{} and {} share an address", one.name, other.name));
             }
         }
@@ -174,7 +176,9 @@ fn check_protocols(config: &Config, found: &[Listener]) -> Result<(), String> {
     for Listener { name, .. } in found {
         let mapped = map.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|&(_, protocol)| protocol);
         let by_name = ALL_PROTOCOLS.iter().find(|p| p.eq_ignore_ascii_case(name)).copied();
-        let protocol = mapped.or(by_name).ok_or_else(|| format!("no protocol for the listener {name}"))?;
+        let protocol = mapped
+            .or(by_name)
+            .ok_or_else(|| format!("no protocol for the listener {name}; add {name}:PLAINTEXT"))?;
         if !protocol.eq_ignore_ascii_case("PLAINTEXT") {
             return Err(format!(
                 "the listener {name} asks for {protocol}; weir speaks PLAINTEXT only so far"

@@ -48,8 +48,6 @@ pub enum QuotaProfile {
 pub struct StoreSettings {
     /// When acks=all counts.
     pub flush: Flush,
-    /// Memory of all tail caches, bytes.
-    pub cache_max_bytes: u64,
     /// Segment files kept open or mapped.
     pub max_open_files: usize,
 }
@@ -201,11 +199,7 @@ impl Config {
             Some("interval") => Flush::Interval { interval_ms: self.number("flush.interval.ms") },
             _ => Flush::Group,
         };
-        StoreSettings {
-            flush,
-            cache_max_bytes: self.number("log.cache.max.bytes"),
-            max_open_files: self.number("log.max.open.files"),
-        }
+        StoreSettings { flush, max_open_files: self.number("log.max.open.files") }
     }
 
     /// Topics and partitions.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a frame that has begun can always be finished. Small requests pass at any time; above the limit
 //! large ones stop being read and stand in line, and the first in line may read on whatever the sum says, so
-//! that the sum goes down. A turn ends in time: who holds memory and does not finish loses its connection.
+//! that the sum goes down. Who needs least goes first: a hundred announced megabytes that never come hold up
+//! nobody else. A turn ends in time: who holds memory and does not finish loses its connection.
 //! Cost: nothing for requests that are answered in the wake-up that read them, else one addition per wake-up.
 //! Deliberately absent: memory of answers, which `connection.rs` bounds for each connection.
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 /// What a connection may hold whatever the others do: metadata, heartbeats and small batches go on.
 const SMALL_BYTES: usize = 16 * 1024;
 /// How long the first in line may take to finish its frame.
-const TURN: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_secs(5);
 
 /// The sum, and the line of those who wait for it to go down.
 pub(super) struct Budget {
@@ -28,9 +29,16 @@ pub(super) struct Budget {
 
 #[derive(Default)]
 struct Line {
-    waiting: VecDeque<(u64, Waker)>,
+    /// The first has its turn; the others by what they need.
+    waiting: VecDeque<Waiting>,
     next_ticket: u64,
     said: Option<Instant>,
+}
+
+struct Waiting {
+    ticket: u64,
+    needs: usize,
+    waker: Waker,
 }
 
 /// What one connection holds of the budget.
@@ -38,7 +46,7 @@ pub(super) struct Share {
     budget: Arc<Budget>,
     held: usize,
     ticket: Option<u64>,
-    /// Since when this one has been the first in line.
+    /// When the turn of this one ends, while it is the first in line.
     turn: Option<Instant>,
 }
 
@@ -53,6 +61,11 @@ impl Budget {
         Share { budget: Arc::clone(self), held: 0, ticket: None, turn: None }
     }
 
+    /// Whether nobody should keep memory that is not in use.
+    fn is_tight(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.limit / 2
+    }
+
     fn is_used_up(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.limit
     }
@@ -64,9 +77,17 @@ impl Budget {
 
 impl Line {
     fn wake_first(&self) {
-        if let Some((_, waker)) = self.waiting.front() {
-            waker.wake_by_ref();
+        if let Some(first) = self.waiting.front() {
+            first.waker.wake_by_ref();
         }
+    }
+
+    fn enter(&mut self, needs: usize, waker: Waker) -> u64 {
+        self.next_ticket += 1;
+        let ahead = self.waiting.iter().skip(1).take_while(|other| other.needs <= needs).count();
+        let at = self.waiting.len().min(1 + ahead);
+        self.waiting.insert(at, Waiting { ticket: self.next_ticket, needs, waker });
+        self.next_ticket
     }
 
     /// One line a minute at most.
@@ -95,8 +116,14 @@ impl Share {
         }
     }
 
-    /// How many more bytes the connection may read now; `None`: none, and it is woken when that changes.
-    pub(super) fn may_grow(&mut self, task: &Task<'_>) -> Option<usize> {
+    /// Whether a buffer that is empty should not be kept.
+    pub(super) fn is_tight(&self) -> bool {
+        self.budget.is_tight()
+    }
+
+    /// How many more bytes the connection may read now, which `needs` so many for its frame; `None`: none, and
+    /// it is woken when that changes.
+    pub(super) fn may_grow(&mut self, needs: usize, task: &Task<'_>) -> Option<usize> {
         let small = SMALL_BYTES.saturating_sub(self.held);
         if !self.budget.is_used_up() {
             self.step_aside();
@@ -107,16 +134,12 @@ impl Share {
             return Some(small);
         }
         let mut line = self.budget.line();
-        if self.ticket.is_none() {
-            line.next_ticket += 1;
-            let ticket = line.next_ticket;
-            line.waiting.push_back((ticket, task.waker().clone()));
+        let ticket = *self.ticket.get_or_insert_with(|| {
             line.say(self.budget.limit);
-            self.ticket = Some(ticket);
-        }
-        let first = line.waiting.front().is_some_and(|(ticket, _)| Some(*ticket) == self.ticket);
-        if first {
-            self.turn.get_or_insert_with(Instant::now);
+            line.enter(needs, task.waker().clone())
+        });
+        if line.waiting.front().is_some_and(|first| first.ticket == ticket) {
+            self.turn.get_or_insert_with(|| Instant::now() + TURN);
             return Some(usize::MAX);
         }
         // The same task polls a connection for all its life: its first waker stays good. Memory that was given
@@ -129,7 +152,7 @@ impl Share {
         self.turn = None;
         let Some(ticket) = self.ticket.take() else { return };
         let mut line = self.budget.line();
-        line.waiting.retain(|(other, _)| *other != ticket);
+        line.waiting.retain(|other| other.ticket != ticket);
         line.wake_first();
     }
 
@@ -138,9 +161,9 @@ impl Share {
         self.ticket.is_some() && self.turn.is_none()
     }
 
-    /// Whether the connection was the first in line for too long.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.turn.is_some_and(|since| now.duration_since(since) >= TURN)
+    /// When the turn of the connection ends, if it has one.
+    pub(super) fn turn_ends(&self) -> Option<Instant> {
+        self.turn
     }
 }
 
@@ -174,7 +197,7 @@ mod tests {
 
     fn grow(share: &mut Share, bell: &Arc<Bell>) -> Option<usize> {
         let waker = Waker::from(Arc::clone(bell));
-        share.may_grow(&Task::from_waker(&waker))
+        share.may_grow(100, &Task::from_waker(&waker))
     }
 
     #[test]
@@ -205,6 +228,16 @@ mod tests {
     }
 
     #[test]
+    fn who_needs_least_is_next_and_nobody_loses_a_turn() {
+        let mut line = Line::default();
+        for needs in [50, 70, 10, 70, 20] {
+            line.enter(needs, Waker::noop().clone());
+        }
+        let order: Vec<_> = line.waiting.iter().map(|one| (one.needs, one.ticket)).collect();
+        assert_eq!(order, [(50, 1), (10, 3), (20, 5), (70, 2), (70, 4)]);
+    }
+
+    #[test]
     fn a_turn_ends_and_a_connection_that_goes_gives_everything_back() {
         let budget = Budget::new(Some(1));
         let bells: Vec<Arc<Bell>> = (0..2).map(|_| Arc::default()).collect();
@@ -214,11 +247,12 @@ mod tests {
             grow(share, bell);
         }
         let later = Instant::now() + TURN;
-        assert!(shares[0].is_overdue(later) && !shares[1].is_overdue(later));
+        assert!(shares[0].turn_ends().is_some_and(|end| end <= later));
+        assert_eq!(shares[1].turn_ends(), None);
         drop(shares.remove(0));
         assert!(bells[1].rang());
         assert_eq!(grow(&mut shares[0], &bells[1]), Some(usize::MAX));
-        assert!(!shares[0].is_overdue(later - Duration::from_millis(1)), "its turn begins when it comes");
+        assert!(shares[0].turn_ends().is_some_and(|end| end >= later), "its turn begins when it comes");
         shares.clear();
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
         assert!(budget.line().waiting.is_empty());

@@ -25,6 +25,7 @@ use super::budget::Share;
 use super::listener::{Seat, Shared};
 use super::out::{Body, Out};
 use super::schema;
+use crate::broker::clients::Meters;
 use crate::broker::{Core, Wave};
 
 /// Why a connection ends.
@@ -54,8 +55,13 @@ const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A frame that has begun must grow by this much in this time.
 const STALLED_BYTES_MIN: usize = 1024;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
+/// Who a client is that did not log in.
+const ANONYMOUS: &str = "ANONYMOUS";
 /// How often a connection looks at its own age.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long answers may still take once the client has said its last, or the broker stops. A fetch or a join
+/// may wait for days, and its client may be gone.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A reply in its place in the queue.
 struct Pending {
@@ -89,6 +95,8 @@ pub(super) struct Connection {
     peer: SocketAddr,
     local: SocketAddr,
     input: BytesMut,
+    /// Memory behind `input`, which what was taken out of it does not give back.
+    input_bytes: usize,
     /// Space offered to the next read: grows while reads fill it.
     read_bytes: usize,
     /// Total length of the frame at the front, once its prefix is here.
@@ -108,6 +116,10 @@ pub(super) struct Connection {
     eof: bool,
     /// Until then the socket is not read: a shard's limit is used up, and not every client waits as it is told.
     muted: Option<Pin<Box<Sleep>>>,
+    /// The client id of the last produce.
+    client_id: Option<Box<str>>,
+    /// What this client is limited by; looked up again when quotas or its id change.
+    meters: Option<Box<(String, Meters)>>,
     look: Pin<Box<Sleep>>,
     last_frame: Instant,
     frames: u64,
@@ -132,6 +144,7 @@ impl Connection {
             peer,
             local,
             input: BytesMut::new(),
+            input_bytes: 0,
             read_bytes: READ_BYTES_MIN,
             frame_len: None,
             pending: VecDeque::new(),
@@ -143,6 +156,8 @@ impl Connection {
             wave: Wave::default(),
             eof: false,
             muted: None,
+            client_id: None,
+            meters: None,
             look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
             last_frame: Instant::now(),
             frames: 0,
@@ -157,7 +172,10 @@ impl Connection {
         let mut stopping = Box::pin(self.shared.stopping());
         let mut draining = false;
         poll_fn(move |task| {
-            draining = draining || stopping.as_mut().poll(task).is_ready();
+            if !draining && stopping.as_mut().poll(task).is_ready() {
+                draining = true;
+                self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
+            }
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}
@@ -183,10 +201,17 @@ impl Connection {
             self.dispatch()?;
             progress = true;
         }
-        self.share.hold(self.input.len() + self.pending_bytes);
+        let in_use = self.input_bytes_in_use();
+        self.share.hold(self.pending_bytes + in_use);
         if !muted && !self.eof && !draining && !self.held_back && self.may_start() {
-            if let Some(most) = self.share.may_grow(task) {
+            let missing = self.frame_len.map_or(0, |len| len.saturating_sub(self.input.len()));
+            if let Some(most) = self.share.may_grow(missing, task) {
                 progress |= self.read(task, most)?;
+            }
+            if let Some(end) = self.share.turn_ends()
+                && end < self.look.deadline()
+            {
+                self.look.as_mut().reset(end);
             }
         } else {
             self.share.step_aside();
@@ -195,7 +220,15 @@ impl Connection {
                 return Err(Close::Quiet);
             }
         }
+        // Only now, when everything that was there is read: one sync for all of it.
+        if !progress && self.wave.owes() {
+            self.wave.sync();
+            progress = true;
+        }
         if !progress && self.look.as_mut().poll(task).is_ready() {
+            if draining || self.eof {
+                return Err(Close::Quiet);
+            }
             self.look_at_age(task)?;
             progress = true;
         }
@@ -208,6 +241,26 @@ impl Connection {
         }
         self.muted = None;
         false
+    }
+
+    /// What counts as memory of requests. A large buffer is kept for the next request while there is plenty.
+    fn input_bytes_in_use(&mut self) -> usize {
+        if !self.input.is_empty() {
+            return self.input.len();
+        }
+        if self.input_bytes <= READ_BYTES {
+            return 0;
+        }
+        if self.share.is_tight() {
+            self.drop_buffer();
+        }
+        self.input_bytes
+    }
+
+    fn drop_buffer(&mut self) {
+        self.input = BytesMut::new();
+        self.input_bytes = 0;
+        self.read_bytes = READ_BYTES_MIN;
     }
 
     /// Whether one more request may be answered.
@@ -229,6 +282,8 @@ impl Connection {
                     Some(std::mem::take(body))
                 }
                 State::Silent => None,
+                // What it waits for is not asked for yet.
+                State::Produce(reply) if self.wave.owes() && reply.waits() => break,
                 State::Produce(reply) => match reply.poll(task.waker()) {
                     Poll::Ready(body) => Some(body),
                     Poll::Pending => break,
@@ -271,6 +326,7 @@ impl Connection {
         match pin!(self.stream.read_buf(&mut target)).poll(task) {
             Poll::Ready(Ok(0)) => {
                 self.eof = true;
+                self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
                 Ok(true)
             }
             Poll::Ready(read) => {
@@ -295,6 +351,7 @@ impl Connection {
         let spare = self.input.capacity() - self.input.len();
         if spare < want.min(READ_BYTES).div_ceil(2) {
             self.input.reserve(want);
+            self.input_bytes = self.input.capacity();
         }
     }
 
@@ -365,16 +422,26 @@ impl Connection {
             self.commit(settled)?;
             settled = self.pending.len();
         }
+        if header.api_key == produce::KEY {
+            self.name_client(header.client_id.as_deref().unwrap_or_default());
+        }
+        if self.shared.core.client_quotas().version() != 0 {
+            self.look_up_meters(header.client_id.as_deref().unwrap_or_default());
+        }
         let mut cx = api::Context {
             core: &self.shared.core,
             wave: &mut self.wave,
             listener: &self.shared.listener,
-            client_id: header.client_id,
+            client_id: header.client_id.as_deref(),
             peer: self.peer,
             local: self.local,
+            meters: self.meters.as_ref().map(|known| &known.1),
+            throttle_ms: 0,
         };
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
+        let throttle_ms = cx.throttle_ms;
+        self.mute(throttle_ms);
         let mut request_bytes = 0;
         let state = match answer {
             Answer::Now(body) => {
@@ -423,11 +490,33 @@ impl Connection {
             }
         }
         self.wave.clear();
-        if mute_ms > 0 {
-            let until = Instant::now() + Duration::from_millis(mute_ms.into());
+        self.mute(mute_ms);
+        Ok(())
+    }
+
+    /// Does not read the socket for so long, at least.
+    fn mute(&mut self, ms: u32) {
+        let until = Instant::now() + Duration::from_millis(ms.into());
+        if ms > 0 && self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
             self.muted = Some(Box::pin(tokio::time::sleep_until(until)));
         }
-        Ok(())
+    }
+
+    /// Says whose batches come: a merge that they are in the way of names them.
+    fn name_client(&mut self, client_id: &str) {
+        if self.client_id.as_deref() != Some(client_id) {
+            self.client_id = Some(client_id.into());
+            self.wave.set_client(format!("{client_id:?} at {}", self.peer.ip()).into());
+        }
+    }
+
+    fn look_up_meters(&mut self, client_id: &str) {
+        let quotas = self.shared.core.client_quotas();
+        let known = self.meters.as_ref();
+        if known.is_none_or(|known| known.1.version != quotas.version() || known.0 != client_id) {
+            let meters = quotas.of(ANONYMOUS, client_id);
+            self.meters = Some(Box::new((client_id.to_owned(), meters)));
+        }
     }
 
     /// The incomplete frame at the front; one that does not come along ends the connection.
@@ -449,7 +538,7 @@ impl Connection {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
-        if self.share.is_overdue(Instant::now()) {
+        if self.share.turn_ends().is_some_and(|end| end <= Instant::now()) {
             return Err(Close::Refused(
                 "memory for requests is used up (queued.max.request.bytes), and this one takes too long"
                     .into(),
@@ -462,15 +551,12 @@ impl Connection {
             return Err(Close::Refused("no request within the time for the first one".into()));
         }
         self.begun = if self.input.is_empty() || !reads { None } else { Some(self.look_at_frame()?) };
-        // A client that long-polls is not idle; one that never reads its answers is.
-        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms))
-            && (self.pending.is_empty() || !self.out.is_empty())
-        {
+        // Kafka's rule: also a client that waits for its answer for so long, or never reads it, is idle.
+        if settings.max_idle_ms.is_some_and(|ms| age >= Duration::from_millis(ms)) {
             return Err(Close::Quiet);
         }
-        if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
-            self.input = BytesMut::new();
-            self.read_bytes = READ_BYTES_MIN;
+        if self.input.is_empty() && self.input_bytes > IDLE_BUFFER_BYTES && age >= LOOK_EVERY {
+            self.drop_buffer();
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! Reading and writing of the protocol's primitive types, for the APIs that are written by hand: the hot
 //! ones (Produce, Fetch), those before login (ApiVersions), and versions that `kafka-protocol` lacks.
 //!
-//! Invariant: a count or length is checked against the bytes that remain before anything is done with it; no
-//! read allocates. Source: <https://kafka.apache.org/protocol#protocol_types>, KIP-482 (flexible versions).
+//! Invariant: a count or length is checked against the bytes that remain before anything is done with it; the
+//! counts of one body add up to at most [`MAX_ELEMENTS`], as in the schema walk; no read allocates. Source: <https://kafka.apache.org/protocol#protocol_types>, KIP-482 (flexible versions).
 
 use bytes::{BufMut, Bytes};
 use uuid::Uuid;
+
+use super::schema::MAX_ELEMENTS;
 
 /// The bytes are not what the schema says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,11 +26,12 @@ pub(super) struct Reader<'a> {
     body: &'a Bytes,
     at: usize,
     flexible: bool,
+    elements_left: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(body: &'a Bytes, flexible: bool) -> Self {
-        Self { body, at: 0, flexible }
+        Self { body, at: 0, flexible, elements_left: MAX_ELEMENTS }
     }
 
     fn malformed<T>(&self, what: &'static str) -> Result<T> {
@@ -134,6 +137,10 @@ impl<'a> Reader<'a> {
         if count > self.rest().len() / element_bytes_min.max(1) {
             return self.malformed("array count is larger than the bytes that remain");
         }
+        let Some(left) = self.elements_left.checked_sub(count) else {
+            return self.malformed("more elements than one request may have");
+        };
+        self.elements_left = left;
         Ok(Some(count))
     }
 

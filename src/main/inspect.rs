@@ -31,6 +31,9 @@ pub(crate) fn run(segment: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     };
     writeln!(out, "{} batches, {} records, {} bytes", walk.batches, walk.records, walk.position)?;
     ended.map_err(|failure| match failure {
+        Stop::Damage(what) if walk.position == 0 => {
+            named(format!("not a segment, or damaged at its begin: {what}"))
+        }
         Stop::Damage(what) => named(format!("damaged at byte {}: {what}", walk.position)),
         Stop::Output(error) => error.into(),
     })

@@ -44,16 +44,20 @@ pub(crate) fn listen_address(text: &str) -> Result<Listen, String> {
     let (name, address) =
         text.split_once("://").map_or((None, text), |(name, address)| (Some(name.to_owned()), address));
     let whole = format!("{}://{address}", name.as_deref().unwrap_or("PLAINTEXT"));
-    Config::judge("listeners", &whole, Source::CommandLine).map_err(|refusal| refusal.reason)?;
     if address.contains(',') {
         return Err("one address; repeat --listen for more".to_owned());
     }
+    // The reason names the entry, which the caller names too, and without the name that was put before it.
+    let bare =
+        |reason: String| reason.strip_prefix(&format!("{whole}: ")).map(str::to_owned).unwrap_or(reason);
+    Config::judge("listeners", &whole, Source::CommandLine).map_err(|refusal| bare(refusal.reason))?;
     Ok(Listen { name, address: address.to_owned() })
 }
 
 /// Reads a `-X`.
 pub(crate) fn property(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected key=value")?;
+    let (key, value) =
+        text.split_once('=').filter(|(key, _)| !key.trim().is_empty()).ok_or("expected key=value")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -165,7 +169,7 @@ fn start_failure(error: StartError) -> Failure {
     let text = error.to_string();
     match error {
         StartError::Config(_) => Failure::Config(text),
-        StartError::DataDir(_) => Failure::DataDir(text),
+        StartError::DataDir(_) => Failure::DataDir(format!("cannot use the data directory: {text}")),
         StartError::Bind { .. } => Failure::Address(format!(
             "{text}; choose another with --listen HOST:PORT (port 0 picks a free one)"
         )),
@@ -213,14 +217,15 @@ fn announce(broker: &Broker, place: &str, ready_words: Option<i32>) -> Result<()
 
 /// What became of everything that was said.
 fn tell(report: &Report) {
+    let note = |note: &str| if note.is_empty() { String::new() } else { format!("; {note}") };
     for line in &report.applied {
-        info!("{}={} ({}) applied {}", line.key, line.value, line.source, line.note);
+        info!("{}={} ({}) applied{}", line.key, line.value, line.source, note(&line.note));
     }
     for line in &report.no_effect {
         info!("{}={} ({}): {}", line.key, line.value, line.source, line.note);
     }
     for line in &report.unknown {
-        warn!("{}={} ({}): unknown {}", line.key, line.value, line.source, line.note);
+        warn!("{}={} ({}) unknown{}", line.key, line.value, line.source, note(&line.note));
     }
 }
 

@@ -6,6 +6,7 @@
 //! Invariant: concurrent charges add up exactly; a clock that steps back grants nothing.
 //! Deliberately absent: clocks, waiting, what a unit is.
 
+pub mod clients;
 mod steady;
 #[cfg(test)]
 mod tests;

@@ -229,14 +229,11 @@ impl Log for MemoryLog {
 
 /// The batch as it stands in a log: base offset and leader epoch written over the sender's.
 fn stored(placed: &Placed) -> Stored {
-    let mut bytes = BytesMut::from(placed.batch.bytes().as_ref());
-    for (to, from) in bytes.iter_mut().zip(super::prefix(placed)) {
-        *to = from;
-    }
+    let bytes = placed.batch.placed(placed.base_offset, placed.leader_epoch);
     let mut header = *placed.batch.header();
     header.base_offset = placed.base_offset;
     header.leader_epoch = placed.leader_epoch;
-    Stored { header, bytes: bytes.freeze() }
+    Stored { header, bytes }
 }
 
 /// Small state in an ordered map.

@@ -722,6 +722,25 @@ mod tests {
     }
 
     #[test]
+    fn the_profile_gives_a_shard_the_limits_of_kinesis_and_a_topic_may_differ() {
+        let broker = |name: &str| (name == "shard.quota.profile").then(|| "kinesis".to_owned());
+        let config = TopicConfig::from_overrides(&broker, &overrides(&[])).unwrap();
+        assert_eq!(config.shard_write_bytes, Rate::new(1 << 20));
+        assert_eq!(config.shard_write_records, Rate::new(1000));
+        assert_eq!(config.shard_read_bytes, Rate::new(2 << 20));
+        assert_eq!(config.shard_read_calls, Rate::new(5));
+        let own = overrides(&[("shard.write.records.per.second", "-1"), ("shard.quota.mode", "reject")]);
+        let config = TopicConfig::from_overrides(&broker, &own).unwrap();
+        assert_eq!((config.shard_write_records, config.shard_quota_mode), (None, QuotaMode::Reject));
+        let told = describe(&broker, &own);
+        let told = told.iter().find(|d| d.name == "shard.write.bytes.per.second").unwrap();
+        assert_eq!((told.value.as_str(), told.origin), ("1048576", Origin::Broker("shard.quota.profile")));
+        let off = |name: &str| (name == "shard.quota.profile").then(|| "off".to_owned());
+        let config = TopicConfig::from_overrides(&off, &overrides(&[])).unwrap();
+        assert!(!config.limits_writes() && !config.limits_reads());
+    }
+
+    #[test]
     fn both_cleanup_policies_may_hold() {
         let config =
             TopicConfig::from_overrides(NOTHING, &overrides(&[("cleanup.policy", "compact, delete")]))

@@ -16,7 +16,7 @@ use super::config::QuotaMode;
 use super::producers::{Entry, Producers, Verdict};
 use super::tally::Tally;
 use super::{Error, Limit, Result, TopicConfig};
-use crate::batch::{Batch, Batches, Header, MAX_PLAIN_BYTES, Records, TimestampType};
+use crate::batch::{Batch, Batches, Header, Records, TimestampType};
 use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
 use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
@@ -27,6 +27,8 @@ pub struct Append {
     pub batch: Batch,
     /// Who chose the partition.
     pub route: Route,
+    /// The client, in words for people.
+    pub client: Option<Arc<str>>,
     /// Filled in by [`Partition::append`].
     pub outcome: Option<Result<Appended>>,
 }
@@ -44,13 +46,13 @@ impl Append {
     /// A batch for the partition that its client chose.
     #[must_use]
     pub fn new(batch: Batch) -> Self {
-        Self { batch, route: Route::Client, outcome: None }
+        Self { batch, route: Route::Client, client: None, outcome: None }
     }
 
     /// A batch for a shard that has been charged for it.
     #[must_use]
     pub fn routed(batch: Batch) -> Self {
-        Self { batch, route: Route::Shard, outcome: None }
+        Self { batch, route: Route::Shard, client: None, outcome: None }
     }
 }
 
@@ -111,6 +113,8 @@ pub struct Partition {
     /// When a client that chose the partition itself last wrote. Milliseconds.
     client_wrote_ms: AtomicI64,
     tally: Tally,
+    /// Who that was, as of the last second in which it changed.
+    client: Mutex<Option<Arc<str>>>,
 }
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
@@ -165,6 +169,7 @@ impl Partition {
             steady,
             client_wrote_ms: AtomicI64::new(i64::MIN),
             tally: Tally::default(),
+            client: Mutex::default(),
         }
     }
 
@@ -203,6 +208,12 @@ impl Partition {
     pub fn client_wrote_ms(&self) -> Option<i64> {
         let at = self.client_wrote_ms.load(Ordering::Relaxed);
         (at != i64::MIN).then_some(at)
+    }
+
+    /// Who that was.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<str>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Bytes of batches that were taken since the start.
@@ -250,15 +261,15 @@ impl Partition {
     }
 
     /// Checks what this topic asks of a batch beyond the format: on a compacted topic every record has a key.
-    /// Decompresses only there, and outside the writer's lock.
+    /// Decompresses only there, to at most `max_plain_bytes`, and outside the writer's lock.
     ///
     /// # Errors
     /// [`Error::MissingKeys`], [`Error::Invalid`].
-    pub fn admit(&self, batch: Batch) -> Result<Batch> {
+    pub fn admit(&self, batch: Batch, max_plain_bytes: usize) -> Result<Batch> {
         if !self.config().cleanup_policy.compact {
             return Ok(batch);
         }
-        let (batch, section) = batch.check_deep(MAX_PLAIN_BYTES)?;
+        let (batch, section) = batch.check_deep(max_plain_bytes)?;
         let mut keyless = Vec::new();
         for record in Records::new(&section, batch.header().record_count) {
             let record = record?;
@@ -332,8 +343,11 @@ impl Partition {
     /// Charges what clients appended past `before`, and tells them how long to wait. Debt is fine: a limit never
     /// costs a record (law 8).
     fn account(&self, config: &TopicConfig, now_ms: i64, before: i64, appends: &mut [&mut Append]) {
-        if appends.iter().all(|append| append.route == Route::Client) {
-            self.client_wrote_ms.store(now_ms, Ordering::Relaxed);
+        if let Some(append) = appends.iter().find(|append| append.route == Route::Client) {
+            let before = self.client_wrote_ms.swap(now_ms, Ordering::Relaxed);
+            if before.div_euclid(1000) != now_ms.div_euclid(1000) {
+                self.client.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&append.client);
+            }
         }
         if !config.limits_writes() || config.shard_quota_mode == QuotaMode::Reject {
             return;
@@ -511,18 +525,19 @@ impl Partition {
         Ok(self.log()?.segments())
     }
 
-    /// First record at or after `timestamp`: (offset, its timestamp). Milliseconds.
+    /// First record at or after `timestamp`: (offset, its timestamp). Milliseconds. Decompresses one batch at
+    /// a time, to at most `max_plain_bytes`.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn offset_for_time(&self, timestamp: i64) -> Result<Option<(i64, i64)>> {
+    pub fn offset_for_time(&self, timestamp: i64, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
         let mut next = log.seek_time(timestamp)?;
         let end = self.high_watermark.value();
         while let Some(base) = next.filter(|base| *base < end) {
             let bytes = log.read(base.max(log.span().start), 1, end)?.to_bytes()?;
             let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
-            let found = batch.first_at_or_after(timestamp, log.span().start, MAX_PLAIN_BYTES)?;
+            let found = batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -531,16 +546,17 @@ impl Partition {
         Ok(None)
     }
 
-    /// First record that carries the largest timestamp: (offset, timestamp).
+    /// First record that carries the largest timestamp: (offset, timestamp). Decompresses one batch, to at most
+    /// `max_plain_bytes`.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn max_timestamp(&self) -> Result<Option<(i64, i64)>> {
+    pub fn max_timestamp(&self, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
         let Some((base, timestamp)) = log.max_timestamp()? else { return Ok(None) };
         let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value())?.to_bytes()?;
         let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
-        Ok(batch.first_at_or_after(timestamp, log.span().start, MAX_PLAIN_BYTES)?)
+        Ok(batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?)
     }
 
     /// Checks a client's idea of the leader epoch (-1: it has none).
@@ -589,8 +605,7 @@ impl Partition {
             return Err(Error::OffsetOutOfRange { start: log.span().start, end });
         }
         if target > log.span().start {
-            log.trim_to(target)?;
-            writer.producers.trimmed();
+            trim(&**log, &mut writer, target)?;
         }
         Ok(log.span().start)
     }
@@ -609,8 +624,7 @@ impl Partition {
         let Some(cut) = super::retention::cut(&config, &log.segments(), now_ms) else { return Ok(0) };
         let mut writer = self.writer();
         let before: u64 = log.segments().iter().map(|s| s.bytes).sum();
-        log.trim_to(cut.min(self.high_watermark.value()))?;
-        writer.producers.trimmed();
+        trim(&**log, &mut writer, cut.min(self.high_watermark.value()))?;
         let after: u64 = log.segments().iter().map(|s| s.bytes).sum();
         Ok(before.saturating_sub(after))
     }
@@ -622,7 +636,7 @@ impl Partition {
     pub fn checkpoint(&self, now_ms: i64, producer_expiration_ms: i64, producers_max: usize) -> Result<()> {
         let Some(log) = self.log.get() else { return Ok(()) };
         let mut writer = self.writer();
-        writer.producers.expire(now_ms.saturating_sub(producer_expiration_ms), producers_max);
+        writer.producers.expire(now_ms, producer_expiration_ms, producers_max);
         writer.listed_dirty = false;
         log.checkpoint(&writer.note())?;
         Ok(())
@@ -651,8 +665,11 @@ impl Partition {
         Ok(())
     }
 
-    /// The log, opened (and recovered) at first use.
-    fn log(&self) -> Result<&Arc<dyn Log>> {
+    /// The log, opened (and recovered) at first use; whoever appends through it breaks the partition.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when it cannot be opened, [`Error::UnknownPartition`] once deleted.
+    pub fn log(&self) -> Result<&Arc<dyn Log>> {
         if self.deleted.load(Ordering::Acquire) {
             return Err(Error::UnknownPartition);
         }
@@ -731,9 +748,17 @@ impl Writer {
             self.epochs.push((header.leader_epoch, header.base_offset));
         }
         if header.producer_id >= 0 && header.base_sequence >= 0 {
-            self.producers.record(header, header.base_offset, header.max_timestamp);
+            // The timestamps are the client's and may be of any age: they do not tell when it was heard of.
+            self.producers.record(header, header.base_offset, i64::MAX);
         }
     }
+}
+
+/// Removes records, and keeps first what they told of producers and epochs: recovery reads only what is left.
+fn trim(log: &dyn Log, writer: &mut Writer, offset: i64) -> Result<()> {
+    writer.producers.trimmed();
+    log.checkpoint(&writer.note())?;
+    Ok(log.trim_to(offset)?)
 }
 
 fn options(config: &TopicConfig) -> LogOptions {

@@ -115,9 +115,12 @@ impl Producers {
         self.forgot = true;
     }
 
-    /// Drops producers that were last heard of before `oldest_ms`, then the oldest beyond `count_max`.
-    pub(super) fn expire(&mut self, oldest_ms: i64, count_max: usize) {
+    /// Drops producers that were last heard of more than `expiration_ms` ago, then the oldest beyond `count_max`.
+    pub(super) fn expire(&mut self, now_ms: i64, expiration_ms: i64, count_max: usize) {
         let before = self.entries.len();
+        let oldest_ms = now_ms.saturating_sub(expiration_ms);
+        // Who was found in the log of an earlier life counts as heard of now.
+        self.entries.values_mut().for_each(|e| e.last_timestamp_ms = e.last_timestamp_ms.min(now_ms));
         self.entries.retain(|_, e| e.last_timestamp_ms >= oldest_ms);
         if self.entries.len() > count_max {
             let mut ages: Vec<i64> = self.entries.values().map(|e| e.last_timestamp_ms).collect();
@@ -287,8 +290,18 @@ mod tests {
             h.producer_id = id;
             producers.record(&h, id, id);
         }
-        producers.expire(2, 5);
+        producers.expire(10, 8, 5);
         assert_eq!(producers.len(), 5);
         assert!(producers.forgot);
+    }
+
+    #[test]
+    fn a_producer_of_an_earlier_life_expires_counted_from_this_one() {
+        let mut producers = Producers::default();
+        producers.record(&header(0, 1, 0), 0, i64::MAX);
+        for (now_ms, known) in [(1_000, 1), (1_100, 1), (1_101, 0)] {
+            producers.expire(now_ms, 100, 5);
+            assert_eq!(producers.len(), known, "at {now_ms}");
+        }
     }
 }

@@ -254,6 +254,7 @@ async fn a_merge_under_clients_that_choose_partitions_is_refused_and_when_forced
     let topic = topic(&core, 2, &[]).await;
     let produce = |partition: usize| {
         let mut wave = Wave::default();
+        wave.set_client("'loader' at 10.0.0.7".into());
         let mut builder = Builder::new();
         builder.push(record("k", 0));
         let place = wave.push(Arc::clone(&topic.partitions()[partition]), builder.build().unwrap());
@@ -263,7 +264,10 @@ async fn a_merge_under_clients_that_choose_partitions_is_refused_and_when_forced
     assert!(produce(1).is_ok());
     let refused = core.merge_shards(&topic, 0, 1, false).await;
     let Err(Error::InUse(why)) = refused else { panic!("{refused:?}") };
-    assert!(why.contains("partition 1") && why.contains("force"), "{why}");
+    assert!(
+        why.contains("partition 1") && why.contains("'loader' at 10.0.0.7") && why.contains("force"),
+        "{why}"
+    );
     assert!(produce(1).is_ok());
     // The other way round only partition 0 would take no more, and nobody wrote to it.
     core.merge_shards(&topic, 0, 1, true).await.unwrap();
@@ -379,6 +383,22 @@ async fn growth_through_the_kafka_door_splits_the_widest_and_old_records_stay_wi
     assert_eq!(by_key(&core, &topic), HashMap::from([(Bytes::from_static(b"a"), vec![0, 1])]));
     assert!(matches!(core.grow_shards(&topic, 3).await, Err(Error::InvalidPartitions(_))));
     assert!(matches!(core.grow_shards(&topic, 1_000_000).await, Err(Error::InvalidPartitions(_))));
+}
+
+#[tokio::test]
+async fn the_profile_limits_streams_at_once_and_never_the_brokers_own_topics() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = topic(&core, 1, &[]).await;
+    let journal = core.create_topic("__consumer_offsets".into(), 1, BTreeMap::new()).await.unwrap();
+    let profile = |value: &str| {
+        let edit = crate::broker::Edit::Set(value.to_owned());
+        crate::broker::Change::Edit(vec![("shard.quota.profile".to_owned(), edit)])
+    };
+    core.alter_broker_config(crate::broker::Scope::Cluster, profile("kinesis"), false).unwrap();
+    assert!(topic.config().limits_writes() && topic.partitions()[0].limits_reads());
+    assert!(!journal.config().limits_writes() && !journal.partitions()[0].limits_reads());
+    core.alter_broker_config(crate::broker::Scope::Cluster, profile("off"), false).unwrap();
+    assert!(!topic.config().limits_writes() && !topic.partitions()[0].limits_reads());
 }
 
 #[tokio::test]

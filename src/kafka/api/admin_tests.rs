@@ -85,6 +85,8 @@ impl Rig {
                 client_id: None,
                 peer: addr,
                 local: addr,
+                meters: None,
+                throttle_ms: 0,
             },
             version,
             request,

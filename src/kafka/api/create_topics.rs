@@ -61,6 +61,14 @@ impl Api for CreateTopics {
         version: i16,
         request: CreateTopicsRequest,
     ) -> Reply<CreateTopicsResponse> {
+        // Each topic has at least one partition: nothing needs to be planned.
+        let least = i64::try_from(request.topics.len()).unwrap_or(i64::MAX);
+        if least > PARTITIONS_MAX {
+            let why = too_many(least);
+            let refuse = |topic: CreatableTopic| result(cx.core, version, topic.name, Err(why.clone()));
+            let topics = request.topics.into_iter().map(refuse).collect();
+            return Reply::Now(CreateTopicsResponse::default().with_topics(topics));
+        }
         let core = Arc::clone(cx.core);
         let plans = plan_all(&core, request.topics);
         let validate_only = request.validate_only;
@@ -110,12 +118,17 @@ fn plan_all(core: &Core, topics: Vec<CreatableTopic>) -> Vec<Plan> {
     }));
     let wanted: i64 = plans.iter().filter_map(|p| Some(i64::from(p.new.as_ref().ok()?.partitions))).sum();
     if wanted > PARTITIONS_MAX {
-        let why = format!("{wanted} partitions in one request are more than {PARTITIONS_MAX}");
+        let new = Err(too_many(wanted));
         for plan in plans.iter_mut().filter(|p| p.new.is_ok()) {
-            plan.new = Err(Refused::new(Code::POLICY_VIOLATION, why.clone()));
+            plan.new = new.clone();
         }
     }
     plans
+}
+
+fn too_many(partitions: i64) -> Refused {
+    let why = format!("{partitions} partitions in one request are more than {PARTITIONS_MAX}");
+    Refused::new(Code::POLICY_VIOLATION, why)
 }
 
 fn plan(core: &Core, topic: CreatableTopic) -> Result<NewTopic, Refused> {

@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::produce::THROTTLE_MS_MAX;
 use super::{Answer, Context, Entry};
+use crate::broker::clients::Meter;
 use crate::broker::{Core, Registration, Slice};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
@@ -41,6 +42,8 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// What is asked of one broker by one request.
 struct Plan {
     core: Arc<Core>,
+    /// The client's own quota of fetched bytes.
+    meter: Option<Meter>,
     version: i16,
     max_wait_ms: u64,
     min_bytes: usize,
@@ -125,9 +128,13 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan
         }
     }
     let count = reader.count(if version >= TOPIC_IDS_FROM { 17 } else { 3 })?;
-    let mut topics = Vec::with_capacity(count);
+    let mut topics = Vec::new();
     for _ in 0..count {
-        topics.push(read_topic(cx, version, reader)?);
+        let topic = read_topic(cx, version, reader)?;
+        // As in Kafka, a topic without partitions asks for nothing and is not answered.
+        if !topic.partitions.is_empty() {
+            topics.push(topic);
+        }
     }
     if version >= 7 {
         skip_forgotten(version, reader)?;
@@ -138,7 +145,8 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan
     reader.tags()?;
     reader.end()?;
     let core = Arc::clone(cx.core);
-    Ok((Plan { core, version, max_wait_ms, min_bytes, max_bytes, read_committed, topics }, session))
+    let meter = cx.meters.and_then(|meters| meters.fetch.clone());
+    Ok((Plan { core, meter, version, max_wait_ms, min_bytes, max_bytes, read_committed, topics }, session))
 }
 
 fn read_topic(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<TopicPlan, Malformed> {
@@ -205,11 +213,12 @@ impl Plan {
         let mut left = self.max_bytes;
         let mut bytes = 0;
         let mut notable = false;
-        let mut held_ms = None;
+        let owed_ms = self.meter.as_ref().map_or(0, |meter| super::charge(&self.core, meter, 0));
+        let mut held_ms = (owed_ms > 0).then_some(owed_ms);
         let mut all = Vec::with_capacity(self.topics.len());
         for part in self.partitions() {
             // Only the first partition with data may exceed the limits, and only by its first batch.
-            let may_read = bytes == 0 || left > 0;
+            let may_read = owed_ms == 0 && (bytes == 0 || left > 0);
             let limit = may_read.then(|| left.min(part.max_bytes));
             let found = part.read(&self.core, limit, bytes == 0);
             bytes += found.slice.len();
@@ -264,7 +273,10 @@ impl Plan {
             }
             Some(wait_ms)
         });
-        i32::try_from(waits.max().unwrap_or(0).min(THROTTLE_MS_MAX)).unwrap_or(0)
+        let of_shards = waits.max().unwrap_or(0).min(THROTTLE_MS_MAX);
+        let bytes: usize = found.iter().map(|found| found.slice.len()).sum();
+        let own = self.meter.as_ref().map_or(0, |meter| super::charge(&self.core, meter, bytes as u64));
+        i32::try_from(of_shards.max(own)).unwrap_or(0)
     }
 
     fn encode_partition(&self, index: i32, found: Found, w: &mut Writer, slices: &mut Vec<(usize, Slice)>) {

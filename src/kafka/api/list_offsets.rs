@@ -2,12 +2,13 @@
 //!
 //! Behaviour: -1 latest (high watermark), -2 earliest, -3 first offset that carries the largest timestamp,
 //! -4 earliest local, -5 latest tiered, -6 earliest pending upload, else the first record at or after the timestamp.
+//! A partition that is asked for twice is INVALID_REQUEST.
 //!
 //! - v1: one offset and its timestamp (KIP-79).
 //! - v2: isolation level (KIP-98). v4: leader epoch (KIP-320). v6: flexible. v7: max timestamp (KIP-734).
 //! - v8: -4 (KIP-405). v9: -5 (KIP-1005). v10: timeout (KIP-1075). v11: -6 (KIP-1023).
 //!
-//! Known deviations from Apache Kafka: none.
+//! Known deviations from Apache Kafka: a repeated partition is answered as often as it is asked for.
 
 use std::ops::RangeInclusive;
 
@@ -18,7 +19,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::{Api, Context, Reply};
+use super::{Api, Context, Reply, resource};
 use crate::broker::Core;
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
@@ -34,12 +35,23 @@ impl Api for ListOffsets {
     const VERSIONS: RangeInclusive<i16> = 1..=11;
 
     fn answer(cx: &mut Context<'_>, version: i16, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
+        let twice = resource::repeated(
+            request
+                .topics
+                .iter()
+                .flat_map(|topic| topic.partitions.iter().map(|p| (topic.name.clone(), p.partition_index))),
+        );
         let topics = request
             .topics
             .into_iter()
             .map(|topic| {
-                let partitions =
-                    topic.partitions.iter().map(|p| look_up(cx.core, version, &topic.name, p)).collect();
+                let answer = |p: &ListOffsetsPartition| {
+                    if twice.contains(&(topic.name.clone(), p.partition_index)) {
+                        return refused(p, Code::INVALID_REQUEST);
+                    }
+                    look_up(cx.core, version, &topic.name, p)
+                };
+                let partitions = topic.partitions.iter().map(answer).collect();
                 ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
             })
             .collect();
@@ -60,19 +72,27 @@ impl Api for ListOffsets {
     }
 }
 
+fn refused(asked: &ListOffsetsPartition, code: Code) -> ListOffsetsPartitionResponse {
+    let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+    answer.with_error_code(code.0)
+}
+
 fn look_up(
     core: &Core,
     version: i16,
     topic: &str,
     asked: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
-    let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
     match find(core, version, topic, asked) {
         Ok((offset, timestamp, epoch)) => {
             let epoch = if version >= 4 { epoch } else { -1 };
-            answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
+            ListOffsetsPartitionResponse::default()
+                .with_partition_index(asked.partition_index)
+                .with_offset(offset)
+                .with_timestamp(timestamp)
+                .with_leader_epoch(epoch)
         }
-        Err(code) => answer.with_error_code(code.0),
+        Err(code) => refused(asked, code),
     }
 }
 
@@ -89,17 +109,21 @@ fn find(
     partition.check_epoch(asked.current_leader_epoch).map_err(of)?;
     let epoch = partition.leader_epoch();
     let nothing = (-1, -1, -1);
+    let max_plain_bytes = core.topic_settings().max_decompressed_bytes;
     Ok(match asked.timestamp {
         -1 => (partition.high_watermark().map_err(of)?.value(), -1, epoch),
         -2 => (partition.span().map_err(of)?.start, -1, epoch),
-        -3 if version >= 7 => partition.max_timestamp().map_err(of)?.map_or(nothing, |(o, t)| (o, t, epoch)),
+        -3 if version >= 7 => {
+            partition.max_timestamp(max_plain_bytes).map_err(of)?.map_or(nothing, |(o, t)| (o, t, epoch))
+        }
         -4 if version >= 8 => (partition.span().map_err(of)?.start, -1, epoch),
         // No tiered storage: nothing is tiered, nothing waits to be.
         -5 if version >= 9 => nothing,
         -6 if version >= 11 => nothing,
         timestamp if timestamp < 0 => return Err(Code::UNSUPPORTED_VERSION),
         timestamp => {
-            partition.offset_for_time(timestamp).map_err(of)?.map_or(nothing, |(o, t)| (o, t, epoch))
+            let found = partition.offset_for_time(timestamp, max_plain_bytes).map_err(of)?;
+            found.map_or(nothing, |(o, t)| (o, t, epoch))
         }
     })
 }

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod admin_tests;
+mod alter_client_quotas;
 mod alter_configs;
 mod api_versions;
 mod create_partitions;
@@ -14,6 +15,7 @@ mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -36,6 +38,7 @@ mod offset_for_leader_epoch;
 pub(super) mod produce;
 mod resource;
 mod sync_group;
+mod throttle;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -44,12 +47,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
+use tokio::time::Instant;
 
 use super::connection::Close;
 use super::listener::Listener;
 use super::out::Body;
 use super::schema;
 use super::wire::Malformed;
+use crate::broker::clients::{Meter, Meters};
 use crate::broker::{Core, Wave};
 
 /// A future that completes an answer.
@@ -66,6 +71,10 @@ pub(super) struct Context<'a> {
     pub(super) peer: SocketAddr,
     /// The address that the client connected to.
     pub(super) local: SocketAddr,
+    /// Quotas of this user and client id, if there are any at all.
+    pub(super) meters: Option<&'a Meters>,
+    /// How long this client has to wait for its own quota of requests. Milliseconds, set by [`answer`].
+    pub(super) throttle_ms: u32,
 }
 
 /// An encoded answer, or one that is still to come.
@@ -170,6 +179,8 @@ pub(super) const TABLE: &[Entry] = &[
     entry::<delete_groups::DeleteGroups>("DeleteGroups"),
     entry::<incremental_alter_configs::IncrementalAlterConfigs>("IncrementalAlterConfigs"),
     entry::<offset_delete::OffsetDelete>("OffsetDelete"),
+    entry::<describe_client_quotas::DescribeClientQuotas>("DescribeClientQuotas"),
+    entry::<alter_client_quotas::AlterClientQuotas>("AlterClientQuotas"),
     entry::<describe_cluster::DescribeCluster>("DescribeCluster"),
     entry::<describe_topic_partitions::DescribeTopicPartitions>("DescribeTopicPartitions"),
 ];
@@ -208,7 +219,37 @@ pub(super) fn answer(
     }
     // The response header of ApiVersions is v0 in every version (KIP-511).
     let flexible = key != api_versions::KEY && version >= schema::flexible_from(key);
-    Ok((flexible, (entry.answer)(cx, version, body)?))
+    let Some(meter) = cx.meters.and_then(|meters| meters.request.as_ref()) else {
+        return Ok((flexible, (entry.answer)(cx, version, body)?));
+    };
+    let begun = Instant::now();
+    let answer = (entry.answer)(cx, version, body)?;
+    let spent_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    cx.throttle_ms = charge(cx.core, meter, spent_ns);
+    Ok((flexible, throttled(answer, key, version, cx.throttle_ms)))
+}
+
+/// Charges a client's quota; how long it has to wait. Milliseconds, at most [`produce::THROTTLE_MS_MAX`].
+pub(super) fn charge(core: &Core, meter: &Meter, units: u64) -> u32 {
+    let wait_ns = meter.charge(units, core.client_quotas().ns(core.now_ms()));
+    u32::try_from(wait_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX).min(produce::THROTTLE_MS_MAX)
+}
+
+/// The answer, with `throttle_time_ms` of at least `throttle_ms`.
+fn throttled(answer: Answer, key: i16, version: i16, throttle_ms: u32) -> Answer {
+    if throttle_ms == 0 {
+        return answer;
+    }
+    let raise = move |mut body: Body| {
+        throttle::raise(&mut body, key, version, throttle_ms);
+        body
+    };
+    match answer {
+        Answer::Now(body) => Answer::Now(raise(body)),
+        Answer::Produce(reply) => Answer::Produce(reply.throttled(throttle_ms)),
+        Answer::Phased(future) => Answer::Phased(Box::pin(async move { raise(future.await) })),
+        Answer::Alone(future) => Answer::Alone(Box::pin(async move { raise(future.await) })),
+    }
 }
 
 fn typed<A: Api<Request: Request<Response: Send + 'static>>>(

@@ -92,7 +92,11 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
     let before = cx.wave.len();
     match (Request { version, reader: &mut reader }).run(cx) {
-        Ok(reply) => Ok(Answer::Produce(reply)),
+        Ok(reply) => {
+            let meter = cx.meters.and_then(|meters| meters.produce.as_ref());
+            let throttle_ms = meter.map_or(0, |meter| super::charge(cx.core, meter, body.len() as u64));
+            Ok(Answer::Produce(reply.throttled(throttle_ms)))
+        }
         Err(malformed) => {
             // Nothing of a request that does not read is appended.
             cx.wave.truncate(before);
@@ -132,7 +136,7 @@ impl Request<'_, '_> {
                 reader.tags()?;
                 let state = match refusal {
                     Some(code) => State::Failed(Refusal { code, message: None, records: Vec::new() }),
-                    None => queue(cx.wave, version, topic.as_ref(), index, records),
+                    None => queue(cx, version, topic.as_ref(), index, records),
                 };
                 partitions.push(PartitionReply { index, state });
             }
@@ -163,12 +167,13 @@ fn find(
 
 /// Checks one partition's records and queues them; nothing is appended before the wave is committed.
 fn queue(
-    wave: &mut Wave,
+    cx: &mut Context<'_>,
     version: i16,
     topic: Result<&Arc<Topic>, &Error>,
     index: i32,
     records: Option<Bytes>,
 ) -> State {
+    let plain_bytes_max = cx.core.topic_settings().max_decompressed_bytes;
     let check = || {
         let topic = topic.map_err(Clone::clone)?;
         if topic.is_internal() {
@@ -177,13 +182,13 @@ fn queue(
         let partition = topic.partition(index)?;
         let batch = Batch::check(
             records.unwrap_or_default(),
-            Rules { zstd: version >= ZSTD_FROM, ..Rules::default() },
+            Rules { zstd: version >= ZSTD_FROM, plain_bytes_max, ..Rules::default() },
         )?;
-        let batch = partition.admit(batch)?;
+        let batch = partition.admit(batch, plain_bytes_max)?;
         Ok((partition, batch))
     };
     match check() {
-        Ok((partition, batch)) => State::Queued(wave.push(partition, batch)),
+        Ok((partition, batch)) => State::Queued(cx.wave.push(partition, batch)),
         Err(error) => failed(&error),
     }
 }
@@ -226,6 +231,12 @@ impl Reply {
         Ok(())
     }
 
+    /// Asks the client to wait for at least so long.
+    pub(in crate::kafka) fn throttled(mut self, throttle_ms: u32) -> Self {
+        self.throttle_ms = self.throttle_ms.max(throttle_ms);
+        self
+    }
+
     /// How long the connection must not be read from now on (law 8).
     pub(in crate::kafka) fn throttle_ms(&self) -> u32 {
         self.throttle_ms
@@ -233,6 +244,11 @@ impl Reply {
 
     pub(in crate::kafka) fn is_silent(&self) -> bool {
         self.acks == 0
+    }
+
+    /// Whether it waits for something to become durable.
+    pub(in crate::kafka) fn waits(&self) -> bool {
+        self.parts().any(|(_, part)| matches!(part.state, State::Waiting(..)))
     }
 
     /// Ready when everything is as durable as asked.
@@ -308,9 +324,8 @@ impl Reply {
 const NOTHING: Appended =
     Appended { base_offset: -1, next_offset: -1, log_append_time_ms: -1, log_start: -1, throttle_ms: 0 };
 
-fn wait(wave: &Wave, place: usize, appended: Appended) -> State {
-    let Some(partition) = wave.partition(place) else { return State::Done(appended) };
-    match Receipt::new(partition, appended.next_offset) {
+fn wait(wave: &mut Wave, place: usize, appended: Appended) -> State {
+    match wave.receipt(place, appended.next_offset) {
         Ok(receipt) => State::Waiting(receipt, appended),
         Err(error) => failed(&error),
     }

@@ -26,6 +26,8 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use walk::Walk;
 
 /// Elements of all arrays of one body.
@@ -80,13 +82,14 @@ pub enum Why {
 }
 
 /// The head of a request, borrowed from its frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader<'a> {
     pub api_key: i16,
     pub api_version: i16,
     /// Echoed in the answer as it is, any value.
     pub correlation_id: i32,
-    pub client_id: Option<&'a str>,
+    /// What is not UTF-8 in it is replaced, as Kafka does: it names a client and decides nothing.
+    pub client_id: Option<Cow<'a, str>>,
     /// 1, or 2 for flexible versions. Version 0 was ControlledShutdown's alone and is not spoken.
     pub header_version: i16,
     /// Where the body starts in the frame. Means nothing for a version that the table does not have.
@@ -99,8 +102,7 @@ pub struct RequestHeader<'a> {
 /// answer an ApiVersions of the future (KIP-511); the client id is then read only if it is there.
 ///
 /// # Errors
-/// [`Malformed`] if the frame is shorter than its header, the client id is not UTF-8, or the tagged
-/// section breaks a rule.
+/// [`Malformed`] if the frame is shorter than its header or the tagged section breaks a rule.
 pub fn header(frame: &[u8]) -> Result<RequestHeader<'_>, Malformed> {
     let mut walk = Walk::new(frame, 0, false);
     let api_key = i16::from_be_bytes(walk.fixed("request_api_key")?);
@@ -129,10 +131,9 @@ pub fn header(frame: &[u8]) -> Result<RequestHeader<'_>, Malformed> {
 
 /// The client id keeps its two-byte length in every header version: a broker must be able to read it in
 /// an ApiVersions request of a version that it does not know.
-fn client_id<'a>(walk: &mut Walk<'a>) -> Result<Option<&'a str>, Malformed> {
+fn client_id<'a>(walk: &mut Walk<'a>) -> Result<Option<Cow<'a, str>>, Malformed> {
     let Some(bytes) = walk.legacy_string("client_id")? else { return Ok(None) };
-    let text = std::str::from_utf8(walk.take("client_id", bytes)?);
-    text.map(Some).map_err(|_| walk.malformed("client_id", Why::NotUtf8))
+    Ok(Some(String::from_utf8_lossy(walk.take("client_id", bytes)?)))
 }
 
 /// Walks a request body against its schema: accepted bodies are safe to decode.

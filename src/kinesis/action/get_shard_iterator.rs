@@ -81,7 +81,8 @@ impl Start<'_> {
                     )));
                 }
                 let partition = stream.topic.partition(shard.partition).map_err(fail)?;
-                let found = partition.offset_for_time(ms).map_err(fail)?;
+                let max_plain_bytes = cx.shared.core.topic_settings().max_decompressed_bytes;
+                let found = partition.offset_for_time(ms, max_plain_bytes).map_err(fail)?;
                 let end = partition.high_watermark().map_err(fail)?.value();
                 Ok(found.map_or(end, |(offset, _)| offset).clamp(shard.from, until))
             }

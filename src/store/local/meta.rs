@@ -1,17 +1,21 @@
 //! Small state in one redb file.
 //!
 //! Owns: the file `meta` and its one table of key -> version, value. Every write commits with redb's
-//! immediate durability (fdatasync inside). Deliberately absent: caches of our own beside redb's small one.
+//! immediate durability (fdatasync inside). Invariant: after a failed sync nothing is written again (redb
+//! refuses everything after an error); a write that only found no space ends that database, not the file:
+//! it is opened anew, which repairs it. Deliberately absent: caches of our own beside redb's small one.
 
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
+use super::locked;
 use crate::store::{Error, Meta, Put, Result, Versioned};
 
 const TABLE: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new("state");
@@ -22,23 +26,29 @@ const CACHE_BYTES: usize = 1 << 20;
 /// Small state of a local store.
 pub(super) struct RedbMeta {
     path: PathBuf,
+    syncs: bool,
+    opened: Mutex<Option<Opened>>,
+}
+
+struct Opened {
     database: Database,
+    health: Arc<Health>,
 }
 
 impl RedbMeta {
     /// Opens or creates the file; without `syncs` a write is in the page cache when it returns.
     pub fn open(path: &Path, syncs: bool) -> Result<Self> {
-        let io = |e: std::io::Error| failed("open", path, redb::Error::Io(e));
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        let mut builder = Database::builder();
-        let builder = builder.set_cache_size(CACHE_BYTES);
-        let database = match FileBackend::new(file) {
-            Ok(file) if !syncs => builder.create_with_backend(Unsynced(file)),
-            file => file.and_then(|file| builder.create_with_backend(file)),
-        };
-        let database = database.map_err(|e| failed("open", path, e))?;
-        Ok(Self { path: path.to_owned(), database })
+        let opened = Mutex::new(Some(Opened::open(path, syncs)?));
+        Ok(Self { path: path.to_owned(), syncs, opened })
+    }
+
+    /// Works on the database; on a new one when the last ran out of space.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        let mut opened = locked(&self.opened);
+        // Dropped before the file is opened again: it is locked.
+        let usable = opened.take().filter(|opened| !opened.health.only_ran_out_of_space());
+        let usable = usable.map_or_else(|| Opened::open(&self.path, self.syncs), Ok)?;
+        work(&opened.insert(usable).database)
     }
 
     fn io<E: Into<redb::Error>>(&self, op: &'static str) -> impl Fn(E) -> Error {
@@ -47,96 +57,156 @@ impl RedbMeta {
     }
 
     fn write(&self, key: &str, expected: Option<u64>, value: Option<&[u8]>) -> Result<Put> {
-        let write = self.database.begin_write().map_err(self.io("begin"))?;
-        let version = {
-            let mut table = write.open_table(TABLE).map_err(self.io("open table of"))?;
-            let found = table.get(key).map_err(self.io("read"))?.map(|v| v.value().0);
-            if found != expected {
-                return Ok(Put::Lost);
-            }
-            match value {
-                Some(value) => {
-                    let mut versions = write.open_table(VERSIONS).map_err(self.io("open table of"))?;
-                    let last = versions.get(()).map_err(self.io("read"))?.map_or(0, |v| v.value());
-                    versions.insert((), last + 1).map_err(self.io("write"))?;
-                    table.insert(key, (last + 1, value)).map_err(self.io("write"))?;
-                    last + 1
+        self.with(|database| {
+            let write = database.begin_write().map_err(self.io("begin"))?;
+            let version = {
+                let mut table = write.open_table(TABLE).map_err(self.io("open table of"))?;
+                let found = table.get(key).map_err(self.io("read"))?.map(|v| v.value().0);
+                if found != expected {
+                    return Ok(Put::Lost);
                 }
-                None => {
-                    table.remove(key).map_err(self.io("write"))?;
-                    0
+                match value {
+                    Some(value) => {
+                        let mut versions = write.open_table(VERSIONS).map_err(self.io("open table of"))?;
+                        let last = versions.get(()).map_err(self.io("read"))?.map_or(0, |v| v.value());
+                        versions.insert((), last + 1).map_err(self.io("write"))?;
+                        table.insert(key, (last + 1, value)).map_err(self.io("write"))?;
+                        last + 1
+                    }
+                    None => {
+                        table.remove(key).map_err(self.io("write"))?;
+                        0
+                    }
                 }
-            }
-        };
-        // A failed commit leaves open whether it reached the disk.
-        Ok(write.commit().map_or(Put::Unknown, |()| Put::Won(version)))
+            };
+            // A failed commit leaves open whether it reached the disk.
+            Ok(write.commit().map_or(Put::Unknown, |()| Put::Won(version)))
+        })
+    }
+
+    /// What became of a write: where only space was missing, the file opened anew tells.
+    fn settled(&self, key: &str, expected: Option<u64>, outcome: Put) -> Result<Put> {
+        let full = || locked(&self.opened).as_ref().is_some_and(|o| o.health.only_ran_out_of_space());
+        if outcome != Put::Unknown || !full() {
+            return Ok(outcome);
+        }
+        match self.get(key)?.map(|found| found.version) {
+            found if found == expected => Err(Error::Full { path: self.path.clone() }),
+            found => Ok(Put::Won(found.unwrap_or(0))),
+        }
+    }
+}
+
+impl Opened {
+    fn open(path: &Path, syncs: bool) -> Result<Self> {
+        let io = |e: io::Error| failed("open", path, redb::Error::Io(e));
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let health = Arc::new(Health::default());
+        let mut builder = Database::builder();
+        let builder = builder.set_cache_size(CACHE_BYTES);
+        let database = FileBackend::new(file)
+            .and_then(|file| builder.create_with_backend(Watched { file, syncs, health: health.clone() }))
+            .map_err(|e| failed("open", path, e))?;
+        Ok(Self { database, health })
+    }
+}
+
+/// What has gone wrong with a database's file.
+#[derive(Debug, Default)]
+struct Health(AtomicU8);
+
+const NO_SPACE: u8 = 1;
+const BROKEN: u8 = 2;
+
+impl Health {
+    fn note<T>(&self, sync: bool, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &outcome {
+            let full = !sync && super::is_full(error);
+            self.0.fetch_or(if full { NO_SPACE } else { BROKEN }, Ordering::SeqCst);
+        }
+        outcome
+    }
+
+    fn only_ran_out_of_space(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == NO_SPACE
     }
 }
 
 impl Meta for RedbMeta {
     fn get(&self, key: &str) -> Result<Option<Versioned>> {
-        let read = self.database.begin_read().map_err(self.io("begin"))?;
-        let table = match read.open_table(TABLE) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            table => table.map_err(self.io("open table of"))?,
-        };
-        let found = table.get(key).map_err(self.io("read"))?;
-        Ok(found.map(|v| versioned(v.value())))
+        self.with(|database| {
+            let read = database.begin_read().map_err(self.io("begin"))?;
+            let table = match read.open_table(TABLE) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table.map_err(self.io("open table of"))?,
+            };
+            let found = table.get(key).map_err(self.io("read"))?;
+            Ok(found.map(|v| versioned(v.value())))
+        })
     }
 
     fn put_if(&self, key: &str, value: &[u8], expected: Option<u64>) -> Result<Put> {
-        self.write(key, expected, Some(value))
+        let outcome = self.write(key, expected, Some(value))?;
+        self.settled(key, expected, outcome)
     }
 
     fn delete_if(&self, key: &str, expected: u64) -> Result<Put> {
-        self.write(key, Some(expected), None)
+        let outcome = self.write(key, Some(expected), None)?;
+        self.settled(key, Some(expected), outcome)
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
-        let read = self.database.begin_read().map_err(self.io("begin"))?;
-        let table = match read.open_table(TABLE) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table.map_err(self.io("open table of"))?,
-        };
-        let mut out = Vec::new();
-        for entry in table.range(prefix..).map_err(self.io("read"))? {
-            let (key, value) = entry.map_err(self.io("read"))?;
-            if !key.value().starts_with(prefix) {
-                break;
+        self.with(|database| {
+            let read = database.begin_read().map_err(self.io("begin"))?;
+            let table = match read.open_table(TABLE) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table.map_err(self.io("open table of"))?,
+            };
+            let mut out = Vec::new();
+            for entry in table.range(prefix..).map_err(self.io("read"))? {
+                let (key, value) = entry.map_err(self.io("read"))?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                out.push((key.value().to_owned(), versioned(value.value())));
             }
-            out.push((key.value().to_owned(), versioned(value.value())));
-        }
-        Ok(out)
+            Ok(out)
+        })
     }
 }
 
-/// A file whose syncs are left to the kernel.
+/// The file under a database: remembers how it failed; without `syncs` those are left to the kernel.
 #[derive(Debug)]
-struct Unsynced(FileBackend);
+struct Watched {
+    file: FileBackend,
+    syncs: bool,
+    health: Arc<Health>,
+}
 
-impl StorageBackend for Unsynced {
+impl StorageBackend for Watched {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.file.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.health.note(false, self.file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(())
+        if self.syncs { self.health.note(true, self.file.sync_data()) } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.health.note(false, self.file.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.file.close()
     }
 }
 
@@ -145,9 +215,8 @@ fn versioned((version, value): (u64, &[u8])) -> Versioned {
 }
 
 fn failed(op: &'static str, path: &Path, error: impl Into<redb::Error>) -> Error {
-    let source = match error.into() {
+    super::failed(op, path)(match error.into() {
         redb::Error::Io(e) => e,
-        other => std::io::Error::other(other),
-    };
-    Error::Io { op, path: path.to_owned(), source: Arc::new(source) }
+        other => io::Error::other(other),
+    })
 }

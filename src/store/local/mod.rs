@@ -41,6 +41,8 @@ const FORMAT_VERSION: u64 = 1;
 const SYNC_THREADS: usize = 4;
 /// Dirty logs from which on a close asks for everything to be written out first.
 const MANY_LOGS: usize = 64;
+/// Logs that a close ends side by side: the disk merges flushes that are asked for at once.
+const CLOSE_THREADS: usize = 32;
 
 /// How to open a local store, beside its directory.
 #[derive(Clone)]
@@ -54,6 +56,8 @@ pub struct LocalOptions {
     /// Whether to start writing appended bytes back early, so that a sync finds little left to do. Costs
     /// this process the CPU that the kernel's own threads would spend later; of no use where nobody syncs.
     pub early_writeback: bool,
+    /// Bytes past the last checkpoint from which on a note is worth a new one; below, it is kept in memory.
+    pub checkpoint_bytes: u64,
     /// Whether small state is synced at every write; without, it outlives the process but not the machine.
     pub meta_syncs: bool,
     /// Descriptors kept open; `None` for half of what the process may open.
@@ -67,6 +71,7 @@ impl Default for LocalOptions {
             meta_path: None,
             inline: false,
             early_writeback: true,
+            checkpoint_bytes: 1 << 20,
             meta_syncs: true,
             max_files: None,
         }
@@ -87,6 +92,8 @@ pub struct Local {
 pub(in crate::store) struct Shared {
     /// See [`LocalOptions::early_writeback`].
     early_writeback: bool,
+    /// See [`LocalOptions::checkpoint_bytes`].
+    checkpoint_bytes: u64,
     dir: PathBuf,
     files: Files,
     syncers: Arc<Workers>,
@@ -94,6 +101,8 @@ pub(in crate::store) struct Shared {
     generation: u64,
     format: Format,
     settled: Mutex<bool>,
+    /// Whether somebody syncs on a thread that is not ours ([`Log::sync_in`]).
+    in_place: AtomicBool,
     /// Topics whose directories' names are durable.
     named: Mutex<HashSet<Uuid>>,
     past: Mutex<Past>,
@@ -152,6 +161,7 @@ impl Local {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             early_writeback: options.early_writeback,
+            checkpoint_bytes: options.checkpoint_bytes,
             files: Files::new(
                 disk,
                 options.max_files.unwrap_or(usize::MAX).min(half_of_descriptors()),
@@ -162,6 +172,7 @@ impl Local {
             generation: format.generation,
             format,
             settled: Mutex::new(false),
+            in_place: AtomicBool::new(false),
             named: Mutex::default(),
             past: Mutex::new(past),
             quarantined: Mutex::default(),
@@ -305,7 +316,8 @@ impl Store for Local {
         }
         let shared = &self.shared;
         shared.syncers.stop(true);
-        shared.tidier.stop(true);
+        // What a checkpoint would say is said by the file that this close writes.
+        shared.tidier.stop(false);
         let mut records = {
             let mut past = locked(&shared.past);
             if past.clean { std::mem::take(&mut past.records.logs) } else { HashMap::new() }
@@ -314,9 +326,16 @@ impl Store for Local {
         if open.values().filter(|log| log.is_dirty()).count() > MANY_LOGS {
             shared.files.disk.sync_ahead(&shared.dir);
         }
-        for (id, log) in open.iter() {
-            records.insert(*id, log.finish()?);
-        }
+        let logs: Vec<_> = open.iter().collect();
+        let each = logs.len().div_ceil(CLOSE_THREADS).max(MANY_LOGS);
+        std::thread::scope(|scope| {
+            let finish = |part| scope.spawn(move || finish_all(part));
+            let parts: Vec<_> = logs.chunks(each).map(finish).collect();
+            parts.into_iter().try_for_each(|part| {
+                records.extend(part.join().map_err(|_| Error::Fenced)??);
+                Ok(())
+            })
+        })?;
         shared.settle()?;
         let file = Records::encode(shared.generation, records.iter());
         let path = shared.dir.join("clean");
@@ -557,6 +576,10 @@ impl Meta for LazyMeta {
     }
 }
 
+fn finish_all(logs: &[(&LogId, &Arc<LocalLog>)]) -> Result<Vec<(LogId, Record)>> {
+    logs.iter().map(|(id, log)| Ok((**id, log.finish()?))).collect()
+}
+
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<disk::Guard> {
     let path = dir.join("lock");
     let owner = format!("{}\n", std::process::id());
@@ -579,12 +602,14 @@ fn half_of_descriptors() -> usize {
 /// Names the operation and the file in an error; a full disk is told apart.
 fn failed(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            Error::Full { path }
-        }
-        _ => Error::Io { op, path, source: Arc::new(source) },
+    move |source| {
+        if is_full(&source) { Error::Full { path } } else { Error::Io { op, path, source: Arc::new(source) } }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -112,7 +112,8 @@ fn trusted(dir: &Arc<Path>, record: &Record) -> Found {
         start: record.start,
         end: record.end(),
         notes: record.notes.clone(),
-        dir_ready: true,
+        // A log that was opened and never written is recorded too, and has no directory.
+        dir_ready: record.end() > 0,
         ..Found::default()
     }
 }
@@ -132,6 +133,10 @@ impl Finder<'_> {
         for entry in entries {
             match base_offset(entry) {
                 Some(base) => files.push((base, entry.bytes)),
+                None if half_written(entry) => {
+                    let path = self.dir.join(&entry.name);
+                    self.disk.remove_file(&path).map_err(failed("remove", &path))?;
+                }
                 None if leftover(entry) => found.leftovers.push(self.dir.join(&entry.name)),
                 None => {}
             }
@@ -260,11 +265,14 @@ fn base_offset(entry: &Entry) -> Option<i64> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
+/// Removed in no hurry: nobody uses the name again.
 fn leftover(entry: &Entry) -> bool {
-    entry.is_file
-        && (entry.name.ends_with(".deleted")
-            || entry.name.ends_with(".tmp")
-            || entry.name == super::log::SPARE)
+    entry.is_file && entry.name.ends_with(".deleted")
+}
+
+/// Removed before the log opens, which writes files of the same names.
+fn half_written(entry: &Entry) -> bool {
+    entry.is_file && (entry.name.ends_with(".tmp") || entry.name == super::log::SPARE)
 }
 
 /// Reads batches one after the other and believes only those that check out.

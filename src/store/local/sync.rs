@@ -29,17 +29,27 @@ pub(super) enum Job {
 }
 
 impl Job {
-    fn run(self) {
+    /// Does the work; gives it back when it is wanted once more.
+    fn run(self) -> Option<Self> {
         match self {
-            Self::Sync(log) => log.sync_turn(),
+            Self::Sync(log) => return log.sync_turn().then_some(Self::Sync(log)),
             Self::Settle(shared) => {
                 if let Err(error) = shared.settle() {
                     tracing::warn!(%error, "format file not durable yet; the first write tries again");
                 }
             }
-            Self::Tidy(log) => log.tidy_turn(),
+            Self::Tidy(log) => return log.tidy_turn().then_some(Self::Tidy(log)),
             Self::RemoveFile(disk, path) => removed(disk.remove_file(&path), &path),
             Self::RemoveDirs(disk, path) => removed(disk.remove_dirs(&path), &path),
+        }
+        None
+    }
+
+    /// Does the work on this thread for as long as it is wanted.
+    fn finish(self) {
+        let mut next = Some(self);
+        while let Some(job) = next {
+            next = job.run();
         }
     }
 }
@@ -77,7 +87,7 @@ impl Workers {
         let mut state = locked(&self.state);
         if self.limit == 0 || state.stopped {
             drop(state);
-            return job.run();
+            return job.finish();
         }
         state.queue.push_back(job);
         if state.queue.len() <= state.idle {
@@ -92,7 +102,7 @@ impl Workers {
                     tracing::warn!(%error, "no thread for {}: done inline", self.name);
                     let job = state.queue.pop_back();
                     drop(state);
-                    job.into_iter().for_each(Job::run);
+                    job.into_iter().for_each(Job::finish);
                 }
                 Err(_) => {}
             }
@@ -104,8 +114,10 @@ impl Workers {
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                job.run();
+                let again = job.run();
                 state = locked(&self.state);
+                // Behind what the others want, and without waking a second thread for it.
+                state.queue.extend(again);
             } else if state.stopped {
                 return;
             } else {
@@ -152,6 +164,11 @@ impl Turn {
             _ => None,
         });
         asked == Ok(IDLE)
+    }
+
+    /// Takes the turn at once; true when nobody wanted, queued or ran one.
+    pub fn take(&self) -> bool {
+        self.0.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// The turn begins: what is asked for from now on needs another one.

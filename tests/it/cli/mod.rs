@@ -3,6 +3,7 @@
 //! Every process is started here, on a free port, and ended by its own handle.
 
 mod inspect;
+mod refusals;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -44,30 +45,30 @@ fn refusal(args: &[&str]) -> (Option<i32>, String) {
 }
 
 /// A serving broker; killed when a test fails.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     ready: String,
 }
 
 impl Serving {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = weir(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
         Self { child, ready }
     }
 
-    fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         let from = self.ready.find("kafka=").expect(&self.ready) + 6;
         self.ready[from..].split([' ', ',']).next().unwrap()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Exit code and stderr, within ten seconds.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let until = Instant::now() + Duration::from_secs(10);
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

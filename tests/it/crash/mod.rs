@@ -42,7 +42,8 @@ impl Model {
 }
 
 fn open(disk: &Faulty) -> Result<Local, Error> {
-    let options = LocalOptions { disk: Arc::new(disk.clone()), inline: true, ..LocalOptions::default() };
+    let disk = Arc::new(disk.clone());
+    let options = LocalOptions { disk, inline: true, checkpoint_bytes: 0, ..LocalOptions::default() };
     Local::open_with(Path::new("/data"), options)
 }
 
@@ -73,7 +74,8 @@ fn scenario(disk: &Faulty, seed: u64, models: &mut [Model]) -> Result<(), Error>
                         }
                     }
                 }
-                6..=8 => log.sync(),
+                6..=7 => log.sync(),
+                8 => log.sync_in(|work| work()),
                 9 => drop(log.checkpoint(&[7; 20])),
                 10 => {
                     let to = model.start + dice.below((model.end() - model.start) as u64 + 1) as i64;

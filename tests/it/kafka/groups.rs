@@ -356,7 +356,7 @@ fn list_names_groups_by_state_and_type() {
     let mut all = vec![s.clone(), e.clone()];
     all.sort();
     assert_eq!(ours(&[], &[]), all);
-    assert_eq!(ours(&["Stable"], &[]), [s.clone()]);
+    assert_eq!(ours(&["Stable"], &[]), std::slice::from_ref(&s));
     assert_eq!(ours(&["empty"], &["Classic"]), [e]);
     assert_eq!(ours(&["Stable", "Dead"], &["classic"]), [s]);
     assert_eq!(ours(&["Nonsense"], &[]), []);

@@ -141,7 +141,7 @@ fn many_producers_that_repeat_themselves_are_told_apart() {
                         let sent = batch(me.at(round * 2), 2, b"v");
                         let first = client.append(topic, partition, &sent);
                         assert_eq!(first.0, 0);
-                        if (round as usize + n) % 2 == 0 {
+                        if (round as usize + n).is_multiple_of(2) {
                             assert_eq!(client.append(topic, partition, &sent), first);
                         }
                     }

@@ -18,7 +18,7 @@ use super::*;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
 
-fn house(settings: &[(&str, &str)]) -> House {
+pub(super) fn house(settings: &[(&str, &str)]) -> House {
     let mut config = Config::default();
     config.set_all(settings.iter().copied(), Source::CommandLine).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -67,7 +67,7 @@ fn is_closed(client: &mut Client, patience: Duration) -> bool {
 }
 
 /// IncrementalAlterConfigs v0 of this broker's keys; the first error code.
-fn alter(client: &mut Client, settings: &[(&str, &str)]) -> i16 {
+pub(super) fn alter(client: &mut Client, settings: &[(&str, &str)]) -> i16 {
     let mut body = Out::new().i32(1).i8(4).string("1").i32(settings.len() as i32);
     for (key, value) in settings {
         body = body.string(key).i8(0).string(value);
@@ -105,13 +105,13 @@ fn large_frames_that_never_end_hold_up_nobody_for_long() {
     let house = house(&[("queued.max.request.bytes", &limit), ("flush", "never")]);
     let mut client = house.client();
     assert_eq!(client.create_topic("t", &[]), 0);
-    let mut slow: Vec<_> = (0..8).map(|_| house.client()).collect();
+    let mut slow: Vec<_> = (0..3).map(|_| house.client()).collect();
     for client in &mut slow {
         assert!(is_served(client));
         client.stream.write_all(&(100 * MIB as i32).to_be_bytes()).unwrap();
         client.stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
         // What the broker does not read the kernel keeps, and then no more.
-        let _ = client.stream.write_all(&vec![0; 300 * KIB]);
+        let _ = client.stream.write_all(&vec![0; 600 * KIB]);
     }
     let begin = Instant::now();
     for _ in 0..20 {
@@ -196,7 +196,9 @@ fn limits_of_connections_follow_a_change_at_once() {
         assert!(is_served(&mut house.client()), "{key}={roomy}");
     }
     assert_eq!(alter(&mut client, &[("max.connections.per.ip.overrides", "nonsense")]), 40);
-    assert_eq!(alter(&mut client, &[("max.connections.per.ip.overrides", "no.such.host.invalid:1")]), 40);
+    // A name with a label of 64 letters is no name; nobody has to be asked.
+    let nobody = format!("{}:1", "x".repeat(64));
+    assert_eq!(alter(&mut client, &[("max.connections.per.ip.overrides", &nobody)]), 40);
     assert_eq!(alter(&mut client, &[("max.connections", "-1")]), 40);
     house.shutdown();
 }

@@ -10,19 +10,25 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod client_quotas;
 mod fetch;
 mod flexible;
+mod full;
 mod groups;
+mod hostile;
 mod idempotence;
 mod limits;
 mod list_offsets;
+mod listeners;
 mod membership;
 mod metadata;
+mod model;
 mod offsets;
 mod produce;
 mod restart;
 mod shards;
 mod subject;
+mod topics;
 mod wire;
 
 /// A broker and the runtime under it.

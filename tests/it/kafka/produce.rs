@@ -24,6 +24,36 @@ fn acks_1_and_all_are_answered_and_acks_0_is_not() {
 }
 
 #[test]
+fn requests_that_come_together_share_their_syncs_and_are_answered_in_order() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    let topics = ["one", "two", "three"];
+    topics.iter().for_each(|topic| assert_eq!(client.create_topic(topic, &[]), 0));
+    let records = batch(NOBODY, 2, b"v");
+    for round in 0..40 {
+        // One log in even rounds, several at once in odd ones; acks=1 among acks=all.
+        let sent: Vec<_> = (0..12)
+            .map(|n| {
+                let topic = topics[if round % 2 == 0 { 0 } else { n % 3 }];
+                (client.send(0, 7, &produce_body(topic, if n % 4 == 3 { 1 } else { -1 }, &records)), topic)
+            })
+            .collect();
+        for (id, topic) in sent {
+            let (answered, mut answer) = client.receive();
+            assert_eq!(answered, id);
+            answer.i32();
+            assert_eq!(answer.string(), topic);
+            answer.i32();
+            answer.i32();
+            assert_eq!(answer.i16(), 0);
+        }
+    }
+    let ends: i64 = topics.iter().map(|topic| client.list_offset(topic, -1).1).sum();
+    assert_eq!(ends, 40 * 12 * 2);
+    house.shutdown();
+}
+
+#[test]
 fn a_duplicate_of_the_last_five_batches_gets_its_first_offset_and_appends_nothing() {
     let house = House::ephemeral();
     let mut client = house.client();

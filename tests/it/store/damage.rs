@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use weir_broker::store::local::Local;
 use weir_broker::store::{Error, Store};
 
-use super::{SMALL, id, open, push, read_all, wait_durable};
+use super::{SMALL, eager, id, open, push, read_all, wait_durable};
 
 const NINE: [i64; 9] = [0, 2, 4, 6, 8, 10, 12, 14, 16];
 
@@ -27,7 +27,7 @@ fn killed() -> (tempfile::TempDir, PathBuf) {
 /// A store killed after many segments, checkpointed at the end, with an untouched neighbour.
 fn killed_with_segments() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Local::open(dir.path()).unwrap();
+    let store = eager(dir.path());
     for n in [1, 2] {
         let log = open(&store, id(n));
         (0..80).for_each(|t| {

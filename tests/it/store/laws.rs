@@ -208,6 +208,30 @@ fn sync_makes_everything_durable() {
 }
 
 #[test]
+fn a_sync_in_place_or_by_a_thread_covers_all_that_was_there_when_it_was_asked_for() {
+    on_every_engine(|store| {
+        let logs: Vec<_> = (0..4).map(|n| open(store, id(n))).collect();
+        std::thread::scope(|scope| {
+            for log in &logs {
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        push(&**log, 1, round, 100);
+                        let end = log.span().end;
+                        // Several logs ask at once: one of them syncs here, the others' threads do.
+                        log.sync_in(|work| work());
+                        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+                        while log.durable().value() < end {
+                            assert!(std::time::Instant::now() < deadline, "a sync was forgotten");
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
 fn opening_again_replays_only_past_the_note() {
     on_every_engine(|store| {
         let log = open(store, id(1));

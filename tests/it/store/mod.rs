@@ -5,7 +5,7 @@ mod laws;
 mod reopen;
 
 use weir_broker::batch::{Batch, Header};
-use weir_broker::store::local::Local;
+use weir_broker::store::local::{Local, LocalOptions};
 use weir_broker::store::memory::Memory;
 use weir_broker::store::{Log, LogId, LogOptions, Placed, Store};
 
@@ -76,6 +76,11 @@ pub fn read_all(log: &dyn Log, mut offset: i64, max_bytes: usize) -> Vec<Header>
 /// Opens a log and forgets its replay.
 pub fn open(store: &dyn Store, id: LogId) -> std::sync::Arc<dyn Log> {
     store.open_log(id, SMALL, &mut |_| {}).unwrap().log
+}
+
+/// A store that writes a checkpoint for every note.
+pub fn eager(dir: &std::path::Path) -> Local {
+    Local::open_with(dir, LocalOptions { checkpoint_bytes: 0, ..LocalOptions::default() }).unwrap()
 }
 
 /// Runs `law` on every engine.

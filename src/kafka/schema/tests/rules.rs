@@ -114,7 +114,7 @@ fn a_header_ends_where_its_version_says() {
             api_key: key,
             api_version: version,
             correlation_id: -7,
-            client_id,
+            client_id: client_id.map(Into::into),
             header_version,
             body_at,
         };
@@ -129,7 +129,6 @@ fn a_header_that_lies_is_malformed() {
         (&[0], Why::CutShort),
         (&[0xff, 0xfe, 0], Why::Negative),
         (&[0x7f, 0xff, b'a', b'b', b'c'], Why::CutShort),
-        (&[0, 1, 0xff, 0], Why::NotUtf8),
         (&[0, 0], Why::CutShort),
         (&[0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], Why::TooManyTags),
         (&[0, 0, 1, 0, 9], Why::CutShort),
@@ -144,12 +143,21 @@ fn a_header_that_lies_is_malformed() {
 }
 
 #[test]
+fn a_client_id_that_is_not_text_is_replaced_as_kafka_replaces_it() {
+    for (id, read) in [(&b"a\xffb"[..], "a\u{fffd}b"), (b"\xc3", "\u{fffd}"), (b"\0\x1b[31m", "\0\x1b[31m")] {
+        let asked = frame(3, 1, &[&[0, id.len() as u8], id, &[9]].concat());
+        let header = header(&asked).unwrap();
+        assert_eq!((header.client_id.as_deref(), header.body_at), (Some(read), 10 + id.len()));
+    }
+}
+
+#[test]
 fn an_unknown_version_still_tells_who_asks() {
     for (key, version) in [(18, 99), (18, -1), (3, 77), (1000, 0), (-1, -1)] {
         let asked = frame(key, version, &[0, 4, b'k', b'c', b'a', b't', 0xff, 0xff]);
         let header = header(&asked).unwrap();
-        assert_eq!((header.correlation_id, header.client_id), (-7, Some("kcat")));
-        for rest in [&[][..], &[0], &[0x7f, 0xff], &[0xff, 0xff], &[0, 1, 0xff]] {
+        assert_eq!((header.correlation_id, header.client_id.as_deref()), (-7, Some("kcat")));
+        for rest in [&[][..], &[0], &[0x7f, 0xff], &[0xff, 0xff]] {
             assert_eq!(super::header(&frame(key, version, rest)).unwrap().client_id, None);
         }
     }

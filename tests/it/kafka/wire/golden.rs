@@ -33,7 +33,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{bytes:02x?}")
 }
 
 fn find(within: &[u8], wanted: &[u8]) -> Option<usize> {

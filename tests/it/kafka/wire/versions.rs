@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::alter_client_quotas_request as quotas;
 use kafka_protocol::messages::alter_configs_request as alter_configs;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -37,13 +38,14 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
-    FetchRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, ResponseHeader, SyncGroupRequest, TopicName,
+    AlterClientQuotasRequest, AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, GroupId,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+    ResponseHeader, SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use uuid::Uuid;
@@ -264,6 +266,13 @@ fn request(key: ApiKey, v: i16, world: &World) -> Asked {
                     .with_topics(vec![named]),
             )
         }
+        ApiKey::DescribeClientQuotas => encode(v, &DescribeClientQuotasRequest::default()),
+        ApiKey::AlterClientQuotas => {
+            let of = quotas::EntityData::default().with_entity_type(word("user")).with_entity_name(None);
+            let set = quotas::OpData::default().with_key(word("producer_byte_rate")).with_value(1e9);
+            let entry = quotas::EntryData::default().with_entity(vec![of]).with_ops(vec![set]);
+            encode(v, &AlterClientQuotasRequest::default().with_entries(vec![entry]).with_validate_only(true))
+        }
         ApiKey::DescribeCluster => encode(v, &DescribeClusterRequest::default()),
         ApiKey::DescribeTopicPartitions => {
             let named = TopicRequest::default().with_name(topic());
@@ -324,14 +333,18 @@ fn ask_with_the_crate(client: &mut Client, key: ApiKey, version: i16, world: &Wo
     assert_eq!(codes(&words), expected_codes(key, version), "{key:?} v{version}: {words}");
 }
 
-/// The versions that kafka-protocol 0.18 lacks: the request's body and a reader of the whole answer.
-fn by_hand(key: i16, version: i16, world: &World) -> Option<(bool, Out, fn(&mut In, &World))> {
+type ReadWhole = fn(&mut In, &World);
+/// Whether the version is flexible, the request's body, and a reader of the whole answer.
+type ByHand = (bool, Out, ReadWhole);
+
+/// The versions that kafka-protocol 0.18 lacks.
+fn by_hand(key: i16, version: i16, world: &World) -> Option<ByHand> {
     let one_partition = |out: Out| out.i32(1).string(TOPIC).i32(1).i32(0);
     Some(match (key, version) {
         (0, 0..=2) => {
             let body = one_partition(Out::new().i16(-1).i32(100)).blob(&batch(NOBODY, 1, b"v"));
             // Kafka 4 says 35 to these as well; they are advertised because librdkafka looks for them.
-            let read: fn(&mut In, &World) = match version {
+            let read: ReadWhole = match version {
                 0 => |a, _| old_produce(a, 0),
                 1 => |a, _| old_produce(a, 1),
                 _ => |a, _| old_produce(a, 2),
@@ -405,7 +418,7 @@ fn by_hand(key: i16, version: i16, world: &World) -> Option<(bool, Out, fn(&mut 
             let name = format!("old-{version}");
             let body = Out::new().i32(1).string(&name).i32(1).i16(1).i32(0).i32(0).i32(100);
             let body = if version == 1 { body.i8(0) } else { body };
-            let read: fn(&mut In, &World) = match version {
+            let read: ReadWhole = match version {
                 0 => |a, _| assert_eq!((a.i32(), a.string(), a.i16()), (1, "old-0".to_owned(), 0)),
                 _ => |a, _| {
                     assert_eq!((a.i32(), a.string(), a.i16()), (1, "old-1".to_owned(), 0));

@@ -1,0 +1,268 @@
+//! What a log's threads do for it: syncs, and the work that must not hold up a writer.
+//!
+//! Invariant: the durable watermark moves only after a sync that covered the bytes and after the file's name is
+//! durable; a failed sync fences the log and is never retried. Deliberately absent: the threads (`sync.rs`).
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::super::checkpoint::{Record, Records, replace};
+use super::super::disk::File;
+use super::super::segment::Segment;
+use super::super::sync::Job;
+use super::super::{failed, locked};
+use super::{CHECKPOINT, LocalLog, SPARE};
+use crate::store::{Error, LogOptions, Result};
+
+/// Dirty bytes after which writeback is started early, so that a sync finds little to do.
+pub(super) const WRITEBACK_BYTES: u64 = 8 << 20;
+/// Synced bytes past the last checkpoint after which a new one is written: bounds the recovery scan.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+impl LocalLog {
+    /// Syncs what is not synced yet, in order, and advances the durable watermark.
+    pub fn flush(&self) -> Result<()> {
+        let _one = locked(&self.flushing);
+        if self.deleted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.durable.is_fenced() {
+            return Err(Error::Fenced);
+        }
+        let flushed = self.flush_segments();
+        if let Err(error) = &flushed {
+            tracing::error!(log = %self.dir.display(), %error, "sync failed: the log is fenced for writes");
+            self.durable.fence();
+        }
+        flushed
+    }
+
+    fn flush_segments(&self) -> Result<()> {
+        let mut end = None;
+        for segment in self.unsynced() {
+            let part = segment.part();
+            let before = *locked(&segment.synced);
+            if part.bytes == before.bytes {
+                continue;
+            }
+            self.shared.settle()?;
+            let handle = segment.handle(&self.shared.files)?;
+            handle.file.sync().map_err(failed("fdatasync", &segment.path()))?;
+            if !segment.named.load(Ordering::Acquire) {
+                self.sync_names()?;
+                segment.named.store(true, Ordering::Release);
+            }
+            *locked(&segment.synced) = part;
+            locked(&self.state).synced_bytes += part.bytes - before.bytes;
+            end = Some(part.next_offset);
+        }
+        if let Some(end) = end {
+            self.durable.advance(end);
+        }
+        Ok(())
+    }
+
+    /// Makes the log's directory entries durable, and those of the directories above it up to the store's.
+    fn sync_names(&self) -> Result<()> {
+        let disk = &*self.shared.files.disk;
+        let [partition, topic, topics, store] = [0, 1, 2, 3].map(|n| self.dir.ancestors().nth(n));
+        // A topic's own name is made durable once, by the first of its logs.
+        let above =
+            if locked(&self.shared.named).contains(&self.id.topic) { [None, None] } else { [store, topics] };
+        for dir in above.into_iter().chain([topic, partition]).flatten() {
+            disk.sync_dir(dir).map_err(failed("sync", dir))?;
+        }
+        locked(&self.shared.named).insert(self.id.topic);
+        Ok(())
+    }
+
+    /// Segments with bytes that no sync has covered, oldest first: few, and always the newest.
+    fn unsynced(&self) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let dirty = |segment: &&Arc<Segment>| {
+            let tail = locked(&segment.tail);
+            !tail.sealed || tail.part.bytes != locked(&segment.synced).bytes
+        };
+        let mut found: Vec<_> = segments.iter().rev().take_while(dirty).cloned().collect();
+        found.reverse();
+        found
+    }
+
+    /// Bytes that a recovery would have to scan.
+    pub(super) fn unsaved_bytes(&self) -> u64 {
+        let unsynced = self.unsynced().iter().map(|s| s.part().bytes - locked(&s.synced).bytes).sum::<u64>();
+        locked(&self.state).synced_bytes + unsynced
+    }
+
+    /// Whether a sync has something to do.
+    pub fn is_dirty(&self) -> bool {
+        self.durable.value() < self.end.load(Ordering::Acquire)
+    }
+
+    /// One turn of a sync thread; true when another is wanted.
+    pub fn sync_turn(&self) -> bool {
+        self.syncing.begin();
+        if self.flush().is_ok() && locked(&self.state).synced_bytes >= CHECKPOINT_BYTES {
+            locked(&self.state).wanted = true;
+            self.ask_tidy();
+        }
+        self.syncing.end()
+    }
+
+    pub(super) fn queue_sync(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.shared.syncers.submit(Job::Sync(this));
+        }
+    }
+
+    pub(super) fn ask_tidy(&self) {
+        if self.tidying.ask() {
+            self.queue_tidy();
+        }
+    }
+
+    fn queue_tidy(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.shared.tidier.submit(Job::Tidy(this));
+        }
+    }
+
+    /// One turn of the background thread; true when another is wanted.
+    pub fn tidy_turn(&self) -> bool {
+        self.tidying.begin();
+        if let Err(error) = self.tidy() {
+            tracing::warn!(log = %self.dir.display(), %error, "upkeep failed; it is tried again with the next");
+        }
+        self.tidying.end()
+    }
+
+    fn tidy(&self) -> Result<()> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.prepare_spare();
+        self.write_back();
+        if !locked(&self.state).wanted {
+            return Ok(());
+        }
+        self.flush()?;
+        self.finish_sealed()?;
+        self.write_checkpoint(i64::MIN)
+    }
+
+    /// Creates the next segment's file near the end of the active one, off the writer's path.
+    fn prepare_spare(&self) {
+        let Some(active) = self.last() else { return };
+        let near = active.part().bytes >= self.shared.spare_from(&self.writer_options())
+            && !locked(&active.tail).sealed;
+        let mut spare = locked(&self.spare);
+        if near && spare.is_none() {
+            *spare = self.shared.files.disk.create(&self.dir.join(SPARE)).ok();
+        }
+    }
+
+    fn writer_options(&self) -> LogOptions {
+        // Taken without waiting: a turn that runs on the writer's own thread holds the lock already.
+        self.writer
+            .try_lock()
+            .map_or(LogOptions { segment_bytes: u64::MAX, segment_ms: 0, index_interval_bytes: 0 }, |w| {
+                w.options
+            })
+    }
+
+    fn write_back(&self) {
+        let Some(active) = self.last() else { return };
+        let (bytes, from) = (active.part().bytes, self.written_back.load(Ordering::Relaxed));
+        if self.shared.early_writeback
+            && bytes > from + WRITEBACK_BYTES
+            && let Ok(handle) = active.handle(&self.shared.files)
+        {
+            handle.file.start_writeback(from, bytes - from);
+            self.written_back.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the index of each sealed segment that has none yet and gives back its surplus blocks.
+    pub(super) fn finish_sealed(&self) -> Result<()> {
+        let _one = locked(&self.checkpointing);
+        for segment in self.list() {
+            let pending = {
+                let tail = locked(&segment.tail);
+                tail.sealed && tail.index.is_some()
+            };
+            if !pending {
+                continue;
+            }
+            let part = segment.part();
+            let handle = segment.handle(&self.shared.files)?;
+            trim_blocks(&segment, &*handle.file, part.bytes)?;
+            if let Err(error) = handle.file.sync() {
+                self.durable.fence();
+                return Err(failed("fdatasync", &segment.path())(error));
+            }
+            let file =
+                segment.with_index(&handle, self.interval(), |index| index.encode(part.base, part.bytes))?;
+            let path = segment.index_path();
+            replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))?;
+            locked(&segment.tail).index = None;
+        }
+        Ok(())
+    }
+
+    /// What is durable of this log now.
+    pub fn record(&self) -> Record {
+        let start = self.start.load(Ordering::Acquire);
+        let parts = self.list().iter().map(|s| *locked(&s.synced)).filter(|p| p.bytes > 0).collect();
+        Record { start, parts, notes: locked(&self.state).notes.clone() }
+    }
+
+    /// Writes the checkpoint where recovery found something else than it says.
+    pub fn rewrite_checkpoint(&self) -> Result<()> {
+        self.write_checkpoint(i64::MIN)
+    }
+
+    /// Writes what is durable, with the start at `start` or where it is if that is higher; the start moves
+    /// once that is on disk.
+    pub(super) fn write_checkpoint(&self, start: i64) -> Result<()> {
+        let _one = locked(&self.checkpointing);
+        {
+            let mut state = locked(&self.state);
+            state.wanted = false;
+            state.synced_bytes = 0;
+        }
+        let mut record = self.record();
+        record.start = record.start.max(start);
+        let file = Records::encode(self.shared.generation, [(&self.id, &record)].into_iter());
+        let path = self.dir.join(CHECKPOINT);
+        self.shared.settle()?;
+        replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))?;
+        self.start.fetch_max(record.start, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Ends the log for a clean close: everything synced, surplus blocks given back.
+    pub fn finish(&self) -> Result<Record> {
+        // First, and with no sync of its own: blocks that a crash leaves past the end harm nobody.
+        if let Some(active) = &mut locked(&self.writer).active
+            && active.reserved > active.part.bytes
+        {
+            let handle = active.segment.handle(&self.shared.files)?;
+            trim_blocks(&active.segment, &*handle.file, active.part.bytes)?;
+            active.reserved = active.part.bytes;
+        }
+        self.flush()?;
+        self.finish_sealed()?;
+        Ok(self.record())
+    }
+}
+
+/// Gives back the blocks past a segment's end. A file that somebody cut is left as it is: growing it again
+/// would hide the loss behind zeros.
+fn trim_blocks(segment: &Segment, file: &dyn File, bytes: u64) -> Result<()> {
+    let path = segment.path();
+    let found = file.bytes().map_err(failed("stat", &path))?;
+    if found < bytes {
+        return Err(segment.corrupt(found, "shorter than what was written"));
+    }
+    file.set_len(bytes).map_err(failed("truncate", &path))
+}

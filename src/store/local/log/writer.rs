@@ -1,0 +1,209 @@
+//! The writing end of a log: the active segment, its roll, and blocks reserved ahead of it.
+//!
+//! Invariant: after a failed write the log ends where it did, and what the write left is cut before the next
+//! one. Deliberately absent: syncs, save the one that makes such a cut durable.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::super::checkpoint::Part;
+use super::super::disk::File;
+use super::super::index::Index;
+use super::super::segment::{Segment, log_path};
+use super::super::{failed, locked};
+use super::{LocalLog, SPARE};
+use crate::batch::PREFIX_BYTES;
+use crate::store::{Error, LogOptions, Placed, Result};
+
+/// Blocks are reserved ahead in chunks that grow up to the last of these.
+const RESERVE_BYTES: [u64; 4] = [64 << 10, 1 << 20, 16 << 20, 64 << 20];
+/// Batches whose vectors fit on the stack.
+const STACK_BATCHES: usize = 16;
+/// Batches per system call (two vectors each; the kernel's IOV_MAX is 1024).
+const CALL_BATCHES: usize = 512;
+
+/// The writer's own view of the active segment.
+pub(super) struct Writer {
+    pub(super) options: LogOptions,
+    pub(super) active: Option<Active>,
+    pub(super) dir_ready: bool,
+}
+
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    pub(super) part: Part,
+    pub(super) reserved: u64,
+    pub(super) chunk: usize,
+    /// A failed write left bytes past the end that must be cut before the next one.
+    pub(super) torn: bool,
+}
+
+impl LocalLog {
+    pub(super) fn write(&self, writer: &mut Writer, batches: &[Placed], now_ms: i64) -> Result<()> {
+        if self.durable.is_fenced() || self.deleted.load(Ordering::Acquire) {
+            return Err(Error::Fenced);
+        }
+        let total: u64 = batches.iter().map(|b| b.batch.bytes().len() as u64).sum();
+        if writer.active.as_ref().is_some_and(|active| writer.options.must_roll(&active.part, total, now_ms))
+        {
+            self.roll(writer)?;
+        }
+        if writer.active.is_none() {
+            self.open_segment(writer, now_ms)?;
+        }
+        let Some(active) = &mut writer.active else { return Err(Error::Fenced) };
+        let handle = active.segment.handle(&self.shared.files)?;
+        self.mend(active, &*handle.file)?;
+        active.reserve(&*handle.file, total);
+        if let Err(error) = write_batches(&*handle.file, batches, active.part.bytes) {
+            active.torn = true;
+            drop(self.mend(active, &*handle.file));
+            return Err(failed("write", &active.segment.path())(error));
+        }
+        let headers = batches.iter().map(|placed| {
+            let mut header = *placed.batch.header();
+            header.base_offset = placed.base_offset;
+            header
+        });
+        active.part = active.segment.publish(headers, writer.options.index_interval_bytes, now_ms);
+        self.end.store(active.part.next_offset, Ordering::Release);
+        let spare_due = active.part.bytes >= writer.options.segment_bytes / 10 * 9;
+        let writeback_due = self.shared.early_writeback
+            && active.part.bytes > self.written_back.load(Ordering::Relaxed) + super::upkeep::WRITEBACK_BYTES;
+        if writeback_due || (spare_due && locked(&self.spare).is_none()) {
+            self.ask_tidy();
+        }
+        Ok(())
+    }
+
+    /// Cuts what a failed write left, durably, so that nothing past the end can ever pass for a batch.
+    fn mend(&self, active: &mut Active, file: &dyn File) -> Result<()> {
+        if active.torn {
+            let path = active.segment.path();
+            file.set_len(active.part.bytes).map_err(failed("truncate", &path))?;
+            if let Err(error) = file.sync() {
+                self.durable.fence();
+                return Err(failed("fdatasync", &path)(error));
+            }
+            active.torn = false;
+            active.reserved = active.part.bytes;
+        }
+        Ok(())
+    }
+
+    /// The active segment becomes a sealed one; its file is finished in the background.
+    pub(super) fn roll(&self, writer: &mut Writer) -> Result<()> {
+        // An empty one (its first write failed) stays: the next would have the same name.
+        if let Some(active) = writer.active.as_mut().filter(|active| active.part.bytes > 0) {
+            let handle = active.segment.handle(&self.shared.files)?;
+            self.mend(active, &*handle.file)?;
+            locked(&active.segment.tail).seal();
+            writer.active = None;
+            locked(&self.state).wanted = true;
+            self.ask_tidy();
+        }
+        Ok(())
+    }
+
+    fn open_segment(&self, writer: &mut Writer, now_ms: i64) -> Result<()> {
+        let disk = &*self.shared.files.disk;
+        let base = self.end.load(Ordering::Acquire);
+        if !writer.dir_ready {
+            // A directory with topics and no format file would be taken for a foreign one.
+            self.shared.settle()?;
+            disk.create_dirs(&self.dir).map_err(failed("create", &self.dir))?;
+            self.shared.forget_past(self.id, &self.dir)?;
+            writer.dir_ready = true;
+        }
+        let path = log_path(&self.dir, base);
+        let spare = locked(&self.spare).take();
+        let file = match spare {
+            Some(file) if disk.rename(&self.dir.join(SPARE), &path).is_ok() => file,
+            _ => disk.create(&path).map_err(failed("create", &path))?,
+        };
+        let part = Part::empty(base, now_ms);
+        let segment = Arc::new(Segment::new(&self.dir, part, Some(Index::default()), false));
+        segment.named.store(false, Ordering::Release);
+        segment.adopt(file, &self.shared.files);
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment.clone());
+        self.written_back.store(0, Ordering::Relaxed);
+        writer.active = Some(Active { segment, part, reserved: 0, chunk: 0, torn: false });
+        Ok(())
+    }
+}
+
+impl LogOptions {
+    fn must_roll(&self, part: &Part, more: u64, now_ms: i64) -> bool {
+        let full = part.bytes + more > self.segment_bytes.min(u64::from(u32::MAX));
+        let old = part.opened_ms >= 0 && now_ms.saturating_sub(part.opened_ms) > self.segment_ms;
+        part.bytes > 0 && (full || old)
+    }
+}
+
+impl Active {
+    /// Reserves blocks ahead of the write; a file system that cannot is not asked again for this segment.
+    fn reserve(&mut self, file: &dyn File, more: u64) {
+        let need = self.part.bytes + more;
+        if need <= self.reserved {
+            return;
+        }
+        let chunk = RESERVE_BYTES.get(self.chunk).or(RESERVE_BYTES.last()).copied().unwrap_or(0);
+        let bytes = chunk.max(need - self.reserved);
+        if file.reserve(self.reserved, bytes).is_ok() {
+            self.reserved += bytes;
+            self.chunk += 1;
+        } else {
+            // Blocks that a full disk granted in part are given back.
+            self.reserved = u64::MAX;
+            drop(file.set_len(self.part.bytes));
+        }
+    }
+}
+
+/// Writes batches at `at`, the log's 16 bytes over the sender's: one system call unless there are very many.
+fn write_batches(file: &dyn File, batches: &[Placed], mut at: u64) -> io::Result<()> {
+    for some in batches.chunks(CALL_BATCHES) {
+        let mut few = [[0; PREFIX_BYTES]; STACK_BATCHES];
+        let mut many = Vec::new();
+        let prefixes = match few.get_mut(..some.len()) {
+            Some(few) => few,
+            None => {
+                many.resize(some.len(), [0; PREFIX_BYTES]);
+                many.as_mut_slice()
+            }
+        };
+        prefixes.iter_mut().zip(some).for_each(|(to, placed)| *to = placed.prefix());
+        let mut few_parts = [IoSlice::new(&[]); 2 * STACK_BATCHES];
+        let mut many_parts = Vec::new();
+        let parts = match few_parts.get_mut(..2 * some.len()) {
+            Some(few) => few,
+            None => {
+                many_parts.resize(2 * some.len(), IoSlice::new(&[]));
+                many_parts.as_mut_slice()
+            }
+        };
+        for (pair, (head, placed)) in parts.chunks_exact_mut(2).zip(prefixes.iter().zip(some)) {
+            let rest = placed.batch.bytes().get(PREFIX_BYTES..).unwrap_or_default();
+            if let [to_head, to_rest] = pair {
+                *to_head = IoSlice::new(head);
+                *to_rest = IoSlice::new(rest);
+            }
+        }
+        at = write_parts(file, parts, at)?;
+    }
+    Ok(())
+}
+
+fn write_parts(file: &dyn File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<u64> {
+    while !parts.is_empty() {
+        match file.write_at(parts, at)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut parts, written);
+            }
+        }
+    }
+    Ok(at)
+}
