@@ -22,8 +22,8 @@ pub use keys::{KEYS, Key};
 pub use listeners::{Listener, Listeners};
 pub use report::Report;
 pub use settings::{
-    AdmissionSettings, ConnectionSettings, DemandSettings, Flush, GroupSettings, Identity, KinesisSettings,
-    QuotaProfile, StoreSettings, TopicSettings,
+    AdminSettings, AdmissionSettings, ConnectionSettings, DemandSettings, Flush, GroupSettings, Identity,
+    KinesisSettings, QuotaProfile, StoreSettings, TopicSettings,
 };
 
 use crate::topic::config::{check, entries, parse_bool};

@@ -80,10 +80,9 @@ struct Serve {
     /// Where to listen for Kinesis clients; port 0 picks a free one
     #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:4567", value_parser = serve::address_or_off)]
     kinesis: serve::AddressOrOff,
-    /// Where to listen for health and metrics: not built yet
-    #[arg(long, value_name = "ADDR|off", default_value = "off", value_parser = serve::off)]
-    #[allow(dead_code, reason = "only off is accepted")]
-    admin: String,
+    /// Where to listen for health checks and Prometheus; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:9644", value_parser = serve::address_or_off)]
+    admin: serve::AddressOrOff,
     /// Read a server.properties file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -332,6 +331,7 @@ impl From<Serve> for serve::Wishes {
             ephemeral: args.ephemeral,
             kafka_ready_words: args.kafka_ready_words,
             kinesis: args.kinesis,
+            admin: args.admin,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::broker::{self, Clock, Core, OpenError};
 use crate::config::Config;
-use crate::{kafka, kinesis};
+use crate::{admin, kafka, kinesis};
 
 /// A running broker. Dropping it without [`Broker::shutdown`] stops it like a crash: nothing that was
 /// acknowledged is lost, and the next start recovers.
@@ -17,6 +17,7 @@ pub struct Broker {
     core: Arc<Core>,
     kafka: kafka::Door,
     kinesis: Option<kinesis::Door>,
+    admin: Option<admin::Door>,
     upkeep: broker::Upkeep,
     ephemeral: Option<Ephemeral>,
 }
@@ -38,6 +39,7 @@ pub struct Builder {
     data_dir: Option<PathBuf>,
     ephemeral: bool,
     kinesis: Option<String>,
+    admin: Option<String>,
     clock: Clock,
 }
 
@@ -61,6 +63,14 @@ pub enum StartError {
     /// The Kinesis door could not be bound.
     #[error("cannot listen for Kinesis clients on {addr}: {source}")]
     BindKinesis {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The admin door could not be bound.
+    #[error("cannot listen for health and metrics on {addr}: {source}")]
+    BindAdmin {
         /// The address.
         addr: SocketAddr,
         /// The system's answer.
@@ -100,6 +110,13 @@ impl Builder {
         self
     }
 
+    /// Opens the admin door (health, metrics) at `host:port`; port 0 picks a free one. Without this it stays shut.
+    #[must_use]
+    pub fn admin(mut self, address: impl Into<String>) -> Self {
+        self.admin = Some(address.into());
+        self
+    }
+
     /// Takes time and ids from here: a test moves its own clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -119,7 +136,16 @@ impl Builder {
         let dir = kept.or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
         let listeners = listeners(&self.config).await?;
         let addrs = match &self.kinesis {
-            Some(address) => Some(kinesis_addrs(address).await?),
+            Some(address) => Some(door_addrs("kinesis", address).await?),
+            None => None,
+        };
+        let admin = match &self.admin {
+            Some(address) => {
+                let settings = self.config.admin_settings().map_err(|e| StartError::Config(e.to_string()))?;
+                let addrs = door_addrs("admin", address).await?;
+                let opened = admin::Door::open(settings, addrs);
+                Some(opened.map_err(|(addr, source)| StartError::BindAdmin { addr, source })?)
+            }
             None => None,
         };
         let settings = self.config.kinesis_settings().map_err(|e| StartError::Config(e.to_string()))?;
@@ -135,7 +161,10 @@ impl Builder {
             None => None,
         };
         let upkeep = broker::Upkeep::start(&core);
-        Ok(Broker { core, kafka, kinesis, upkeep, ephemeral })
+        if let Some(admin) = &admin {
+            admin.ready(&core);
+        }
+        Ok(Broker { core, kafka, kinesis, admin, upkeep, ephemeral })
     }
 }
 
@@ -176,6 +205,12 @@ impl Broker {
         self.kinesis.as_ref().map_or(&[], kinesis::Door::addrs)
     }
 
+    /// Addresses of the admin door; none when it is shut.
+    #[must_use]
+    pub fn admin_addrs(&self) -> &[SocketAddr] {
+        self.admin.as_ref().map_or(&[], admin::Door::addrs)
+    }
+
     /// Id of the cluster.
     #[must_use]
     pub fn cluster_id(&self) -> &str {
@@ -187,6 +222,9 @@ impl Broker {
     /// # Errors
     /// The engine's, when something could not be made durable.
     pub async fn shutdown(self) -> Result<(), crate::store::Error> {
+        if let Some(admin) = &self.admin {
+            admin.drain().await;
+        }
         if let Some(kinesis) = self.kinesis {
             kinesis.close().await;
         }
@@ -194,14 +232,17 @@ impl Broker {
         self.upkeep.stop().await;
         let core = self.core;
         let closed = tokio::task::spawn_blocking(move || core.close()).await;
+        if let Some(admin) = self.admin {
+            admin.close().await;
+        }
         drop(self.ephemeral);
         closed.unwrap_or(Err(crate::store::Error::Fenced))
     }
 }
 
-/// Resolves the address of the Kinesis door; the loopback's first, for `localhost`.
-async fn kinesis_addrs(address: &str) -> Result<Vec<SocketAddr>, StartError> {
-    let refuse = |why: String| StartError::Config(format!("kinesis: '{address}': {why}"));
+/// Resolves the address of a door; IPv4 first, for `localhost`.
+async fn door_addrs(door: &str, address: &str) -> Result<Vec<SocketAddr>, StartError> {
+    let refuse = |why: String| StartError::Config(format!("{door}: '{address}': {why}"));
     let found = tokio::net::lookup_host(address).await.map_err(|e| refuse(e.to_string()))?;
     let mut addrs: Vec<_> = found.collect();
     addrs.sort_by_key(SocketAddr::is_ipv6);

@@ -9,11 +9,13 @@ mod clock;
 mod configs;
 mod groups;
 mod notes;
+mod observe;
 mod ondemand;
 mod open;
 mod producer_ids;
 mod shards;
 mod upkeep;
+mod visitors;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -30,11 +32,13 @@ pub use crate::store::{Error as StoreError, Registration, Slice, Watermark};
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
 pub use configs::{Admission, Change, Edit, Scope, is_alterable};
+pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopic};
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
 pub use shards::{Got, GotRecord, Put, ReadCharge};
 pub use upkeep::Upkeep;
+pub use visitors::{Visit, Visitors};
 
 use producer_ids::ProducerIds;
 
@@ -45,6 +49,7 @@ pub struct Core {
     producer_ids: ProducerIds,
     groups: groups::Groups,
     gates: shards::Gates,
+    visitors: Visitors,
     client_quotas: crate::quota::clients::Clients,
     clock: Clock,
     /// Where the engine keeps its bytes.
@@ -114,6 +119,12 @@ impl Core {
     #[must_use]
     pub fn connection_settings(&self) -> &ConnectionSettings {
         &self.connection_settings
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn visitors(&self) -> &Visitors {
+        &self.visitors
     }
 
     /// Who may connect, and how fast, as it stands.

@@ -41,7 +41,7 @@ impl Core {
         for topic in topics {
             let shards = topic.shards();
             let history = histories.entry(topic.id()).or_default();
-            let written = |p| topic.partition(p).map_or(0, |p| p.written().0);
+            let written = |p| topic.partition(p).map_or(0, |p| p.written_bytes());
             history.sample(&shards, self.now_ms(), &written);
             let unused = |p| topic.partition(p).is_ok_and(|p| !self.clients_write_to(&p));
             let Some(reshape) = history.decide(&shards, thresholds, &unused) else { continue };

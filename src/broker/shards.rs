@@ -21,7 +21,7 @@ use super::{Core, Receipt};
 use crate::batch::{Batches, Builder, Record, Records};
 use crate::quota::{Bucket, Verdict};
 use crate::store;
-use crate::topic::{self, Append, Error, Limit, Partition, Plan, Reshape, Shard, Topic};
+use crate::topic::{self, Append, Error, Limit, Partition, Plan, Reshape, Route, Shard, Topic};
 
 /// A merge is refused while clients that choose the partition themselves wrote to it this lately.
 const CLIENT_WRITES_MS: i64 = 60_000;
@@ -321,18 +321,24 @@ impl Core {
         if let (Some(rate), ReadCharge::Shared) = (config.shard_read_calls, charge)
             && let Verdict::Refused { wait_ns } = buckets.read_calls.take(rate, 1, now_ns)
         {
+            partition.tally().throttled_read();
             return Err(throttled(Limit::ReadCalls, wait_ns));
         }
         if config.shard_read_bytes.is_some() && bytes.wait_ns(now_ns) > 0 {
+            partition.tally().throttled_read();
             return Err(throttled(Limit::ReadBytes, bytes.wait_ns(now_ns)));
         }
         let plain_bytes = self.topic_settings.max_decompressed_bytes;
         let limits = ReadLimits { records: max_records, bytes: max_bytes, plain_bytes };
         let found = read(&partition, shard, offset, limits, now_ms)?;
+        let got: usize = found.records.iter().map(GotRecord::bytes).sum();
         if let Some(rate) = config.shard_read_bytes {
-            let got: usize = found.records.iter().map(GotRecord::bytes).sum();
             bytes.charge(rate, got as u64, now_ns);
         }
+        if !found.records.is_empty() {
+            partition.tally().read(Route::Shard, got, found.records.len());
+        }
+        partition.tally().behind(found.behind_ms);
         Ok(found)
     }
 

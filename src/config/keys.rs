@@ -107,6 +107,14 @@ pub const KEYS: [&[Key]; 2] = [LIVE, INERT];
 
 const LIVE: &[Key] = &[
     live(
+        "admin.hosts",
+        Kind::List,
+        None,
+        Check::Any,
+        "Host names with a dot by which the admin door may be called, or * for any; addresses and plain names always may.",
+    )
+    .own(),
+    live(
         "advertised.listeners",
         Kind::List,
         None,
@@ -517,6 +525,14 @@ const LIVE: &[Key] = &[
     ),
     live("message.max.bytes", Kind::Int, Some("1048588"), Check::Min(0), "Default of max.message.bytes.")
         .dynamic(),
+    live(
+        "metrics.labels",
+        Kind::List,
+        None,
+        Check::Any,
+        "Labels of every metric, as name=value,name=value; dashboards select by them.",
+    )
+    .own(),
     live("node.id", Kind::Int, Some("1"), Check::Min(0), "Id that clients see for this broker."),
     live(
         "num.partitions",

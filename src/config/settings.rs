@@ -128,6 +128,15 @@ pub struct KinesisSettings {
     pub max_shards: usize,
 }
 
+/// The admin door.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Host names by which it may be called, beside those that anybody may use; `*` for any.
+    pub hosts: Vec<String>,
+    /// Labels of every metric.
+    pub labels: Vec<(String, String)>,
+}
+
 /// Connections and requests of the Kafka door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionSettings {
@@ -276,6 +285,28 @@ impl Config {
         })
     }
 
+    /// The admin door.
+    ///
+    /// # Errors
+    /// [`Refusal`]: a label that is none.
+    pub fn admin_settings(&self) -> Result<AdminSettings, Refusal> {
+        const KEY: &str = "metrics.labels";
+        let mut labels = Vec::new();
+        for entry in entries(self.value(KEY).unwrap_or_default()) {
+            let refuse = |why| Refusal::new(KEY, entry, why);
+            let (name, value) = entry.split_once('=').ok_or_else(|| refuse("expected name=value"))?;
+            if !is_label(name) {
+                return Err(refuse("a name is letters, digits and _, and starts with a letter"));
+            }
+            if OWN_LABELS.contains(&name) || labels.iter().any(|(other, _)| other == name) {
+                return Err(refuse("this name is taken"));
+            }
+            labels.push((name.to_owned(), value.to_owned()));
+        }
+        let hosts = entries(self.value("admin.hosts").unwrap_or_default()).map(str::to_lowercase).collect();
+        Ok(AdminSettings { hosts, labels })
+    }
+
     /// Connections and requests of the Kafka door.
     #[must_use]
     pub fn connection_settings(&self) -> ConnectionSettings {
@@ -319,4 +350,26 @@ impl Config {
     fn limit<T: TryFrom<i64>>(&self, key: &str) -> Option<T> {
         self.integer(key).filter(|&n| n >= 0).and_then(|n| T::try_from(n).ok())
     }
+}
+
+/// Labels that the metrics have themselves.
+const OWN_LABELS: [&str; 12] = [
+    "topic",
+    "partition",
+    "shard",
+    "door",
+    "dimension",
+    "consumergroup",
+    "listener",
+    "state",
+    "version",
+    "cluster_id",
+    "node_id",
+    "quantile",
+];
+
+/// Whether a metric may have a label of that name.
+fn is_label(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::connection::Connection;
-use crate::broker::{Admission, Core};
+use crate::broker::{Admission, Core, Visit};
 use crate::config::ConnectionSettings;
 
 /// Pause after an accept that failed for want of file descriptors.
@@ -230,7 +230,8 @@ fn admit(
     connections: &mut JoinSet<()>,
 ) -> Option<Instant> {
     let (seat, pause) = shared.census.seat(peer.ip(), &shared.core.admission());
-    if let Some(seat) = seat {
+    if let Some(mut seat) = seat {
+        seat.visit = Some(shared.core.visitors().enter(&shared.listener.name));
         match Connection::new(stream, peer, Arc::clone(shared), seat) {
             Ok(connection) => drop(connections.spawn(connection.serve())),
             Err(error) => tracing::debug!(%peer, "connection lost at once: {error}"),
@@ -264,7 +265,7 @@ impl Census {
             return (None, pause);
         }
         count.enter(ip);
-        (Some(Seat { census: Arc::clone(self), ip }), pause)
+        (Some(Seat { census: Arc::clone(self), ip, visit: None }), pause)
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
@@ -318,6 +319,8 @@ impl Count {
 pub(super) struct Seat {
     census: Arc<Census>,
     ip: IpAddr,
+    /// Its place in what is seen from outside.
+    visit: Option<Visit>,
 }
 
 impl Drop for Seat {

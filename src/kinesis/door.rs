@@ -28,7 +28,7 @@ use super::signature::Gate;
 use super::stream::Streams;
 use super::subscription::Subscriptions;
 use super::token::{Refused, Tokens, Use};
-use crate::broker::Core;
+use crate::broker::{Core, Visit};
 use crate::config::KinesisSettings;
 use crate::quota::{Bucket, Rate, Verdict};
 
@@ -46,6 +46,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Requests in flight of an HTTP/2 connection.
 const STREAMS_MAX: u32 = 250;
+/// Under what name connections of this door are counted, beside those of the Kafka listeners.
+const VISITORS: &str = "KINESIS";
 /// Where the key of iterators is kept.
 const TOKEN_KEY: &str = "kinesis-token-key";
 
@@ -271,6 +273,8 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>) {
 struct Seat {
     shared: Arc<Shared>,
     ip: IpAddr,
+    /// Its place in what is seen from outside.
+    _visit: Visit,
 }
 
 impl Seat {
@@ -283,7 +287,7 @@ impl Seat {
         }
         census.total += 1;
         census.per_ip.insert(ip, here + 1);
-        Some(Self { shared: Arc::clone(shared), ip })
+        Some(Self { shared: Arc::clone(shared), ip, _visit: shared.core.visitors().enter(VISITORS) })
     }
 }
 

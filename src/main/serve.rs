@@ -25,6 +25,7 @@ pub(crate) struct Wishes {
     pub(crate) ephemeral: bool,
     pub(crate) kafka_ready_words: bool,
     pub(crate) kinesis: AddressOrOff,
+    pub(crate) admin: AddressOrOff,
 }
 
 /// Where a door opens, if it does.
@@ -60,7 +61,7 @@ pub(crate) fn property(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Reads a `--kinesis`.
+/// Reads a `--kinesis` or an `--admin`.
 pub(crate) fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
     if text == "off" {
         return Ok(AddressOrOff(None));
@@ -71,11 +72,6 @@ pub(crate) fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
         return Err("expected HOST:PORT or off".to_owned());
     }
     Ok(AddressOrOff(Some(text.to_owned())))
-}
-
-/// Reads the address of a door that is not built yet.
-pub(crate) fn off(text: &str) -> Result<String, String> {
-    if text == "off" { Ok(text.to_owned()) } else { Err("this door is not built yet: say off".to_owned()) }
 }
 
 /// Serves until a signal.
@@ -151,6 +147,9 @@ async fn serve(wishes: Wishes, config: Config) -> Result<(), Failure> {
     if let AddressOrOff(Some(address)) = &wishes.kinesis {
         builder = builder.kinesis(address);
     }
+    if let AddressOrOff(Some(address)) = &wishes.admin {
+        builder = builder.admin(address);
+    }
     builder = if wishes.ephemeral { builder.ephemeral() } else { builder.data_dir(dir.clone()) };
     let broker = tokio::select! {
         started = builder.start() => started.map_err(start_failure)?,
@@ -177,6 +176,9 @@ fn start_failure(error: StartError) -> Failure {
         StartError::BindKinesis { .. } => Failure::Address(format!(
             "{text}; choose another with --kinesis HOST:PORT (port 0 picks a free one) or --kinesis off"
         )),
+        StartError::BindAdmin { .. } => Failure::Address(format!(
+            "{text}; choose another with --admin HOST:PORT (port 0 picks a free one) or --admin off"
+        )),
         StartError::Io(_) => Failure::Run(text),
     }
 }
@@ -185,11 +187,13 @@ fn start_failure(error: StartError) -> Failure {
 fn announce(broker: &Broker, place: &str, ready_words: Option<i32>) -> Result<(), Failure> {
     let list = |addrs: &[SocketAddr]| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let all = list(broker.kafka_addrs());
-    let kinesis = match list(broker.kinesis_addrs()) {
+    let door = |name: &str, addrs: &[SocketAddr]| match list(addrs) {
         none if none.is_empty() => none,
-        some => format!(" kinesis={some}"),
+        some => format!(" {name}={some}"),
     };
-    let mut text = format!("weir ready kafka={all}{kinesis} data={place}\n");
+    let kinesis = door("kinesis", broker.kinesis_addrs());
+    let admin = door("admin", broker.admin_addrs());
+    let mut text = format!("weir ready kafka={all}{kinesis}{admin} data={place}\n");
     if let Some(node_id) = ready_words {
         text.extend([
             &format!("[KafkaServer id={node_id}] started\n"),
@@ -200,6 +204,9 @@ fn announce(broker: &Broker, place: &str, ready_words: Option<i32>) -> Result<()
     info!("attach Kafka clients with bootstrap.servers={all}");
     if let Some(addr) = broker.kinesis_addrs().first() {
         info!("attach Kinesis clients with the endpoint http://{addr}");
+    }
+    if let Some(addr) = broker.admin_addrs().first() {
+        info!("metrics at http://{addr}/metrics");
     }
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -288,6 +295,7 @@ mod tests {
             ephemeral: true,
             kafka_ready_words: false,
             kinesis: AddressOrOff(None),
+            admin: AddressOrOff(None),
         }
     }
 

@@ -45,6 +45,17 @@ impl Slice {
         }
     }
 
+    /// A copy of the first `bytes`, that user space may look into.
+    ///
+    /// # Errors
+    /// [`super::Error::Io`] when the file cannot be read.
+    pub fn first(&self, bytes: usize) -> super::Result<Bytes> {
+        match self {
+            Self::Heap(all) => Ok(all.slice(..bytes.min(all.len()))),
+            Self::Mapped(mapped) => mapped.first(bytes).to_bytes(),
+        }
+    }
+
     /// A copy that user space may look into (no copy when already on the heap).
     ///
     /// # Errors

@@ -13,12 +13,14 @@ mod producers;
 mod registry;
 mod retention;
 mod shards;
+mod tally;
 
 pub use config::TopicConfig;
 pub use error::{Error, Limit};
 pub use partition::{Append, Appended, Buckets, Partition, ReadOutcome, Route};
 pub use registry::{Defaults, NewTopic, Registry, Topic, check_name, is_internal};
 pub use shards::{Plan, Reshape, Shard, Shards};
+pub use tally::{Counted, Passed, Tally};
 
 /// Result of the topic room.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -7,13 +7,14 @@
 //! [`Partition::buckets`] record by record before it builds a batch.
 //! Deliberately absent: waiting, for durability (the caller holds [`Partition::sync`]) as for a quota.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use bytes::{Buf, BufMut};
 
 use super::config::QuotaMode;
 use super::producers::{Entry, Producers, Verdict};
+use super::tally::Tally;
 use super::{Error, Limit, Result, TopicConfig};
 use crate::batch::{Batch, Batches, Header, Records, TimestampType};
 use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
@@ -111,10 +112,9 @@ pub struct Partition {
     limits_reads: AtomicBool,
     /// When a client that chose the partition itself last wrote. Milliseconds.
     client_wrote_ms: AtomicI64,
+    tally: Tally,
     /// Who that was, as of the last second in which it changed.
     client: Mutex<Option<Arc<str>>>,
-    written_bytes: AtomicU64,
-    written_records: AtomicU64,
 }
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
@@ -168,9 +168,8 @@ impl Partition {
             buckets: Buckets::default(),
             steady,
             client_wrote_ms: AtomicI64::new(i64::MIN),
+            tally: Tally::default(),
             client: Mutex::default(),
-            written_bytes: AtomicU64::new(0),
-            written_records: AtomicU64::new(0),
         }
     }
 
@@ -217,11 +216,38 @@ impl Partition {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Bytes of batches, and offsets, that were taken since the start.
+    /// Bytes of batches that were taken since the start.
     #[must_use]
-    pub fn written(&self) -> (u64, u64) {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (load(&self.written_bytes), load(&self.written_records))
+    pub fn written_bytes(&self) -> u64 {
+        self.tally.counted().written.iter().map(|passed| passed.bytes).sum()
+    }
+
+    /// What has passed since the start.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Where the log stands, its bytes, and whether it takes no more writes; `None` while nobody has opened it. Opens
+    /// nothing and never waits for a writer.
+    #[must_use]
+    pub fn glance(&self) -> Option<(Span, u64, bool)> {
+        let log = self.log.get().filter(|_| !self.deleted.load(Ordering::Acquire))?;
+        let bytes = log.segments().iter().map(|segment| segment.bytes).sum();
+        Some((log.span(), bytes, log.durable().is_fenced()))
+    }
+
+    /// The time of the batch that holds `offset`, from its header alone: its first record's, or the time of the append.
+    /// `None` where nothing is readable. Milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::OffsetOutOfRange`].
+    pub fn time_at(&self, offset: i64) -> Result<Option<i64>> {
+        let head = self.read(offset, 1)?.slice.first(crate::batch::HEADER_BYTES)?;
+        Ok(Header::read(&head).map(|header| match header.timestamp_type() {
+            TimestampType::LogAppend => header.max_timestamp,
+            TimestampType::Create => header.base_timestamp,
+        }))
     }
 
     /// Takes no more records: `heir` has the keys of its last shard.
@@ -258,22 +284,24 @@ impl Partition {
     pub fn append(self: &Arc<Self>, now_ms: i64, appends: &mut [&mut Append]) {
         let log = match self.log() {
             Ok(log) => log,
-            Err(error) => return fail(appends, &error),
+            Err(error) => return self.fail(appends, &error),
         };
         let config = self.config();
         let mut writer = self.writer();
         let span = log.span();
         let mut end = span.end;
         if let Some(shard) = writer.retired {
-            return fail(appends, &Error::Merged { partition: self.id.partition, shard });
+            return self.fail(appends, &Error::Merged { partition: self.id.partition, shard });
         }
         let Writer { placed, undo, .. } = &mut *writer;
         placed.clear();
         undo.clear();
         for append in appends.iter_mut() {
             let outcome = self.place(&mut writer, &config, now_ms, (span.start, end), append);
-            if let Ok(appended) = outcome {
-                end = end.max(appended.next_offset);
+            match &outcome {
+                Ok(appended) => end = end.max(appended.next_offset),
+                Err(Error::Throttled { .. }) => {}
+                Err(_) => self.tally.refused(1),
             }
             append.outcome = Some(outcome);
         }
@@ -290,6 +318,7 @@ impl Partition {
                 if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end))
                 {
                     append.outcome = Some(Err(error.clone()));
+                    self.tally.refused(1);
                 }
             }
             return;
@@ -298,8 +327,9 @@ impl Partition {
             writer.epochs.push((self.leader_epoch, span.end));
         }
         let bytes: usize = writer.placed.iter().map(|placed| placed.batch.bytes().len()).sum();
-        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.written_records.fetch_add((end - span.end).unsigned_abs(), Ordering::Relaxed);
+        let route = appends.first().map_or(Route::Client, |append| append.route);
+        let records = (end - span.end).unsigned_abs();
+        self.tally.wrote(route, bytes as u64, records, writer.placed.len() as u64);
         writer.placed.clear();
         if !std::mem::replace(&mut writer.listed_dirty, true) {
             self.dirty.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(self));
@@ -338,6 +368,9 @@ impl Partition {
             records,
         ));
         let throttle_ms = milliseconds(wait_ns);
+        if throttle_ms > 0 {
+            self.tally.throttled_write(records, throttle_ms);
+        }
         for append in appends.iter_mut().filter(|append| append.route == Route::Client) {
             if let Some(Ok(appended)) = &mut append.outcome {
                 appended.throttle_ms = throttle_ms;
@@ -366,9 +399,11 @@ impl Partition {
             return Ok(());
         }
         let now_ns = self.steady.ns(now_ms);
-        take(&self.buckets.write_records, config.shard_write_records, records, now_ns, Limit::WriteRecords)?;
+        take(&self.buckets.write_records, config.shard_write_records, records, now_ns, Limit::WriteRecords)
+            .inspect_err(|_| self.tally.throttled_write(records, 0))?;
         take(&self.buckets.write_bytes, config.shard_write_bytes, bytes, now_ns, Limit::WriteBytes)
             .inspect_err(|_| {
+                self.tally.throttled_write(records, 0);
                 if let Some(rate) = config.shard_write_records {
                     self.buckets.write_records.give_back(rate, records);
                 }
@@ -450,7 +485,7 @@ impl Partition {
         let slice = if offset == high_watermark {
             Slice::empty()
         } else {
-            log.read(offset, max_bytes, high_watermark)?
+            log.read(offset, max_bytes, high_watermark).inspect_err(|_| self.tally.failed_read())?
         };
         Ok(ReadOutcome { slice, high_watermark, log_start })
     }
@@ -658,6 +693,19 @@ impl Partition {
         self.log.get().ok_or(Error::UnknownPartition)
     }
 
+    /// Keeps the writer from writing.
+    #[cfg(test)]
+    pub fn stalled(&self) -> impl Sized + '_ {
+        self.writer()
+    }
+
+    fn fail(&self, appends: &mut [&mut Append], error: &Error) {
+        self.tally.refused(appends.len());
+        for append in appends.iter_mut() {
+            append.outcome = Some(Err(error.clone()));
+        }
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A panic under the lock leaves at worst an unpublished append: `placed` is cleared at the next use.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -760,11 +808,5 @@ fn take(bucket: &Bucket, rate: Option<Rate>, units: u64, now_ns: u64, limit: Lim
         Some(Taken::Refused { wait_ns }) => {
             Err(Error::Throttled { limit, wait_ms: wait_ns.div_ceil(1_000_000) })
         }
-    }
-}
-
-fn fail(appends: &mut [&mut Append], error: &Error) {
-    for append in appends.iter_mut() {
-        append.outcome = Some(Err(error.clone()));
     }
 }

@@ -132,6 +132,12 @@ impl Topic {
         Arc::clone(shards.get_or_insert_with(uniform))
     }
 
+    /// Its shards if it was ever resharded or asked for them; else shard n is partition n, and nothing is made for it.
+    #[must_use]
+    pub fn known_shards(&self) -> Option<Arc<Shards>> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The effective configuration.
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {

@@ -9,6 +9,7 @@
     reason = "a test stops where it fails, prints its seed, and measures real time"
 )]
 
+mod admin;
 mod cli;
 mod crash;
 mod kafka;

@@ -31,7 +31,7 @@ use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
 use crate::kafka::wire::{Malformed, Reader, Writer};
-use crate::topic::{Error, Partition, Topic};
+use crate::topic::{Error, Partition, Route, Topic};
 
 const KEY: i16 = 1;
 pub(super) const ENTRY: Entry = Entry { key: KEY, name: "Fetch", min: 4, max: 18, answer };
@@ -257,14 +257,23 @@ impl Plan {
         Body { bytes: w.finish(), slices }
     }
 
-    /// Charges what leaves now; how long the client is to wait before it reads on. Milliseconds.
+    /// Counts and charges what leaves now; how long the client is to wait before it reads on. Milliseconds.
     fn charge(&self, found: &[Found]) -> i32 {
-        let limited = self.partitions().zip(found).filter_map(|(part, found)| {
-            let partition = part.partition.as_ref().ok().filter(|p| p.limits_reads())?;
-            let touched = found.held_ms.is_some() || !found.slice.is_empty();
-            touched.then(|| partition.charge_read(found.slice.len(), self.core.now_ms()))
+        let waits = self.partitions().zip(found).filter_map(|(part, found)| {
+            let partition = part.partition.as_ref().ok()?;
+            if !found.slice.is_empty() {
+                partition.tally().read(Route::Client, found.slice.len(), 0);
+            } else if found.held_ms.is_none() {
+                return None;
+            }
+            let limited = partition.limits_reads();
+            let wait_ms = limited.then(|| partition.charge_read(found.slice.len(), self.core.now_ms()))?;
+            if wait_ms > 0 {
+                partition.tally().throttled_read();
+            }
+            Some(wait_ms)
         });
-        let of_shards = limited.max().unwrap_or(0).min(THROTTLE_MS_MAX);
+        let of_shards = waits.max().unwrap_or(0).min(THROTTLE_MS_MAX);
         let bytes: usize = found.iter().map(|found| found.slice.len()).sum();
         let own = self.meter.as_ref().map_or(0, |meter| super::charge(&self.core, meter, bytes as u64));
         i32::try_from(of_shards.max(own)).unwrap_or(0)

@@ -68,6 +68,11 @@ impl Mapped {
         self.map.0.get(self.at..self.at + self.len).unwrap_or_default()
     }
 
+    /// The first `bytes` of it.
+    pub(in crate::store) fn first(&self, bytes: usize) -> Self {
+        Self { len: bytes.min(self.len), ..self.clone() }
+    }
+
     /// A copy through the file, not through the map.
     ///
     /// # Errors

@@ -18,9 +18,11 @@ use rustix::process::{Pid, Signal, kill_process};
 fn weir(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.args(args).env_clear().stdin(Stdio::null());
-    // The Kinesis door has a port of its own, which tests side by side cannot share.
-    if args.contains(&"--listen") && !args.contains(&"--kinesis") {
-        command.args(["--kinesis", "off"]);
+    // These doors have ports of their own, which tests side by side cannot share.
+    for door in ["--kinesis", "--admin"] {
+        if args.contains(&"--listen") && !args.contains(&door) {
+            command.args([door, "off"]);
+        }
     }
     command
 }
@@ -236,6 +238,9 @@ fn a_busy_port_exits_5_and_names_the_flag_that_moves_it() {
     let (code, said) = refusal(&["--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", &busy]);
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("--kinesis HOST:PORT") && said.contains("--kinesis off"), "{said}");
+    let (code, said) = refusal(&["--ephemeral", "--listen", "127.0.0.1:0", "--admin", &busy]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("--admin HOST:PORT") && said.contains("--admin off"), "{said}");
 }
 
 #[test]
@@ -247,6 +252,17 @@ fn the_ready_line_names_the_kinesis_door_when_it_is_open() {
     assert_eq!(broker.end().0, Some(0));
     let closed = Serving::start(&["--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", "off"]);
     assert!(!closed.ready.contains("kinesis="), "{}", closed.ready);
+}
+
+#[test]
+fn the_ready_line_names_the_admin_door_and_health_asks_it() {
+    let broker = Serving::start(&["--ephemeral", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let from = broker.ready.find("admin=").expect(&broker.ready) + 6;
+    let address = broker.ready[from..].split(' ').next().unwrap();
+    let health = run(&["health", "--admin", address]);
+    assert!(health.status.success(), "{health:?}");
+    let closed = Serving::start(&["--ephemeral", "--listen", "127.0.0.1:0", "--admin", "off"]);
+    assert!(!closed.ready.contains("admin="), "{}", closed.ready);
 }
 
 #[test]

@@ -271,7 +271,7 @@ impl Process {
         let mut child = Command::new("sh")
             .args(["-c", &format!("{limit}exec \"$0\" \"$@\"")])
             .arg(binary)
-            .args(["serve", "--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", "off"])
+            .args(["serve", "--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", "off", "--admin", "off"])
             .args(args)
             .env_clear()
             .stdin(Stdio::null())

@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// OffsetCommit v7 of one partition: its error code.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &mut self,
         group: &str,
         me: (i32, &str, Option<&str>),

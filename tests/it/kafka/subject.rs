@@ -174,7 +174,7 @@ pub(super) fn stamped(producer: Producer, timestamps: &[i64]) -> Vec<u8> {
 
 impl Client {
     /// CreateTopics v2 of one topic; its error code.
-    pub(super) fn create_partitioned(
+    pub(crate) fn create_partitioned(
         &mut self,
         name: &str,
         partitions: i32,
@@ -190,10 +190,15 @@ impl Client {
     }
 
     /// Produce v7 with acks=all; error code and base offset.
-    pub(super) fn append(&mut self, topic: &str, partition: i32, records: &[u8]) -> (i16, i64) {
+    pub(crate) fn append(&mut self, topic: &str, partition: i32, records: &[u8]) -> (i16, i64) {
         let body = Out::new().i16(-1).i16(-1).i32(5_000).i32(1).string(topic).i32(1).i32(partition);
         let (code, base, _) = super::produced(self.call(0, 7, &body.blob(records)));
         (code, base)
+    }
+
+    /// Bytes that a fetch of one partition finds.
+    pub(crate) fn read(&mut self, topic: &str, partition: i32, offset: i64) -> usize {
+        self.fetch(AT_ONCE, &[from(topic, partition, offset)])[0].records.len()
     }
 
     pub(super) fn fetch(&mut self, limits: Limits, asks: &[Ask<'_>]) -> Vec<Got> {

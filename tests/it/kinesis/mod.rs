@@ -70,7 +70,7 @@ const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1
     SignedHeaders=host;x-amz-date;x-amz-target, Signature=0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A response.
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     head: String,
     body: Vec<u8>,
@@ -82,7 +82,7 @@ impl Answer {
     }
 
     /// Status and name of a refusal; "ok" for an answer.
-    fn outcome(&self) -> (u16, String) {
+    pub(crate) fn outcome(&self) -> (u16, String) {
         if self.status == 200 {
             return (200, "ok".to_owned());
         }
@@ -90,7 +90,7 @@ impl Answer {
     }
 
     /// The text of the first field of that name.
-    fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         value_of(&self.text(), name).unwrap_or_else(|| panic!("no {name} in {}", self.text()))
     }
 
@@ -99,7 +99,7 @@ impl Answer {
     }
 
     /// How often a field of that name is there.
-    fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         self.text().matches(&format!("\"{name}\":")).count()
     }
 }
@@ -115,12 +115,12 @@ fn value_of(json: &str, name: &str) -> Option<String> {
 }
 
 /// One connection.
-struct Client {
+pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
-    fn connect(addr: SocketAddr) -> Self {
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(5)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -155,7 +155,7 @@ impl Client {
         Some(Answer { status, head: lower, body })
     }
 
-    fn call(&mut self, operation: &str, body: &str) -> Answer {
+    pub(crate) fn call(&mut self, operation: &str, body: &str) -> Answer {
         self.call_in(JSON, operation, body.as_bytes())
     }
 
@@ -165,17 +165,17 @@ impl Client {
     }
 
     /// An answer that must be one.
-    fn must(&mut self, operation: &str, body: &str) -> Answer {
+    pub(crate) fn must(&mut self, operation: &str, body: &str) -> Answer {
         let answer = self.call(operation, body);
         assert_eq!(answer.status, 200, "{operation} {body}: {}", answer.text());
         answer
     }
 
-    fn create(&mut self, name: &str, shards: u32) {
+    pub(crate) fn create(&mut self, name: &str, shards: u32) {
         self.must("CreateStream", &format!(r#"{{"StreamName":"{name}","ShardCount":{shards}}}"#));
     }
 
-    fn put(&mut self, name: &str, key: &str, data: &str) -> Answer {
+    pub(crate) fn put(&mut self, name: &str, key: &str, data: &str) -> Answer {
         let body = format!(r#"{{"StreamName":"{name}","PartitionKey":"{key}","Data":"{data}"}}"#);
         self.must("PutRecord", &body)
     }
@@ -186,7 +186,7 @@ impl Client {
     }
 
     /// Everything from the start of a shard, in one answer.
-    fn read(&mut self, name: &str, shard: u32) -> Answer {
+    pub(crate) fn read(&mut self, name: &str, shard: u32) -> Answer {
         let iterator = self.iterator(name, shard, r#""ShardIteratorType":"TRIM_HORIZON""#);
         self.must("GetRecords", &format!(r#"{{"ShardIterator":"{iterator}"}}"#))
     }

@@ -1,0 +1,115 @@
+//! One request and its answer: host, method, path.
+//!
+//! A page in somebody's browser can make it call a name that suddenly points here (DNS rebinding). Addresses and names
+//! without a dot cannot be such a name; every other one must be in `admin.hosts`. Nothing here is for other origins.
+//! Deliberately absent: the metrics' text (`exposition.rs`).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::door::{Phase, Shared};
+use super::exposition::{Labels, Pages, Reply};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// Prometheus' text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves\n/metrics  Prometheus' text format\n";
+
+pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Reply> {
+    let mut response = match refuse(shared, request) {
+        Some((status, why)) => whole(status, TEXT, format!("{why}\n")),
+        None => match request.uri().path() {
+            "/" => whole(StatusCode::OK, TEXT, INDEX.to_owned()),
+            "/livez" => whole(StatusCode::OK, JSON, r#"{"status":"live"}"#.to_owned()),
+            "/readyz" | "/v1/status/ready" => ready(shared),
+            "/metrics" | "/public_metrics" => metrics(shared).await,
+            _ => whole(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
+        },
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn refuse(shared: &Shared, request: &Request<Incoming>) -> Option<(StatusCode, &'static str)> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Some((StatusCode::BAD_REQUEST, "expected one Host header"));
+    };
+    let Ok(host) = Authority::try_from(host.as_bytes()) else {
+        return Some((StatusCode::BAD_REQUEST, "the Host header is none"));
+    };
+    let named = request.uri().authority().unwrap_or(&host);
+    if ![named, &host].into_iter().all(|authority| is_allowed(authority.host(), &shared.settings.hosts)) {
+        return Some((StatusCode::MISDIRECTED_REQUEST, "this host name is not in admin.hosts"));
+    }
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    (!reads).then_some((StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD"))
+}
+
+/// Whether the door may be called by this name.
+fn is_allowed(host: &str, allowed: &[String]) -> bool {
+    let host = host.trim_end_matches('.');
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let plain = !host.contains('.') || address.parse::<IpAddr>().is_ok();
+    plain || allowed.iter().any(|name| name == "*" || name.eq_ignore_ascii_case(host))
+}
+
+fn ready(shared: &Shared) -> Response<Reply> {
+    let (status, word) = match *shared.phase.borrow() {
+        Phase::Booting => (StatusCode::SERVICE_UNAVAILABLE, "booting"),
+        Phase::Ready(_) => (StatusCode::OK, "ready"),
+        Phase::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    whole(status, JSON, format!(r#"{{"status":"{word}"}}"#))
+}
+
+async fn metrics(shared: &Arc<Shared>) -> Response<Reply> {
+    let unavailable = |why: &str| whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n"));
+    let phase = shared.phase.borrow().clone();
+    let Phase::Ready(observer) = phase else { return unavailable("the broker does not serve") };
+    let Ok(permit) = Arc::clone(&shared.scrapes).try_acquire_owned() else {
+        return unavailable("too many read the metrics at a time");
+    };
+    let seen = match &mut *observer.lock().await {
+        Some(observer) => observer.look().await,
+        None => return unavailable("the broker does not serve"),
+    };
+    let pages = Pages::new(seen, Labels::new(&shared.settings.labels), permit);
+    let mut response = Response::new(Reply::Pages(Box::new(pages)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(EXPOSITION));
+    response
+}
+
+fn whole(status: StatusCode, kind: &'static str, text: String) -> Response<Reply> {
+    let mut response = Response::new(Reply::Whole(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_plain_names_are_allowed_and_others_only_by_name() {
+        let allowed = ["metrics.example.org".to_owned()];
+        for host in ["127.0.0.1", "10.0.0.1", "[::1]", "localhost", "weir", "Metrics.Example.org", "weir."] {
+            assert!(is_allowed(host, &allowed), "{host}");
+        }
+        for host in
+            ["example.org", "127.0.0.1.example.org", "localhost.example.org", "metrics.example.org.evil.com"]
+        {
+            assert!(!is_allowed(host, &allowed), "{host}");
+            assert!(is_allowed(host, &["*".to_owned()]), "{host}");
+        }
+    }
+}

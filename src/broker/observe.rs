@@ -1,0 +1,389 @@
+//! The broker as it is seen from outside: one copy of all its numbers, made when somebody asks.
+//!
+//! Invariant: looking never takes a partition's writer lock and opens no log. A log that nobody has opened since the
+//! start is opened after the look, in the background, so that the next look sees where it stands.
+//! What is kept between two looks is the time of the records at committed offsets: a record's time never changes.
+//! Deliberately absent: names and formats of metrics (the admin door).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Core;
+use crate::group::{Event, FetchGroup, Reply};
+use crate::quota::Rate;
+use crate::store::{Capacity, LogId};
+use crate::topic::{Counted, Partition, Topic};
+
+/// Groups asked for under one hold of the coordinator's lock.
+const GROUPS_AT_A_TIME: usize = 64;
+/// Records whose time is looked up in one look: each may cost a read of the disk. The others follow in later ones.
+const TIMES_MAX: usize = 2_000;
+
+/// Looks at a broker again and again.
+pub struct Observer {
+    core: Arc<Core>,
+    started: Instant,
+    times: Times,
+    opening: Option<JoinHandle<()>>,
+    /// Whether opening is to stop.
+    ended: Arc<AtomicBool>,
+    /// Time that the workers had spent, and when, at the last look.
+    busy: (f64, Instant),
+}
+
+/// Times of records, by where they are.
+type Times = HashMap<(LogId, i64), i64>;
+
+/// Everything, at about one time.
+#[derive(Debug)]
+pub struct Seen {
+    /// Id of this node.
+    pub node_id: i32,
+    /// Id of the cluster.
+    pub cluster_id: String,
+    /// Seconds since the doors opened.
+    pub uptime_s: u64,
+    /// Topics, by name.
+    pub topics: Vec<SeenTopic>,
+    /// Consumer groups.
+    pub groups: Vec<SeenGroup>,
+    /// Open connections by listener.
+    pub connections: Vec<(String, u64)>,
+    /// Bytes of the engine's space: all, free.
+    pub capacity: Option<(u64, u64)>,
+    /// Part of the workers' time since the last look that was idle, in thousandths.
+    pub idle_permille: i64,
+}
+
+/// A topic.
+#[derive(Debug)]
+pub struct SeenTopic {
+    /// Name.
+    pub name: Arc<str>,
+    /// Id of the node that has its partitions.
+    pub node_id: i32,
+    /// Open shards.
+    pub open_shards: usize,
+    /// Limits of each shard, units per second: bytes and records written, bytes read, read calls.
+    pub limits: [Option<u64>; 4],
+    /// By index.
+    pub partitions: Vec<SeenPartition>,
+}
+
+/// A partition.
+#[derive(Debug)]
+pub struct SeenPartition {
+    /// Index.
+    pub index: i32,
+    /// Its open shard, or the last one it had.
+    pub shard: u32,
+    /// Where its log stands, when it is known.
+    pub log: Option<SeenLog>,
+    /// What passed through it.
+    pub counted: Counted,
+    /// What is left in the buckets of those limits, in thousandths; negative is debt.
+    pub fill_permille: [i64; 4],
+}
+
+/// Where a log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenLog {
+    /// First readable offset.
+    pub start: i64,
+    /// Offset after the last record.
+    pub end: i64,
+    /// Bytes of all its batches.
+    pub bytes: u64,
+    /// A sync failed: it takes no more records.
+    pub fenced: bool,
+}
+
+/// A consumer group.
+#[derive(Debug)]
+pub struct SeenGroup {
+    /// Id.
+    pub id: String,
+    /// How many members it has.
+    pub members: usize,
+    /// What it committed, by topic.
+    pub topics: Vec<(String, Vec<SeenCommit>)>,
+}
+
+/// A committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenCommit {
+    /// Index of the partition.
+    pub partition: i32,
+    /// Next offset that the group reads.
+    pub offset: i64,
+    /// How many records follow, when the log's end is known.
+    pub lag: Option<i64>,
+    /// How old the record at that offset is; 0 when there is none. Milliseconds.
+    pub age_ms: Option<i64>,
+}
+
+impl Observer {
+    /// Looks at `core`.
+    #[must_use]
+    pub fn new(core: Arc<Core>) -> Self {
+        let now = Instant::now();
+        Self {
+            core,
+            started: now,
+            times: Times::new(),
+            opening: None,
+            ended: Arc::default(),
+            busy: (busy_s(), now),
+        }
+    }
+
+    /// Takes a look.
+    pub async fn look(&mut self) -> Seen {
+        let mut groups = groups(&self.core).await;
+        let (core, mut times) = (Arc::clone(&self.core), std::mem::take(&mut self.times));
+        // Thousands of partitions take milliseconds, and the times of records read the disk.
+        let looked = tokio::task::spawn_blocking(move || {
+            let topics: Vec<_> = core.topics().all().iter().map(|topic| seen(&core, topic)).collect();
+            place(&core, &topics, &mut groups, &mut times);
+            (topics, groups, times)
+        });
+        // A look that panicked saw nothing.
+        let (topics, groups, times) = looked.await.unwrap_or_default();
+        self.times = times;
+        self.open_logs(&topics);
+        let capacity = self.core.capacity();
+        Seen {
+            node_id: self.core.node_id(),
+            cluster_id: self.core.cluster_id().to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            topics,
+            groups,
+            connections: self.core.visitors().count(),
+            capacity: capacity.map(|Capacity { total_bytes, free_bytes }| (total_bytes, free_bytes)),
+            idle_permille: self.idle_permille(),
+        }
+    }
+
+    /// Looks no more: when this returns, nothing is being opened.
+    pub async fn end(mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(opening) = self.opening.take() {
+            // Whether it came to its end or panicked, it is over.
+            let _ = opening.await;
+        }
+    }
+
+    /// Opens what is not open yet, unless that is under way.
+    fn open_logs(&mut self, topics: &[SeenTopic]) {
+        let closed = topics.iter().any(|topic| topic.partitions.iter().any(|p| p.log.is_none()));
+        if !closed || self.opening.as_ref().is_some_and(|opening| !opening.is_finished()) {
+            return;
+        }
+        let (core, ended) = (Arc::clone(&self.core), Arc::clone(&self.ended));
+        self.opening = Some(tokio::task::spawn_blocking(move || {
+            for topic in core.topics().all() {
+                for partition in topic.partitions().iter().filter(|p| p.glance().is_none()) {
+                    if ended.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if let Err(error) = partition.span() {
+                        tracing::debug!(topic = %topic.name(), "not seen: {error}");
+                    }
+                }
+            }
+        }));
+    }
+
+    fn idle_permille(&mut self) -> i64 {
+        let now = (busy_s(), Instant::now());
+        let before = std::mem::replace(&mut self.busy, now);
+        let workers = tokio::runtime::Handle::current().metrics().num_workers() as f64;
+        let passed = (now.1 - before.1).as_secs_f64() * workers;
+        let busy = if passed > 0.0 { (now.0 - before.0) / passed } else { 0.0 };
+        #[allow(clippy::cast_possible_truncation, reason = "between 0 and 1000")]
+        let idle = ((1.0 - busy).clamp(0.0, 1.0) * 1000.0) as i64;
+        idle
+    }
+}
+
+/// Seconds that the workers of this runtime were busy.
+fn busy_s() -> f64 {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    (0..metrics.num_workers()).map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum()
+}
+
+async fn groups(core: &Core) -> Vec<SeenGroup> {
+    let listed = core.group(Event::ListGroups { states: Vec::new(), types: Vec::new() }).await;
+    let Ok(Reply::ListGroups(Ok(listed))) = listed else { return Vec::new() };
+    let mut ids: Vec<String> = listed.into_iter().map(|group| group.group).collect();
+    ids.sort_unstable();
+    let mut all = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(GROUPS_AT_A_TIME) {
+        let asked = ids.iter().map(|id| FetchGroup { group: id.clone(), topics: None }).collect();
+        let described = core.group(Event::DescribeGroups(ids.to_vec())).await;
+        let fetched = core.group(Event::FetchOffsets(asked)).await;
+        let (Ok(Reply::DescribeGroups(described)), Ok(Reply::FetchOffsets(fetched))) = (described, fetched)
+        else {
+            continue;
+        };
+        for ((id, described), (_, fetched)) in described.into_iter().zip(fetched) {
+            // Gone meanwhile.
+            let (Ok(described), Ok(fetched)) = (described, fetched) else { continue };
+            let commits = |partitions: Vec<(i32, Option<crate::group::CommittedOffset>)>| {
+                let commit = |(partition, committed): (i32, Option<crate::group::CommittedOffset>)| {
+                    let offset = committed?.offset;
+                    Some(SeenCommit { partition, offset, lag: None, age_ms: None })
+                };
+                partitions.into_iter().filter_map(commit).collect()
+            };
+            let topics = fetched.topics.into_iter().map(|topic| (topic.name, commits(topic.partitions)));
+            all.push(SeenGroup { id, members: described.members.len(), topics: topics.collect() });
+        }
+    }
+    all
+}
+
+fn seen(core: &Core, topic: &Topic) -> SeenTopic {
+    let config = topic.config();
+    let rates = [
+        config.shard_write_bytes,
+        config.shard_write_records,
+        config.shard_read_bytes,
+        config.shard_read_calls,
+    ];
+    let limited = rates.iter().any(Option::is_some);
+    let partitions = topic.partitions();
+    let shards = topic.known_shards();
+    let mut last: HashMap<i32, u32> = HashMap::new();
+    if let Some(shards) = &shards {
+        last.extend(shards.iter().map(|shard| (shard.partition, shard.id)));
+        last.extend(shards.open().map(|shard| (shard.partition, shard.id)));
+    }
+    let now_ms = core.now_ms();
+    let seen = |partition: &Arc<Partition>| {
+        let index = partition.id().partition;
+        let log = partition.glance().map(|(span, bytes, fenced)| SeenLog {
+            start: span.start,
+            end: span.end,
+            bytes,
+            fenced,
+        });
+        let fill_permille = if limited {
+            let now_ns = partition.bucket_ns(now_ms);
+            let buckets = partition.buckets();
+            [&buckets.write_bytes, &buckets.write_records, &buckets.read_bytes, &buckets.read_calls]
+                .map(|bucket| bucket.fill_permille(now_ns))
+        } else {
+            [0; 4]
+        };
+        SeenPartition {
+            index,
+            shard: last.get(&index).copied().unwrap_or(u32::try_from(index).unwrap_or_default()),
+            log,
+            counted: partition.tally().counted(),
+            fill_permille,
+        }
+    };
+    SeenTopic {
+        name: Arc::clone(topic.name()),
+        node_id: core.node_id(),
+        open_shards: shards.map_or(partitions.len(), |shards| shards.open_count()),
+        limits: rates.map(|rate| rate.map(Rate::per_second)),
+        partitions: partitions.iter().map(seen).collect(),
+    }
+}
+
+/// Lays commits beside the logs: how much follows, and how old it is.
+fn place(core: &Core, topics: &[SeenTopic], groups: &mut [SeenGroup], times: &mut Times) {
+    let by_name: HashMap<&str, &SeenTopic> = topics.iter().map(|topic| (&*topic.name, topic)).collect();
+    let mut known = std::mem::take(times);
+    let mut lookups = 0;
+    let now_ms = core.now_ms();
+    for (name, commits) in groups.iter_mut().flat_map(|group| &mut group.topics) {
+        let Some(topic) = by_name.get(name.as_str()) else { continue };
+        let Some(there) = core.topics().by_name(name) else { continue };
+        for commit in commits {
+            let at = usize::try_from(commit.partition).ok().and_then(|at| topic.partitions.get(at));
+            let Some(log) = at.and_then(|partition| partition.log) else { continue };
+            commit.lag = Some((log.end - commit.offset).max(0));
+            if commit.offset >= log.end {
+                commit.age_ms = Some(0);
+                continue;
+            }
+            // What retention took is read by nobody: the first that is left counts.
+            let offset = commit.offset.max(log.start);
+            let key = (LogId { topic: there.id(), partition: commit.partition }, offset);
+            let time_ms = times.get(&key).or_else(|| known.get(&key)).copied().or_else(|| {
+                lookups += 1;
+                let partition = there.partition(commit.partition).ok().filter(|_| lookups <= TIMES_MAX)?;
+                partition.time_at(offset).ok().flatten()
+            });
+            if let Some(time_ms) = time_ms {
+                known.remove(&key);
+                times.insert(key, time_ms);
+                commit.age_ms = Some(now_ms.saturating_sub(time_ms).max(0));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Record;
+    use crate::broker::{Put, ReadCharge, in_memory};
+    use crate::config::Config;
+
+    async fn with_records(core: &Arc<Core>, count: usize) -> Arc<Topic> {
+        let topic = core.create_topic("t".into(), 1, [].into()).await.unwrap();
+        let put = Put { hash: 0, record: Record { value: Some("v".into()), ..Record::default() } };
+        assert!(core.put(&topic, vec![put; count]).await.unwrap().iter().all(Result::is_ok));
+        topic
+    }
+
+    #[tokio::test]
+    async fn a_look_waits_for_no_writer() {
+        let core = in_memory(Config::default()).unwrap();
+        let topic = with_records(&core, 3).await;
+        let partition = topic.partition(0).unwrap();
+        let held = partition.stalled();
+        let mut observer = Observer::new(Arc::clone(&core));
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(10), observer.look()).await.unwrap();
+        drop(held);
+        let part = &seen.topics[0].partitions[0];
+        assert_eq!(part.log.map(|log| (log.start, log.end, log.fenced)), Some((0, 3, false)));
+        assert_eq!(part.counted.written.map(|passed| passed.records), [0, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_nobody_opened_is_seen_by_the_next_look() {
+        let core = in_memory(Config::default()).unwrap();
+        core.create_topic("t".into(), 2, [].into()).await.unwrap();
+        let mut observer = Observer::new(core);
+        let ends =
+            |seen: &Seen| seen.topics[0].partitions.iter().map(|p| p.log.map(|l| l.end)).collect::<Vec<_>>();
+        assert_eq!(ends(&observer.look().await), [None, None]);
+        observer.opening.take().unwrap().await.unwrap();
+        assert_eq!(ends(&observer.look().await), [Some(0), Some(0)]);
+        assert!(observer.opening.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_shard_goes_on_with_the_counters_of_its_partition() {
+        let core = in_memory(Config::default()).unwrap();
+        let topic = with_records(&core, 3).await;
+        core.split_shard(&topic, 0, 1 << 127).await.unwrap();
+        let shards = topic.shards();
+        core.get(&topic, shards.by_id(0).unwrap(), 0, 2, 1 << 20, ReadCharge::Shared).unwrap();
+        let seen = Observer::new(Arc::clone(&core)).look().await;
+        let told: Vec<_> = seen.topics[0].partitions.iter().map(|p| (p.index, p.shard)).collect();
+        assert_eq!((told, seen.topics[0].open_shards), (vec![(0, 1), (1, 2)], 2));
+        let first = &seen.topics[0].partitions[0].counted;
+        assert_eq!((first.written[1].records, first.read[1].records, first.read[1].calls), (3, 2, 1));
+        assert!(first.behind_ms.is_some());
+    }
+}

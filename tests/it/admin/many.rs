@@ -1,0 +1,51 @@
+//! Many partitions, and scrapes while records come in.
+
+use std::time::Instant;
+
+use super::House;
+use crate::kafka::{NOBODY, batch};
+
+#[test]
+fn ten_thousand_partitions_are_all_told() {
+    let house = House::configured(&[]);
+    assert_eq!(house.kafka().create_partitioned("t", 10_000, &[]), 0);
+    for round in 0..3 {
+        let begin = Instant::now();
+        let answer = house.get("/metrics");
+        // Without an assertion: a machine that does other things says nothing about the door.
+        eprintln!("scrape {round}: {} bytes in {:?}", answer.len(), begin.elapsed());
+        let metrics = super::Metrics::read(&answer);
+        assert_eq!(metrics.count("kafka_topic_partition_leader"), 10_000);
+        assert_eq!(metrics.count("weir_shard_incoming_bytes_total"), 10_000);
+        assert_eq!(metrics.of("kafka_server_replicamanager_partitioncount"), "10000");
+    }
+    house.shutdown();
+}
+
+#[test]
+fn scrapes_hold_up_no_producer_and_never_go_back() {
+    const BATCHES: i64 = 300;
+    let house = House::configured(&[("flush", "never")]);
+    assert_eq!(house.kafka().create_topic("t", &[]), 0);
+    let records = r#"weir_shard_incoming_records_total{topic="t",shard="shardId-000000000000",door="kafka"}"#;
+    let end = r#"kafka_topic_partition_current_offset{topic="t",partition="0"}"#;
+    std::thread::scope(|scope| {
+        let mut client = house.kafka();
+        let producer = scope.spawn(move || {
+            for n in 0..BATCHES {
+                assert_eq!(client.produce("t", 1, &batch(NOBODY, 2, b"v")).1, n * 2);
+            }
+        });
+        let (mut before, mut scrapes) = (0.0, 0);
+        while !producer.is_finished() {
+            let now = house.metrics().of(records).parse().unwrap();
+            assert!(now >= before, "{before} {now}");
+            (before, scrapes) = (now, scrapes + 1);
+        }
+        producer.join().unwrap();
+        assert!(scrapes > 0);
+    });
+    let metrics = house.metrics();
+    assert_eq!((metrics.of(records), metrics.of(end)), ("600", "600"));
+    house.shutdown();
+}
