@@ -33,7 +33,16 @@ impl Served {
     pub(super) fn start(properties: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.args(["serve", "--ephemeral", "--listen", "127.0.0.1:0", "--kinesis", "off"]);
+        command.args([
+            "serve",
+            "--ephemeral",
+            "--listen",
+            "127.0.0.1:0",
+            "--kinesis",
+            "off",
+            "--admin",
+            "off",
+        ]);
         // A generated row opens thousands of connections at once.
         command.args(["-X", "max.connection.creation.rate=100000"]);
         command.args(properties.iter().flat_map(|property| ["-X", property]));
