@@ -77,12 +77,12 @@ struct Serve {
     /// Where to listen for Kafka clients; port 0 picks a free one; may repeat [default: 127.0.0.1:9092]
     #[arg(long, value_name = "[NAME://]HOST:PORT", value_parser = serve::listen_address)]
     listen: Vec<serve::Listen>,
-    /// Where to listen for Kinesis clients; port 0 picks a free one
-    #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:4567", value_parser = serve::address_or_off)]
-    kinesis: serve::AddressOrOff,
-    /// Where to listen for health checks and Prometheus; port 0 picks a free one
-    #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:9644", value_parser = serve::address_or_off)]
-    admin: serve::AddressOrOff,
+    /// Where to listen for Kinesis clients; port 0 picks a free one [default: 127.0.0.1:4567 if it is free]
+    #[arg(long, value_name = "HOST:PORT|off", value_parser = serve::address_or_off)]
+    kinesis: Option<serve::AddressOrOff>,
+    /// Where to listen for health checks and Prometheus; port 0 picks a free one [default: 127.0.0.1:9644 if it is free]
+    #[arg(long, value_name = "HOST:PORT|off", value_parser = serve::address_or_off)]
+    admin: Option<serve::AddressOrOff>,
     /// Read a server.properties file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

@@ -32,14 +32,22 @@ impl Drop for Ephemeral {
     }
 }
 
+/// Where a door opens beside the Kafka one.
+#[derive(Debug)]
+struct DoorAt {
+    address: String,
+    /// Whether the start fails when the address is in use.
+    required: bool,
+}
+
 /// Settings of a broker that is about to start.
 #[derive(Debug, Default)]
 pub struct Builder {
     config: Config,
     data_dir: Option<PathBuf>,
     ephemeral: bool,
-    kinesis: Option<String>,
-    admin: Option<String>,
+    kinesis: Option<DoorAt>,
+    admin: Option<DoorAt>,
     clock: Clock,
 }
 
@@ -106,14 +114,28 @@ impl Builder {
     /// Opens the Kinesis door at `host:port`; port 0 picks a free one. Without this it stays shut.
     #[must_use]
     pub fn kinesis(mut self, address: impl Into<String>) -> Self {
-        self.kinesis = Some(address.into());
+        self.kinesis = Some(DoorAt { address: address.into(), required: true });
+        self
+    }
+
+    /// As [`Builder::kinesis`], but the door stays shut, with a warning, where the address is in use.
+    #[must_use]
+    pub fn kinesis_if_free(mut self, address: impl Into<String>) -> Self {
+        self.kinesis = Some(DoorAt { address: address.into(), required: false });
         self
     }
 
     /// Opens the admin door (health, metrics) at `host:port`; port 0 picks a free one. Without this it stays shut.
     #[must_use]
     pub fn admin(mut self, address: impl Into<String>) -> Self {
-        self.admin = Some(address.into());
+        self.admin = Some(DoorAt { address: address.into(), required: true });
+        self
+    }
+
+    /// As [`Builder::admin`], but the door stays shut, with a warning, where the address is in use.
+    #[must_use]
+    pub fn admin_if_free(mut self, address: impl Into<String>) -> Self {
+        self.admin = Some(DoorAt { address: address.into(), required: false });
         self
     }
 
@@ -136,15 +158,20 @@ impl Builder {
         let dir = kept.or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
         let listeners = listeners(&self.config).await?;
         let addrs = match &self.kinesis {
-            Some(address) => Some(door_addrs("kinesis", address).await?),
+            Some(at) => Some((at.required, door_addrs("kinesis", &at.address).await?)),
             None => None,
         };
         let admin = match &self.admin {
-            Some(address) => {
+            Some(at) => {
                 let settings = self.config.admin_settings().map_err(|e| StartError::Config(e.to_string()))?;
-                let addrs = door_addrs("admin", address).await?;
-                let opened = admin::Door::open(settings, addrs);
-                Some(opened.map_err(|(addr, source)| StartError::BindAdmin { addr, source })?)
+                let addrs = door_addrs("admin", &at.address).await?;
+                match admin::Door::open(settings, addrs) {
+                    Ok(door) => Some(door),
+                    Err((addr, source)) if !at.required && source.kind() == io::ErrorKind::AddrInUse => {
+                        stays_shut("admin", addr)
+                    }
+                    Err((addr, source)) => return Err(StartError::BindAdmin { addr, source }),
+                }
             }
             None => None,
         };
@@ -157,7 +184,15 @@ impl Builder {
         let kafka = kafka::Door::open(&core, listeners)
             .map_err(|(addr, source)| StartError::Bind { addr: addr.to_string(), source })?;
         let kinesis = match addrs {
-            Some(addrs) => Some(kinesis::Door::open(&core, settings, addrs).await?),
+            Some((required, addrs)) => match kinesis::Door::open(&core, settings, addrs).await {
+                Ok(door) => Some(door),
+                Err(kinesis::OpenError::Bind { addr, source })
+                    if !required && source.kind() == io::ErrorKind::AddrInUse =>
+                {
+                    stays_shut("kinesis", addr)
+                }
+                Err(error) => return Err(error.into()),
+            },
             None => None,
         };
         let upkeep = broker::Upkeep::start(&core);
@@ -238,6 +273,14 @@ impl Broker {
         drop(self.ephemeral);
         closed.unwrap_or(Err(crate::store::Error::Fenced))
     }
+}
+
+/// A second broker on this machine must not fail over a door that nobody asked for.
+fn stays_shut<T>(door: &str, addr: SocketAddr) -> Option<T> {
+    tracing::warn!(
+        "{addr} is in use: no {door} door; open it elsewhere with --{door} HOST:PORT, or --{door} off"
+    );
+    None
 }
 
 /// Resolves the address of a door; IPv4 first, for `localhost`.

@@ -24,8 +24,8 @@ pub(crate) struct Wishes {
     pub(crate) dev: bool,
     pub(crate) ephemeral: bool,
     pub(crate) kafka_ready_words: bool,
-    pub(crate) kinesis: AddressOrOff,
-    pub(crate) admin: AddressOrOff,
+    pub(crate) kinesis: Option<AddressOrOff>,
+    pub(crate) admin: Option<AddressOrOff>,
 }
 
 /// Where a door opens, if it does.
@@ -144,12 +144,16 @@ async fn serve(wishes: Wishes, config: Config) -> Result<(), Failure> {
     let node_id = config.identity().node_id;
     let dir = wishes.data_dir.or_else(|| config.data_dir()).unwrap_or_else(|| PathBuf::from("weir-data"));
     let mut builder = Broker::builder().config(config);
-    if let AddressOrOff(Some(address)) = &wishes.kinesis {
-        builder = builder.kinesis(address);
-    }
-    if let AddressOrOff(Some(address)) = &wishes.admin {
-        builder = builder.admin(address);
-    }
+    builder = match &wishes.kinesis {
+        Some(AddressOrOff(Some(address))) => builder.kinesis(address),
+        Some(AddressOrOff(None)) => builder,
+        None => builder.kinesis_if_free(KINESIS),
+    };
+    builder = match &wishes.admin {
+        Some(AddressOrOff(Some(address))) => builder.admin(address),
+        Some(AddressOrOff(None)) => builder,
+        None => builder.admin_if_free(ADMIN),
+    };
     builder = if wishes.ephemeral { builder.ephemeral() } else { builder.data_dir(dir.clone()) };
     let broker = tokio::select! {
         started = builder.start() => started.map_err(start_failure)?,
@@ -276,6 +280,10 @@ fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(Stri
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
+/// Where the doors beside the Kafka one open unless somebody says otherwise.
+const KINESIS: &str = "127.0.0.1:4567";
+const ADMIN: &str = "127.0.0.1:9644";
+
 const PROTOCOLS: &str = "listener.security.protocol.map";
 
 const DEV: [(&str, &str); 3] =
@@ -294,8 +302,8 @@ mod tests {
             dev,
             ephemeral: true,
             kafka_ready_words: false,
-            kinesis: AddressOrOff(None),
-            admin: AddressOrOff(None),
+            kinesis: None,
+            admin: None,
         }
     }
 
