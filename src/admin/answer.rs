@@ -14,12 +14,14 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::door::{Phase, Shared};
 use super::exposition::{Labels, Pages, Reply};
+use super::families::{self, Family};
+use super::redpanda;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 /// Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves\n/metrics  Prometheus' text format\n";
+const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves\n/metrics  Prometheus' text format\n/public_metrics  as Redpanda names them\n";
 
 pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Reply> {
     let mut response = match refuse(shared, request) {
@@ -28,7 +30,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) ->
             "/" => whole(StatusCode::OK, TEXT, INDEX.to_owned()),
             "/livez" => whole(StatusCode::OK, JSON, r#"{"status":"live"}"#.to_owned()),
             "/readyz" | "/v1/status/ready" => ready(shared),
-            "/metrics" | "/public_metrics" => metrics(shared).await,
+            "/metrics" => metrics(shared, families::FAMILIES).await,
+            "/public_metrics" => metrics(shared, redpanda::FAMILIES).await,
             _ => whole(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
         },
     };
@@ -71,7 +74,7 @@ fn ready(shared: &Shared) -> Response<Reply> {
     whole(status, JSON, format!(r#"{{"status":"{word}"}}"#))
 }
 
-async fn metrics(shared: &Arc<Shared>) -> Response<Reply> {
+async fn metrics(shared: &Arc<Shared>, table: &'static [Family]) -> Response<Reply> {
     let unavailable = |why: &str| whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n"));
     let phase = shared.phase.borrow().clone();
     let Phase::Ready(observer) = phase else { return unavailable("the broker does not serve") };
@@ -82,7 +85,7 @@ async fn metrics(shared: &Arc<Shared>) -> Response<Reply> {
         Some(observer) => observer.look().await,
         None => return unavailable("the broker does not serve"),
     };
-    let pages = Pages::new(seen, shared.census.open(), Labels::new(&shared.settings.labels), permit);
+    let pages = Pages::new(table, seen, shared.census.open(), Labels::new(&shared.settings.labels), permit);
     let mut response = Response::new(Reply::Pages(Box::new(pages)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(EXPOSITION));
     response

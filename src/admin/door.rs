@@ -74,7 +74,7 @@ impl Door {
     ) -> Result<Self, BindError> {
         let bound = listen::bind(addrs, &SOCKETS)?;
         let (phase, seen) = watch::channel(Phase::Booting);
-        let mut doorway = Doorway::new(census);
+        let mut doorway = Doorway::new("admin", census);
         let shared = Shared {
             settings,
             phase: seen,

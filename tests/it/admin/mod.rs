@@ -77,6 +77,10 @@ impl House {
         Metrics::read(&self.get("/metrics"))
     }
 
+    fn public_metrics(&self) -> Metrics {
+        Metrics::read(&self.get("/public_metrics"))
+    }
+
     fn shutdown(self) {
         self.runtime.block_on(self.broker.shutdown()).unwrap();
     }
