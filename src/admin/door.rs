@@ -241,9 +241,22 @@ mod tests {
             assert!(answer.ends_with(&format!(r#"{{"status":"{word}"}}"#)), "{answer}");
             assert!(ask(&door, "/livez").await.starts_with("HTTP/1.1 200 "));
             assert!(ask(&door, "/metrics").await.starts_with(&format!("HTTP/1.1 {status} ")));
+            let shards = if word == "ready" { "404" } else { "503" };
+            let answer = ask(&door, "/v1/topics/t/shards").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {shards} ")), "{answer}");
         }
         let silent = TcpStream::connect(door.addrs()[0]).await.unwrap();
         tokio::time::timeout(DRAIN, door.close()).await.unwrap();
         drop(silent);
+    }
+    #[tokio::test]
+    async fn a_drain_waits_for_whoever_works_with_the_broker() {
+        let door = Door::open(AdminSettings::default(), vec!["127.0.0.1:0".parse().unwrap()]).unwrap();
+        door.ready(&in_memory(Config::default()).unwrap());
+        let works = Arc::clone(&door.work).acquire_owned().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), door.drain()).await.is_err());
+        assert!(ask(&door, "/v1/topics/t/shards").await.starts_with("HTTP/1.1 503 "));
+        drop(works);
+        tokio::time::timeout(DRAIN, door.drain()).await.unwrap();
     }
 }
