@@ -100,12 +100,12 @@ fn exchange(address: &str, topic: &str, body: Option<&Value>) -> io::Result<(Str
     let path = format!("/v1/topics/{}/shards", utf8_percent_encode(topic, ENCODED));
     let method = if body.is_some() { "POST" } else { "GET" };
     let body = body.map(Value::to_string).unwrap_or_default();
-    write!(
-        socket,
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    socket.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let cut = || io::Error::other("the answer ended early, or is not HTTP");
