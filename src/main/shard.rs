@@ -4,6 +4,7 @@
 //! Deliberately absent: clap, what a change comes to, retries.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ pub(crate) fn ask(topic: &str, wish: &Wish, address: &str, as_json: bool) -> Res
     }
     let foreign = |_| Failure::Run(format!("{address} does not answer like weir's admin door"));
     let listed: Listed = serde_json::from_slice(&answer).map_err(foreign)?;
-    if as_json { print(&answer) } else { print(table(listed).as_bytes()) }
+    if as_json { print(&answer) } else { print(&table(listed)?) }
 }
 
 /// One request; the status and the body of its answer.
@@ -118,45 +119,42 @@ fn exchange(address: &str, topic: &str, body: Option<&Value>) -> io::Result<(Str
 }
 
 /// Open shards first, each by range; then what a merge left without a shard.
-fn table(mut listed: Listed) -> String {
+fn table(mut listed: Listed) -> io::Result<Vec<u8>> {
     listed.shards.sort_by_key(|shard| (!shard.open, start(shard), shard.id));
-    let open = listed.shards.iter().filter(|shard| shard.open).count();
-    let mut text = format!(
-        "{}: {} open, {} closed, {}\n{:>7}  {:<6}  {:>9}  {:<17}  {:<9}  {:<7}  HASHES\n",
-        listed.topic,
-        count(open, "shard"),
-        listed.shards.len() - open,
-        count(listed.partitions, "partition"),
-        "SHARD",
-        "STATE",
-        "PARTITION",
-        "OFFSETS",
-        "PARENTS",
-        "KEYS",
-    );
-    for shard in &listed.shards {
-        let until = shard.until.map(|until| until.to_string()).unwrap_or_default();
-        let parents: Vec<_> = shard.parents.iter().map(u32::to_string).collect();
-        text += &format!(
-            "{:>7}  {:<6}  {:>9}  {:<17}  {:<9}  {:<7}  {}..{}\n",
-            shard.id,
-            if shard.open { "open" } else { "closed" },
-            shard.partition,
-            format!("{}..{until}", shard.from),
-            parents.join(" "),
-            share(shard),
-            shard.start_hash,
-            shard.end_hash
-        );
-    }
     let served: BTreeSet<_> =
         listed.shards.iter().filter(|shard| shard.open).map(|shard| shard.partition).collect();
+    let (shards, partitions) = (count(served.len(), "shard"), count(listed.partitions, "partition"));
+    let mut out = Vec::new();
+    writeln!(
+        out,
+        "{}: {shards} open, {} closed, {partitions}",
+        listed.topic,
+        listed.shards.len() - served.len()
+    )?;
+    let mut row = |cells: [&dyn Display; 6], hashes: &str| {
+        let [id, state, partition, offsets, parents, keys] = cells;
+        writeln!(out, "{id:>7}  {state:<6}  {partition:>9}  {offsets:<17}  {parents:<9}  {keys:<8}  {hashes}")
+    };
+    row([&"SHARD", &"STATE", &"PARTITION", &"OFFSETS", &"PARENTS", &"KEYS"], "HASHES")?;
+    for shard in &listed.shards {
+        let parents: Vec<_> = shard.parents.iter().map(u32::to_string).collect();
+        let until = shard.until.map(|until| until.to_string()).unwrap_or_default();
+        let cells: [&dyn Display; 6] = [
+            &shard.id,
+            if shard.open { &"open" } else { &"closed" },
+            &shard.partition,
+            &format!("{}..{until}", shard.from),
+            &parents.join(" "),
+            &share(shard),
+        ];
+        row(cells, &format!("{}..{}", shard.start_hash, shard.end_hash))?;
+    }
     let idle = (0..).take(listed.partitions).filter(|partition| !served.contains(partition));
     let idle: Vec<String> = idle.map(|partition| partition.to_string()).collect();
     if !idle.is_empty() {
-        text += &format!("without an open shard, read-only: partition {}\n", idle.join(", "));
+        writeln!(out, "without an open shard, read-only: partition {}", idle.join(", "))?;
     }
-    text
+    Ok(out)
 }
 
 fn start(shard: &Shard) -> u128 {
@@ -176,43 +174,43 @@ fn count(n: usize, what: &str) -> String {
 /// Prints how many shards a load takes. Nobody is asked.
 pub(crate) fn plan(load: &Load, as_json: bool) -> Result<(), Failure> {
     let plan = plan_of(load).map_err(|absurd| Failure::Usage(absurd.to_string()))?;
-    let text = if as_json { format!("{}\n", plan_json(&plan)) } else { plan_text(load, &plan) };
-    print(text.as_bytes())
+    if as_json {
+        print(format!("{}\n", plan_json(&plan)).as_bytes())
+    } else {
+        print(&plan_text(load, &plan)?)
+    }
 }
 
-fn plan_text(load: &Load, plan: &Plan) -> String {
-    let shards = usize::try_from(plan.shards).unwrap_or(usize::MAX);
-    let mut text = format!(
-        "{}: {} decide\n\n{:<14}  {:>13}  {:>11}  {:>6}  {:>5}\n",
-        count(shards, "shard"),
-        words(plan.decides.what),
-        "limit",
-        "stream",
-        "a shard",
-        "shards",
-        "used"
-    );
+fn plan_text(load: &Load, plan: &Plan) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let shards = count(usize::try_from(plan.shards).unwrap_or(usize::MAX), "shard");
+    writeln!(out, "{shards}: {} decide\n", words(plan.decides.what))?;
+    let mut row = |limit: &str, stream: &str, shard: &str, shards: &str, used: &str| {
+        writeln!(out, "{limit:<15}  {stream:>12}  {shard:>11}  {shards:>6}  {used:>5}")
+    };
+    row("limit", "stream", "a shard", "shards", "used")?;
     for need in &plan.needs {
-        text += &format!(
-            "{:<14}  {:>13}  {:>11}  {:>6}  {:>3} %\n",
+        row(
             words(need.what),
-            amount(need, need.asked),
-            amount(need, need.per_shard.into()),
-            need.shards(),
-            need.used_percent(plan.shards)
-        );
+            &amount(need, need.asked),
+            &amount(need, need.per_shard.into()),
+            &need.shards().to_string(),
+            &format!("{} %", need.used_percent(plan.shards)),
+        )?;
     }
-    text += &format!("\nin {} MB/s, out {} MB/s\n", megabytes(plan.in_bytes), megabytes(plan.out_bytes));
-    text + &match plan.poll_ms {
-        Some(ms) => format!(
-            "polling: {} share 2 MiB/s and 5 calls/s (10000 records each) of a shard: each may ask it every {ms} ms\n",
-            consumers(load.consumers)
-        ),
-        None => format!(
-            "fan-out: {}, each with 2 MiB/s of a shard of its own, pushed without calls\n",
-            consumers(load.consumers)
-        ),
+    writeln!(out, "\nin {} MB/s, out {} MB/s", megabytes(plan.in_bytes), megabytes(plan.out_bytes))?;
+    let consumers = consumers(load.consumers);
+    match plan.poll_ms {
+        Some(ms) => writeln!(
+            out,
+            "polling: {consumers} share 2 MiB/s and 5 calls/s (10000 records each) of a shard: each may ask it every {ms} ms"
+        )?,
+        None => writeln!(
+            out,
+            "fan-out: {consumers}, each with 2 MiB/s of a shard of its own, pushed without calls"
+        )?,
     }
+    Ok(out)
 }
 
 fn consumers(n: u64) -> String {

@@ -225,7 +225,7 @@ const PLAN: &str = "\
 
 limit                  stream      a shard  shards   used
 bytes written       0.70 MB/s    1.05 MB/s       1   14 %
-records written         5000/s       1000/s       5  100 %
+records written        5000/s       1000/s       5  100 %
 bytes read          1.40 MB/s    2.10 MB/s       1   14 %
 records read          10000/s      50000/s       1    4 %
 
