@@ -165,7 +165,7 @@ impl Core {
         self.reshape(topic, Reshape::Merge { shard, adjacent }, force).await
     }
 
-    /// Goes to `target` shards of equal ranges.
+    /// Goes to `target` shards: more of equal ranges, fewer by merging whole neighbours.
     ///
     /// # Errors
     /// As [`Core::merge_shards`].
