@@ -80,29 +80,28 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_shard_incoming_bytes_total",
         "Bytes of batches appended (CloudWatch: IncomingBytes).",
         Of::Partition(|topic, partition, lines| {
-            by_door(topic, partition, lines, partition.counted.written.map(|passed| Some(passed.bytes)));
+            by_door(topic, partition, lines, partition.counted.written.map(|passed| passed.bytes));
         }),
     ),
     counter(
         "weir_shard_incoming_records_total",
         "Records appended (CloudWatch: IncomingRecords).",
         Of::Partition(|topic, partition, lines| {
-            by_door(topic, partition, lines, partition.counted.written.map(|passed| Some(passed.records)));
+            by_door(topic, partition, lines, partition.counted.written.map(|passed| passed.records));
         }),
     ),
     counter(
         "weir_shard_outgoing_bytes_total",
         "Bytes read: of batches by Kafka clients, of keys and data by Kinesis clients (CloudWatch: OutgoingBytes).",
         Of::Partition(|topic, partition, lines| {
-            by_door(topic, partition, lines, partition.counted.read.map(|passed| Some(passed.bytes)));
+            by_door(topic, partition, lines, partition.counted.read.map(|passed| passed.bytes));
         }),
     ),
     counter(
         "weir_shard_outgoing_records_total",
-        "Records read by Kinesis clients (CloudWatch: OutgoingRecords); Kafka clients read batches that nobody looks into.",
+        "Records read (CloudWatch: OutgoingRecords).",
         Of::Partition(|topic, partition, lines| {
-            let [_, kinesis] = partition.counted.read;
-            by_door(topic, partition, lines, [None, Some(kinesis.records)]);
+            by_door(topic, partition, lines, partition.counted.read.map(|passed| passed.records));
         }),
     ),
     counter(
@@ -140,7 +139,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge(
         "weir_shard_iterator_age_seconds",
-        "How far the last Kinesis reader of the shard was behind (CloudWatch: IteratorAgeMilliseconds).",
+        "How far behind the last of the Kinesis readers of the shard in the last minute was (CloudWatch: IteratorAgeMilliseconds).",
         Of::Partition(|topic, partition, lines| {
             if let Some(ms) = partition.counted.behind_ms {
                 lines.put(&shard_of(topic, partition), Value::Thousandths(ms));
@@ -348,9 +347,8 @@ fn has_limits(topic: &SeenTopic) -> bool {
 }
 
 /// One sample per door; none of a door that nothing came through, unless the topic looks like a stream.
-fn by_door(topic: &SeenTopic, partition: &SeenPartition, lines: &mut Lines<'_>, values: [Option<u64>; 2]) {
+fn by_door(topic: &SeenTopic, partition: &SeenPartition, lines: &mut Lines<'_>, values: [u64; 2]) {
     for (door, value) in DOORS.into_iter().zip(values) {
-        let Some(value) = value else { continue };
         if door == "kafka" || value > 0 || has_limits(topic) {
             let [topic, shard] = shard_of(topic, partition);
             lines.put(&[topic, shard, ("door", Text(door))], Value::Whole(value));

@@ -272,8 +272,8 @@ fn seen(core: &Core, topic: &Topic) -> SeenTopic {
             bytes,
             fenced,
         });
+        let now_ns = partition.bucket_ns(now_ms);
         let fill_permille = if limited {
-            let now_ns = partition.bucket_ns(now_ms);
             let buckets = partition.buckets();
             [&buckets.write_bytes, &buckets.write_records, &buckets.read_bytes, &buckets.read_calls]
                 .map(|bucket| bucket.fill_permille(now_ns))
@@ -284,7 +284,7 @@ fn seen(core: &Core, topic: &Topic) -> SeenTopic {
             index,
             shard: last.get(&index).copied().unwrap_or(u32::try_from(index).unwrap_or_default()),
             log,
-            counted: partition.tally().counted(),
+            counted: partition.tally().counted(now_ns / 1_000_000),
             fill_permille,
         }
     };

@@ -338,7 +338,7 @@ impl Core {
         if !found.records.is_empty() {
             partition.tally().read(Route::Shard, got, found.records.len());
         }
-        partition.tally().behind(found.behind_ms);
+        partition.tally().behind(found.behind_ms, now_ns / 1_000_000);
         Ok(found)
     }
 

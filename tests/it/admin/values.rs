@@ -44,6 +44,10 @@ fn records_bytes_offsets_and_lag_of_a_topic_are_right_to_the_record() {
             (r#"weir_shard_incoming_bytes_total{topic="t",shard="shardId-000000000001",door="kafka"}"#, &two),
             (r#"weir_shard_outgoing_bytes_total{topic="t",shard="shardId-000000000001",door="kafka"}"#, &one),
             (
+                r#"weir_shard_outgoing_records_total{topic="t",shard="shardId-000000000001",door="kafka"}"#,
+                "3",
+            ),
+            (
                 r#"weir_shard_incoming_bytes_total{topic="t",shard="shardId-000000000001",door="kinesis"}"#,
                 "absent",
             ),
