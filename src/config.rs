@@ -23,7 +23,7 @@ pub use listeners::{Listener, Listeners};
 pub use report::Report;
 pub use settings::{
     AdminSettings, AdmissionSettings, ConnectionSettings, DemandSettings, Flush, GroupSettings, Identity,
-    KinesisSettings, QuotaProfile, StoreSettings, TopicSettings,
+    KinesisSettings, QuotaProfile, SocketSettings, StoreSettings, TopicSettings,
 };
 
 use crate::topic::config::{check, entries, parse_bool};

@@ -34,6 +34,7 @@ mod admin;
 mod broker;
 mod kafka;
 mod kinesis;
+mod listen;
 mod server;
 
 pub use broker::Clock;

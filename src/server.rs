@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use crate::broker::{self, Clock, Core, OpenError};
 use crate::config::Config;
+use crate::listen::{BindError, Census, Doorway};
 use crate::{admin, kafka, kinesis};
 
 /// A running broker. Dropping it without [`Broker::shutdown`] stops it like a crash: nothing that was
 /// acknowledged is lost, and the next start recovers.
 pub struct Broker {
     core: Arc<Core>,
-    kafka: kafka::Door,
-    kinesis: Option<kinesis::Door>,
+    kafka: Doorway,
+    kinesis: Option<Doorway>,
     admin: Option<admin::Door>,
     upkeep: broker::Upkeep,
     ephemeral: Option<Ephemeral>,
@@ -157,6 +158,7 @@ impl Builder {
         let kept = ephemeral.as_ref().map(|dir| dir.0.clone());
         let dir = kept.or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));
         let listeners = listeners(&self.config).await?;
+        let census = Arc::<Census>::default();
         let addrs = match &self.kinesis {
             Some(at) => Some((at.required, door_addrs("kinesis", &at.address).await?)),
             None => None,
@@ -165,12 +167,10 @@ impl Builder {
             Some(at) => {
                 let settings = self.config.admin_settings().map_err(|e| StartError::Config(e.to_string()))?;
                 let addrs = door_addrs("admin", &at.address).await?;
-                match admin::Door::open(settings, addrs) {
+                match admin::Door::open(&census, settings, addrs) {
                     Ok(door) => Some(door),
-                    Err((addr, source)) if !at.required && source.kind() == io::ErrorKind::AddrInUse => {
-                        stays_shut("admin", addr)
-                    }
-                    Err((addr, source)) => return Err(StartError::BindAdmin { addr, source }),
+                    Err(error) if !at.required && error.is_in_use() => stays_shut("admin", error.addr),
+                    Err(BindError { addr, source }) => return Err(StartError::BindAdmin { addr, source }),
                 }
             }
             None => None,
@@ -181,15 +181,13 @@ impl Builder {
             .await
             .map_err(io::Error::other)?
             .map_err(StartError::from)?;
-        let kafka = kafka::Door::open(&core, listeners)
-            .map_err(|(addr, source)| StartError::Bind { addr: addr.to_string(), source })?;
+        let kafka = kafka::open(&core, &census, listeners)
+            .map_err(|BindError { addr, source }| StartError::Bind { addr: addr.to_string(), source })?;
         let kinesis = match addrs {
-            Some((required, addrs)) => match kinesis::Door::open(&core, settings, addrs).await {
+            Some((required, addrs)) => match kinesis::open(&core, &census, settings, addrs).await {
                 Ok(door) => Some(door),
-                Err(kinesis::OpenError::Bind { addr, source })
-                    if !required && source.kind() == io::ErrorKind::AddrInUse =>
-                {
-                    stays_shut("kinesis", addr)
+                Err(kinesis::OpenError::Bind(error)) if !required && error.is_in_use() => {
+                    stays_shut("kinesis", error.addr)
                 }
                 Err(error) => return Err(error.into()),
             },
@@ -215,7 +213,7 @@ impl From<OpenError> for StartError {
 impl From<kinesis::OpenError> for StartError {
     fn from(error: kinesis::OpenError) -> Self {
         match error {
-            kinesis::OpenError::Bind { addr, source } => Self::BindKinesis { addr, source },
+            kinesis::OpenError::Bind(BindError { addr, source }) => Self::BindKinesis { addr, source },
             kinesis::OpenError::Topic(_) => Self::DataDir(error.to_string()),
         }
     }
@@ -237,7 +235,7 @@ impl Broker {
     /// Addresses of the Kinesis door; none when it is shut.
     #[must_use]
     pub fn kinesis_addrs(&self) -> &[SocketAddr] {
-        self.kinesis.as_ref().map_or(&[], kinesis::Door::addrs)
+        self.kinesis.as_ref().map_or(&[], Doorway::addrs)
     }
 
     /// Addresses of the admin door; none when it is shut.
@@ -283,12 +281,10 @@ fn stays_shut<T>(door: &str, addr: SocketAddr) -> Option<T> {
     None
 }
 
-/// Resolves the address of a door; IPv4 first, for `localhost`.
+/// Resolves the address of a door.
 async fn door_addrs(door: &str, address: &str) -> Result<Vec<SocketAddr>, StartError> {
     let refuse = |why: String| StartError::Config(format!("{door}: '{address}': {why}"));
-    let found = tokio::net::lookup_host(address).await.map_err(|e| refuse(e.to_string()))?;
-    let mut addrs: Vec<_> = found.collect();
-    addrs.sort_by_key(SocketAddr::is_ipv6);
+    let addrs = resolve(address).await.map_err(|e| refuse(e.to_string()))?;
     if addrs.is_empty() { Err(refuse("no such host".to_owned())) } else { Ok(addrs) }
 }
 
@@ -296,17 +292,23 @@ async fn door_addrs(door: &str, address: &str) -> Result<Vec<SocketAddr>, StartE
 async fn listeners(config: &Config) -> Result<Vec<kafka::Listener>, StartError> {
     let mut found = Vec::new();
     for listener in config.listeners().map_err(|e| StartError::Config(e.to_string()))? {
-        for bind in listener.binds() {
-            let addrs = tokio::net::lookup_host((bind.host.as_str(), bind.port)).await.map_err(|source| {
-                StartError::Bind { addr: format!("{}:{}", bind.host, bind.port), source }
-            })?;
-            let name = &listener.name;
-            found.extend(addrs.map(|addr| kafka::Listener {
-                name: name.clone(),
-                addr,
-                required: bind.required,
-            }));
+        let mut addrs = Vec::new();
+        for host in listener.hosts() {
+            addrs.extend(
+                resolve((host, listener.port)).await.map_err(|source| StartError::Bind {
+                    addr: format!("{host}:{}", listener.port),
+                    source,
+                })?,
+            );
         }
+        found.push(kafka::Listener { name: listener.name, addrs });
     }
     Ok(found)
+}
+
+/// IPv4 first: the first address is the one that must be bound.
+async fn resolve(host: impl tokio::net::ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    let mut addrs: Vec<_> = tokio::net::lookup_host(host).await?.collect();
+    addrs.sort_by_key(SocketAddr::is_ipv6);
+    Ok(addrs)
 }

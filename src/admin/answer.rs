@@ -82,7 +82,7 @@ async fn metrics(shared: &Arc<Shared>) -> Response<Reply> {
         Some(observer) => observer.look().await,
         None => return unavailable("the broker does not serve"),
     };
-    let pages = Pages::new(seen, Labels::new(&shared.settings.labels), permit);
+    let pages = Pages::new(seen, shared.census.open(), Labels::new(&shared.settings.labels), permit);
     let mut response = Response::new(Reply::Pages(Box::new(pages)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(EXPOSITION));
     response

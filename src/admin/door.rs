@@ -1,30 +1,30 @@
-//! The door on its addresses: bind, accept within limits, one task per connection, and the phases of a life.
+//! The door on its addresses: one HTTP connection from its first byte to its last, and the phases of a life.
 //!
 //! It opens before the broker does and closes after it, so that whoever asks is told "booting" and "stopping".
 //! A connection lives a minute: one rule for clients that say nothing, that do not finish, that do not read what they
 //! asked for, and that keep a connection. A client that scrapes connects again.
-//! Deliberately absent: what is answered (`answer.rs`).
+//! Deliberately absent: who is let in (`listen`), what is answered (`answer.rs`).
 
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::answer;
 use crate::broker::{Core, Observer};
-use crate::config::AdminSettings;
+use crate::config::{AdminSettings, SocketSettings};
+use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
 
-const BACKLOG: i32 = 64;
 const CONNECTIONS_MAX: usize = 64;
+const SOCKETS: SocketSettings =
+    SocketSettings { backlog: 64, send_buffer_bytes: None, receive_buffer_bytes: None };
+/// Under what name connections of this door are counted, beside those of the Kafka listeners.
+const LISTENER: &str = "ADMIN";
 /// Metrics that are being read at a time: each holds a copy of the broker's numbers.
 const SCRAPES_MAX: usize = 4;
 const LIFE: Duration = Duration::from_secs(60);
@@ -35,15 +35,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Longest head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// Pause after an accept that failed for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What all requests share.
 pub(super) struct Shared {
     pub(super) settings: AdminSettings,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) scrapes: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
+    pub(super) census: Arc<Census>,
+    stop: Stop,
 }
 
 /// Where the broker is in its life.
@@ -59,46 +58,38 @@ pub(super) enum Phase {
 
 /// The open admin door.
 pub struct Door {
-    addrs: Vec<SocketAddr>,
+    doorway: Doorway,
     phase: watch::Sender<Phase>,
-    stop: watch::Sender<bool>,
-    accepting: JoinSet<()>,
 }
 
 impl Door {
-    /// Binds the addresses and starts to answer. Of several, the first must be bound; a port of 0 takes the first's.
+    /// Binds the addresses and starts to answer.
     ///
     /// # Errors
-    /// The address that cannot be listened on, and why.
-    pub fn open(settings: AdminSettings, addrs: Vec<SocketAddr>) -> Result<Self, (SocketAddr, io::Error)> {
-        let mut bound: Vec<(SocketAddr, TcpListener)> = Vec::new();
-        for mut addr in addrs {
-            if let Some((first, _)) = bound.first().filter(|_| addr.port() == 0) {
-                addr.set_port(first.port());
-            }
-            match bind(addr).and_then(|socket| Ok((socket.local_addr()?, socket))) {
-                Ok(pair) => bound.push(pair),
-                Err(source) if bound.is_empty() => return Err((addr, source)),
-                Err(error) => tracing::debug!(%addr, "not bound: {error}"),
-            }
-        }
+    /// [`BindError`].
+    pub fn open(
+        census: &Arc<Census>,
+        settings: AdminSettings,
+        addrs: Vec<SocketAddr>,
+    ) -> Result<Self, BindError> {
+        let bound = listen::bind(addrs, &SOCKETS)?;
         let (phase, seen) = watch::channel(Phase::Booting);
-        let (stop, stopped) = watch::channel(false);
-        let scrapes = Arc::new(Semaphore::new(SCRAPES_MAX));
-        let shared = Arc::new(Shared { settings, phase: seen, scrapes, stop: stopped });
-        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut accepting = JoinSet::new();
-        let addrs = bound.iter().map(|(addr, _)| *addr).collect();
-        for (_, socket) in bound {
-            accepting.spawn(accept(socket, Arc::clone(&shared), Arc::clone(&seats)));
-        }
-        Ok(Self { addrs, phase, stop, accepting })
+        let mut doorway = Doorway::new(census);
+        let shared = Shared {
+            settings,
+            phase: seen,
+            scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)),
+            census: Arc::clone(census),
+            stop: doorway.stop(),
+        };
+        doorway.accept(LISTENER, bound, &Arc::new(shared));
+        Ok(Self { doorway, phase })
     }
 
     /// The bound addresses.
     #[must_use]
     pub fn addrs(&self) -> &[SocketAddr] {
-        &self.addrs
+        self.doorway.addrs()
     }
 
     /// The broker serves: it is ready, and has metrics.
@@ -117,63 +108,24 @@ impl Door {
     }
 
     /// Stops accepting, lets answers finish, and waits for them.
-    pub async fn close(mut self) {
-        // Nobody listening is fine: then there is nothing to stop.
-        let _ = self.stop.send(true);
-        while self.accepting.join_next().await.is_some() {}
+    pub async fn close(self) {
+        self.doorway.close().await;
     }
 }
 
-impl Shared {
-    /// Completes when connections shall end.
-    fn stopping(&self) -> impl Future<Output = ()> + use<> {
-        let mut stop = self.stop.clone();
-        async move {
-            // An error means that the door itself is gone: the same thing.
-            let _ = stop.wait_for(|stopped| *stopped).await;
-        }
+impl Host for Shared {
+    fn limits(&self, _: IpAddr) -> Limits {
+        Limits::Reserved(CONNECTIONS_MAX)
+    }
+
+    fn serve(self: Arc<Self>, guest: Guest) -> impl Future<Output = ()> + Send + 'static {
+        serve(self, guest)
     }
 }
 
-fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    // A restarted broker must get its port back while old connections linger in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-async fn accept(socket: TcpListener, shared: Arc<Shared>, seats: Arc<Semaphore>) {
-    let mut connections = JoinSet::new();
-    let stopping = shared.stopping();
-    tokio::pin!(stopping);
-    loop {
-        tokio::select! {
-            () = &mut stopping => break,
-            accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => match Arc::clone(&seats).try_acquire_owned() {
-                    Ok(seat) => drop(connections.spawn(serve(stream, Arc::clone(&shared), seat))),
-                    Err(_) => tracing::debug!(%peer, "connection refused: limit reached"),
-                },
-                Err(error) => {
-                    tracing::warn!("accept: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
-    drop(socket);
-    while connections.join_next().await.is_some() {}
-}
-
-async fn serve(stream: TcpStream, shared: Arc<Shared>, _seat: OwnedSemaphorePermit) {
-    let stopping = shared.stopping();
+async fn serve(shared: Arc<Shared>, guest: Guest) {
+    let Guest { stream, seat: _seat, .. } = guest;
+    let stopping = shared.stop.wait();
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer::answer(&shared, &request).await) }
@@ -203,6 +155,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, _seat: OwnedSemaphorePerm
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::broker::in_memory;
@@ -219,7 +172,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_boots_or_drains_lives_and_is_not_ready() {
-        let door = Door::open(AdminSettings::default(), vec!["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let door =
+            Door::open(&Arc::default(), AdminSettings::default(), vec!["127.0.0.1:0".parse().unwrap()])
+                .unwrap();
         let core = in_memory(Config::default()).unwrap();
         for (status, word) in [("503", "booting"), ("200", "ready"), ("503", "stopping")] {
             match word {

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(super) struct Labels(Vec<u8>);
 /// The metrics of one scrape.
 pub(super) struct Pages {
     seen: Seen,
+    /// Open connections by listener.
+    connections: Vec<(Arc<str>, u64)>,
     labels: Labels,
     family: usize,
     /// Place among the topics or groups, and among the partitions of that topic.
@@ -77,8 +80,13 @@ impl Labels {
 }
 
 impl Pages {
-    pub(super) fn new(seen: Seen, labels: Labels, permit: OwnedSemaphorePermit) -> Self {
-        Self { seen, labels, family: 0, place: (0, 0), headed: false, _permit: permit }
+    pub(super) fn new(
+        seen: Seen,
+        connections: Vec<(Arc<str>, u64)>,
+        labels: Labels,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { seen, connections, labels, family: 0, place: (0, 0), headed: false, _permit: permit }
     }
 
     /// The next page; nothing when all has been said.
@@ -103,6 +111,10 @@ impl Pages {
         match family.of {
             Of::Broker(say) => {
                 say(&self.seen, &mut lines);
+                return false;
+            }
+            Of::Listener(say) => {
+                self.connections.iter().for_each(|(name, count)| say(name, *count, &mut lines));
                 return false;
             }
             Of::Sum(count) => {

@@ -21,6 +21,8 @@ pub(super) struct Family {
 /// Who has the samples.
 pub(super) enum Of {
     Broker(fn(&Seen, &mut Lines<'_>)),
+    /// A listener's name and its open connections.
+    Listener(fn(&str, u64, &mut Lines<'_>)),
     /// One per topic, and before them one without a topic for all, as the JMX exporter has it.
     Sum(fn(&SeenTopic) -> u64),
     Topic(fn(&SeenTopic, &mut Lines<'_>)),
@@ -296,11 +298,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "kafka_server_socket_server_metrics_connection_count",
         "Open connections.",
-        Of::Broker(|seen, lines| {
-            for (listener, count) in &seen.connections {
-                lines.put(&[("listener", Text(listener))], Value::Whole(*count));
-            }
-        }),
+        Of::Listener(|name, count, lines| lines.put(&[("listener", Text(name))], Value::Whole(count))),
     ),
     gauge(
         "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent",

@@ -15,7 +15,6 @@ mod open;
 mod producer_ids;
 mod shards;
 mod upkeep;
-mod visitors;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -38,7 +37,6 @@ pub use open::in_memory;
 pub use open::{OpenError, open};
 pub use shards::{Got, GotRecord, Put, ReadCharge};
 pub use upkeep::Upkeep;
-pub use visitors::{Visit, Visitors};
 
 use producer_ids::ProducerIds;
 
@@ -49,7 +47,6 @@ pub struct Core {
     producer_ids: ProducerIds,
     groups: groups::Groups,
     gates: shards::Gates,
-    visitors: Visitors,
     client_quotas: crate::quota::clients::Clients,
     clock: Clock,
     /// Where the engine keeps its bytes.
@@ -119,12 +116,6 @@ impl Core {
     #[must_use]
     pub fn connection_settings(&self) -> &ConnectionSettings {
         &self.connection_settings
-    }
-
-    /// Who is connected.
-    #[must_use]
-    pub fn visitors(&self) -> &Visitors {
-        &self.visitors
     }
 
     /// Who may connect, and how fast, as it stands.

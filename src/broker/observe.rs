@@ -51,8 +51,6 @@ pub struct Seen {
     pub topics: Vec<SeenTopic>,
     /// Consumer groups.
     pub groups: Vec<SeenGroup>,
-    /// Open connections by listener.
-    pub connections: Vec<(String, u64)>,
     /// Bytes of the engine's space: all, free.
     pub capacity: Option<(u64, u64)>,
     /// Part of the workers' time since the last look that was idle, in thousandths.
@@ -162,7 +160,6 @@ impl Observer {
             uptime_s: self.started.elapsed().as_secs(),
             topics,
             groups,
-            connections: self.core.visitors().count(),
             capacity: capacity.map(|Capacity { total_bytes, free_bytes }| (total_bytes, free_bytes)),
             idle_permille: self.idle_permille(),
         }

@@ -69,7 +69,6 @@ pub(super) fn open_on(
     let core = Arc::new(Core {
         groups: super::groups::Groups::new(&config),
         gates: super::shards::Gates::default(),
-        visitors: super::Visitors::default(),
         client_quotas: super::client_quotas::load(store.meta())?,
         topics,
         producer_ids: ProducerIds::default(),

@@ -27,29 +27,16 @@ pub struct Listener {
 /// Every listener.
 pub type Listeners = Vec<Listener>;
 
-/// One address of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bind {
-    /// Host or address; never empty.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Whether a failure is an error: a machine without IPv6 still serves `localhost`.
-    pub required: bool,
-}
-
 impl Listener {
-    /// What to bind: `localhost` is both loopbacks (clients that try ::1 first must not wait), an empty
-    /// host is every interface. When the first port is 0, the second takes the port that the first got.
+    /// What to bind, the first at least: `localhost` is both loopbacks (clients that try ::1 first must not
+    /// wait), an empty host is every interface.
     #[must_use]
-    pub fn binds(&self) -> Vec<Bind> {
-        let (first, second) = match self.host.as_str() {
-            "" => ("0.0.0.0", Some("::")),
-            "localhost" => ("127.0.0.1", Some("::1")),
-            host => (host, None),
-        };
-        let bind = |host: &str, required| Bind { host: host.to_owned(), port: self.port, required };
-        std::iter::once(bind(first, true)).chain(second.map(|host| bind(host, false))).collect()
+    pub fn hosts(&self) -> Vec<&str> {
+        match self.host.as_str() {
+            "" => vec!["0.0.0.0", "::"],
+            "localhost" => vec!["127.0.0.1", "::1"],
+            host => vec![host],
+        }
     }
 }
 
@@ -160,8 +147,8 @@ fn check_unique(found: &[Listener]) -> Result<(), String> {
             if one.name == other.name {
                 return Err(format!("two listeners are named {}", one.name));
             }
-            let hosts = |listener: &Listener| listener.binds().into_iter().map(|bind| bind.host);
-            let shared = one.port == other.port && hosts(one).any(|host| hosts(other).any(|o| o == host));
+            let hosts = other.hosts();
+            let shared = one.port == other.port && one.hosts().iter().any(|host| hosts.contains(host));
             if one.port != 0 && shared {
                 return Err(format!("{} and {} share an address", one.name, other.name));
             }

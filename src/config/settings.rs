@@ -150,18 +150,25 @@ pub struct ConnectionSettings {
     pub max_in_flight_requests: usize,
     /// Silence after which a connection is closed, ms.
     pub max_idle_ms: Option<u64>,
-    /// Connections that wait to be accepted.
-    pub backlog: i32,
-    /// SO_SNDBUF, bytes.
-    pub send_buffer_bytes: Option<usize>,
-    /// SO_RCVBUF, bytes.
-    pub receive_buffer_bytes: Option<usize>,
+    /// Sockets of the Kafka and the Kinesis door.
+    pub sockets: SocketSettings,
     /// Most bytes that one Fetch answers.
     pub fetch_max_bytes: usize,
     /// Fetch sessions kept.
     pub max_fetch_sessions: usize,
     /// Most partitions that one DescribeTopicPartitions answers.
     pub max_described_partitions: usize,
+}
+
+/// Sockets that listen, and those accepted from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketSettings {
+    /// Connections that wait to be accepted.
+    pub backlog: i32,
+    /// SO_SNDBUF, bytes.
+    pub send_buffer_bytes: Option<usize>,
+    /// SO_RCVBUF, bytes.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 /// Who may connect, and how fast. Alterable while the broker runs.
@@ -316,9 +323,11 @@ impl Config {
             max_in_flight_bytes: self.limit("queued.max.request.bytes"),
             max_in_flight_requests: self.number("connection.max.in.flight.requests"),
             max_idle_ms: self.limit("connections.max.idle.ms"),
-            backlog: self.number("socket.listen.backlog.size"),
-            send_buffer_bytes: self.limit("socket.send.buffer.bytes"),
-            receive_buffer_bytes: self.limit("socket.receive.buffer.bytes"),
+            sockets: SocketSettings {
+                backlog: self.number("socket.listen.backlog.size"),
+                send_buffer_bytes: self.limit("socket.send.buffer.bytes"),
+                receive_buffer_bytes: self.limit("socket.receive.buffer.bytes"),
+            },
             fetch_max_bytes: self.number("fetch.max.bytes"),
             max_fetch_sessions: self.number("max.incremental.fetch.session.cache.slots"),
             max_described_partitions: self.number("max.request.partition.size.limit"),

@@ -22,11 +22,12 @@ use tokio::time::{Instant, Sleep};
 
 use super::api::{self, Answer, BoxFuture, produce};
 use super::budget::Share;
-use super::listener::{Seat, Shared};
+use super::door::Shared;
 use super::out::{Body, Out};
 use super::schema;
 use crate::broker::clients::Meters;
 use crate::broker::{Core, Wave};
+use crate::listen::{Guest, Seat};
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -129,15 +130,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        shared: Arc<Shared>,
-        seat: Seat,
-    ) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
-        Ok(Self {
+    pub(super) fn new(guest: Guest, shared: Arc<Shared>) -> Self {
+        let Guest { stream, peer, local, seat } = guest;
+        Self {
             stream,
             share: shared.budget.share(),
             shared,
@@ -163,13 +158,13 @@ impl Connection {
             frames: 0,
             begun: None,
             _seat: seat,
-        })
+        }
     }
 
     /// Serves until the client leaves, misbehaves, or `shared` asks to drain. Not an async fn: those keep a copy
     /// of what they take, and thousands of idle connections must cost little.
     pub(super) fn serve(mut self) -> impl Future<Output = ()> {
-        let mut stopping = Box::pin(self.shared.stopping());
+        let mut stopping = Box::pin(self.shared.stop.wait());
         let mut draining = false;
         poll_fn(move |task| {
             if !draining && stopping.as_mut().poll(task).is_ready() {

@@ -7,11 +7,11 @@
 mod api;
 mod budget;
 mod connection;
+mod door;
 mod error;
-mod listener;
 mod out;
 mod schema;
 mod wire;
 
 pub use api::supported_apis;
-pub use listener::{Door, Listener};
+pub use door::{Listener, open};

@@ -1,24 +1,19 @@
-//! The listener: bind, accept within limits, one connection each, drain at the end.
+//! The door on its addresses: what all requests share, and one HTTP connection from its first byte to its last.
 //!
 //! A connection is closed when it is idle too long: before its first request 10 s, later 60 s. That is one rule for
 //! clients that say nothing, that send a byte now and then, and that keep a connection they do not need.
-//! Deliberately absent: what flows over a connection (`exchange.rs`).
+//! Deliberately absent: who is let in (`listen`), what flows over a connection (`exchange.rs`).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::action::TABLE;
 use super::error::{Fault, Kind};
@@ -28,13 +23,11 @@ use super::signature::Gate;
 use super::stream::Streams;
 use super::subscription::Subscriptions;
 use super::token::{Refused, Tokens, Use};
-use crate::broker::{Core, Visit};
+use crate::broker::Core;
 use crate::config::KinesisSettings;
+use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
 use crate::quota::{Bucket, Rate, Verdict};
 
-const BACKLOG: i32 = 1024;
-/// Pause after an accept that failed for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_REQUEST_MS: i64 = 10_000;
 const IDLE_MS: i64 = 60_000;
 /// How long connections may take to finish when the door closes.
@@ -47,7 +40,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Requests in flight of an HTTP/2 connection.
 const STREAMS_MAX: u32 = 250;
 /// Under what name connections of this door are counted, beside those of the Kafka listeners.
-const VISITORS: &str = "KINESIS";
+const LISTENER: &str = "KINESIS";
 /// Where the key of iterators is kept.
 const TOKEN_KEY: &str = "kinesis-token-key";
 
@@ -65,43 +58,22 @@ pub(super) struct Shared {
     rates: Vec<(Option<Rate>, Bucket)>,
     /// Counts records that are spread without keys.
     spread: AtomicU64,
-    connections: Mutex<Census>,
-    stop: watch::Receiver<bool>,
-}
-
-/// How many connections there are, in all and per address.
-#[derive(Default)]
-struct Census {
-    total: usize,
-    per_ip: HashMap<IpAddr, usize>,
+    /// When connections shall drain.
+    pub(super) stop: Stop,
 }
 
 /// Why the door does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}")]
-    Bind {
-        /// The address.
-        addr: SocketAddr,
-        /// The system's answer.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The key of iterators cannot be kept.
     #[error(transparent)]
     Topic(#[from] crate::topic::Error),
 }
 
 impl Shared {
-    /// Completes when connections shall drain.
-    pub(super) fn stopping(&self) -> impl Future<Output = ()> + use<> {
-        let mut stop = self.stop.clone();
-        async move {
-            // An error means that the door itself is gone: the same thing.
-            let _ = stop.wait_for(|stopped| *stopped).await;
-        }
-    }
-
     /// What the token of a page says.
     pub(super) fn page(&self, purpose: Use, now_ms: i64, token: &str) -> Result<Vec<u8>, Fault> {
         self.tokens.read(purpose, now_ms, token).map_err(|refused| match refused {
@@ -138,63 +110,36 @@ impl Shared {
     }
 }
 
-/// The open Kinesis door.
-pub struct Door {
-    addrs: Vec<SocketAddr>,
-    stop: watch::Sender<bool>,
-    accepting: JoinSet<()>,
-}
-
-impl Door {
-    /// Binds the addresses and starts to accept. Of several, the first must be bound; a port of 0 takes the first's.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub async fn open(
-        core: &Arc<Core>,
-        settings: KinesisSettings,
-        addrs: Vec<SocketAddr>,
-    ) -> Result<Self, OpenError> {
-        let mut bound = Vec::new();
-        for mut addr in addrs {
-            if let Some((first, _)) = bound.first().filter(|_| addr.port() == 0) {
-                addr.set_port(SocketAddr::port(first));
-            }
-            match bind(addr).and_then(|socket| Ok((socket.local_addr()?, socket))) {
-                Ok(pair) => bound.push(pair),
-                Err(source) if bound.is_empty() => return Err(OpenError::Bind { addr, source }),
-                Err(error) => tracing::debug!(%addr, "not bound: {error}"),
-            }
-        }
-        let (stop, stopped) = watch::channel(false);
-        let shared = Arc::new(shared(core, settings, stopped).await?);
-        let mut accepting = JoinSet::new();
-        let addrs = bound.iter().map(|(addr, _)| *addr).collect();
-        for (_, socket) in bound {
-            accepting.spawn(accept(socket, Arc::clone(&shared)));
-        }
-        Ok(Self { addrs, stop, accepting })
-    }
-
-    /// The bound addresses.
-    #[must_use]
-    pub fn addrs(&self) -> &[SocketAddr] {
-        &self.addrs
-    }
-
-    /// Stops accepting, lets requests finish, and waits for them.
-    pub async fn close(mut self) {
-        // Nobody listening is fine: then there is nothing to stop.
-        let _ = self.stop.send(true);
-        while self.accepting.join_next().await.is_some() {}
-    }
-}
-
-async fn shared(
+/// Binds the addresses and starts to accept.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open(
     core: &Arc<Core>,
+    census: &Arc<Census>,
     settings: KinesisSettings,
-    stop: watch::Receiver<bool>,
-) -> Result<Shared, OpenError> {
+    addrs: Vec<SocketAddr>,
+) -> Result<Doorway, OpenError> {
+    let bound = listen::bind(addrs, &core.connection_settings().sockets)?;
+    let mut doorway = Doorway::new(census);
+    let shared = Arc::new(shared(core, settings, doorway.stop()).await?);
+    doorway.accept(LISTENER, bound, &shared);
+    Ok(doorway)
+}
+
+impl Host for Shared {
+    fn limits(&self, ip: IpAddr) -> Limits {
+        let now = self.core.admission();
+        let (connections, of_ip) = (now.connections, now.connections_of(ip));
+        Limits::Clients { connections, of_ip, per_second: now.per_second }
+    }
+
+    fn serve(self: Arc<Self>, guest: Guest) -> impl Future<Output = ()> + Send + 'static {
+        serve(self, guest)
+    }
+}
+
+async fn shared(core: &Arc<Core>, settings: KinesisSettings, stop: Stop) -> Result<Shared, OpenError> {
     let gate =
         settings.access_keys.clone().map_or(Gate::WellFormed, |keys| Gate::Keys(HashMap::from_iter(keys)));
     let rate =
@@ -208,7 +153,6 @@ async fn shared(
         subscriptions: Arc::default(),
         body_bytes: AtomicUsize::new(0),
         spread: AtomicU64::new(0),
-        connections: Mutex::default(),
         core: Arc::clone(core),
         settings,
         stop,
@@ -229,88 +173,11 @@ async fn token_key(core: &Arc<Core>) -> Result<[u8; 32], OpenError> {
     Ok(key)
 }
 
-fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    // A restarted broker must get its port back while old connections linger in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-async fn accept(socket: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    let stopping = shared.stopping();
-    tokio::pin!(stopping);
-    loop {
-        tokio::select! {
-            () = &mut stopping => break,
-            accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    if let Some(seat) = Seat::take(&shared, peer.ip()) {
-                        connections.spawn(serve(stream, peer, seat));
-                    } else {
-                        tracing::debug!(%peer, "connection refused: limit reached");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("accept: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
-    drop(socket);
-    while connections.join_next().await.is_some() {}
-}
-
-/// One connection's place among the allowed ones.
-struct Seat {
-    shared: Arc<Shared>,
-    ip: IpAddr,
-    /// Its place in what is seen from outside.
-    _visit: Visit,
-}
-
-impl Seat {
-    fn take(shared: &Arc<Shared>, ip: IpAddr) -> Option<Self> {
-        let admission = shared.core.admission();
-        let mut census = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = census.per_ip.get(&ip).copied().unwrap_or(0);
-        if census.total >= admission.connections || here >= admission.connections_of(ip) {
-            return None;
-        }
-        census.total += 1;
-        census.per_ip.insert(ip, here + 1);
-        Some(Self { shared: Arc::clone(shared), ip, _visit: shared.core.visitors().enter(VISITORS) })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut census = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        census.total -= 1;
-        if let Some(here) = census.per_ip.get_mut(&self.ip) {
-            *here -= 1;
-            if *here == 0 {
-                census.per_ip.remove(&self.ip);
-            }
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, peer: SocketAddr, seat: Seat) {
-    let shared = &seat.shared;
-    // A connection that is lost at once answers nobody.
-    let _ = stream.set_nodelay(true);
+async fn serve(shared: Arc<Shared>, guest: Guest) {
+    let Guest { stream, peer, seat: _seat, .. } = guest;
     let activity = Activity::new();
     let service = service_fn(|request| {
-        let (shared, busy) = (Arc::clone(shared), activity.begin());
+        let (shared, busy) = (Arc::clone(&shared), activity.begin());
         async move { Ok::<_, Infallible>(exchange::answer(&shared, request, busy).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -331,7 +198,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, seat: Seat) {
         .max_pending_accept_reset_streams(32);
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let stopping = shared.stopping();
+    let stopping = shared.stop.wait();
     tokio::pin!(stopping);
     loop {
         let (idle_ms, first) = activity.idle_ms();

@@ -28,4 +28,4 @@ mod token;
 mod writer;
 
 pub use action::supported_actions;
-pub use door::{Door, OpenError};
+pub use door::{OpenError, open};

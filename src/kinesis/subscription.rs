@@ -212,7 +212,7 @@ impl Feed {
     async fn wait(&self, news: impl Future<Output = ()>) -> Woken {
         let mut ended = self.place.ended.clone();
         let silence = (Instant::now() + KEEP_ALIVE).min(self.until);
-        let stopping = self.shared.stopping();
+        let stopping = self.shared.stop.wait();
         tokio::select! {
             biased;
             _ = ended.wait_for(|ended| *ended) => Woken::TakenOver,

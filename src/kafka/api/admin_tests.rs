@@ -53,12 +53,10 @@ use super::offset_for_leader_epoch::OffsetForLeaderEpoch;
 use super::{Api, Context, Reply, ResponseOf};
 use crate::broker::{Core, Wave, in_memory};
 use crate::config::{Config, Source};
-use crate::kafka::listener::Listener;
 use crate::kafka::wire::Writer;
 
 struct Rig {
     core: Arc<Core>,
-    listener: Listener,
 }
 
 fn rig() -> Rig {
@@ -68,20 +66,18 @@ fn rig() -> Rig {
 fn rig_with(pairs: &[(&str, &str)]) -> Rig {
     let mut config = Config::default();
     config.set_all(pairs.iter().copied(), Source::CommandLine).unwrap();
-    let addr = "127.0.0.1:9092".parse().unwrap();
-    let listener = Listener { name: "PLAINTEXT".to_owned(), addr, required: true };
-    Rig { core: in_memory(config).unwrap(), listener }
+    Rig { core: in_memory(config).unwrap() }
 }
 
 impl Rig {
     async fn ask<A: Api>(&self, version: i16, request: A::Request) -> ResponseOf<A> {
         let mut wave = Wave::default();
-        let addr = self.listener.addr;
+        let addr = "127.0.0.1:9092".parse().unwrap();
         let reply = A::answer(
             &mut Context {
                 core: &self.core,
                 wave: &mut wave,
-                listener: &self.listener,
+                listener: "PLAINTEXT",
                 client_id: None,
                 peer: addr,
                 local: addr,

@@ -46,7 +46,7 @@ impl Api for DescribeCluster {
                 response.with_error_code(refused.code.0).with_error_message(refused.message()),
             );
         }
-        let (host, port) = cx.core.advertised(&cx.listener.name, cx.local);
+        let (host, port) = cx.core.advertised(cx.listener, cx.local);
         let node = BrokerId(cx.core.node_id());
         let broker = DescribeClusterBroker::default()
             .with_broker_id(node)

@@ -32,7 +32,7 @@ impl Api for FindCoordinator {
         version: i16,
         request: FindCoordinatorRequest,
     ) -> Reply<FindCoordinatorResponse> {
-        let (host, port) = cx.core.advertised(&cx.listener.name, cx.local);
+        let (host, port) = cx.core.advertised(cx.listener, cx.local);
         let here = Coordinator::default()
             .with_node_id(BrokerId(cx.core.node_id()))
             .with_host(StrBytes::from_string(host))

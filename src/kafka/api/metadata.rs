@@ -68,7 +68,7 @@ impl Api for Metadata {
 }
 
 fn skeleton(cx: &Context<'_>) -> MetadataResponse {
-    let (host, port) = cx.core.advertised(&cx.listener.name, cx.local);
+    let (host, port) = cx.core.advertised(cx.listener, cx.local);
     let broker = MetadataResponseBroker::default()
         .with_node_id(BrokerId(cx.core.node_id()))
         .with_host(StrBytes::from_string(host))

@@ -50,7 +50,6 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request};
 use tokio::time::Instant;
 
 use super::connection::Close;
-use super::listener::Listener;
 use super::out::Body;
 use super::schema;
 use super::wire::Malformed;
@@ -65,8 +64,9 @@ pub(super) struct Context<'a> {
     pub(super) core: &'a Arc<Core>,
     /// Appends of this wake-up.
     pub(super) wave: &'a mut Wave,
-    /// The listener that the client came through.
-    pub(super) listener: &'a Listener,
+    /// Name of the listener that the client came through. Its advertised address is looked up at every use, so
+    /// that it can be altered while running.
+    pub(super) listener: &'a str,
     pub(super) client_id: Option<&'a str>,
     pub(super) peer: SocketAddr,
     /// The address that the client connected to.

@@ -1,0 +1,3 @@
+module weir/benches/kinesis/load
+
+go 1.22

@@ -1,0 +1,68 @@
+//! The door on its listeners: what their connections share.
+//!
+//! Deliberately absent: who is let in (`listen`), what flows over a connection (`connection.rs`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::budget::Budget;
+use super::connection::Connection;
+use crate::broker::Core;
+use crate::config::ConnectionSettings;
+use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
+
+/// One listener of the Kafka door.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Name, for example `PLAINTEXT`.
+    pub name: String,
+    /// Where to listen; the first at least.
+    pub addrs: Vec<SocketAddr>,
+}
+
+/// What the connections of one listener share.
+pub(super) struct Shared {
+    pub(super) core: Arc<Core>,
+    /// Name of the listener.
+    pub(super) listener: String,
+    pub(super) budget: Arc<Budget>,
+    pub(super) stop: Stop,
+}
+
+impl Shared {
+    pub(super) fn settings(&self) -> &ConnectionSettings {
+        self.core.connection_settings()
+    }
+}
+
+impl Host for Shared {
+    fn limits(&self, ip: IpAddr) -> Limits {
+        let now = self.core.admission();
+        let (connections, of_ip) = (now.connections, now.connections_of(ip));
+        Limits::Clients { connections, of_ip, per_second: now.per_second }
+    }
+
+    fn serve(self: Arc<Self>, guest: Guest) -> impl Future<Output = ()> + Send + 'static {
+        Connection::new(guest, self).serve()
+    }
+}
+
+/// Binds every listener and starts to accept.
+///
+/// # Errors
+/// [`BindError`].
+pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) -> Result<Doorway, BindError> {
+    let settings = core.connection_settings();
+    let budget = Budget::new(settings.max_in_flight_bytes);
+    let mut doorway = Doorway::new(census);
+    let mut bound = Vec::new();
+    for listener in listeners {
+        bound.push((listener.name, listen::bind(listener.addrs, &settings.sockets)?));
+    }
+    for (listener, sockets) in bound {
+        let (core, budget, stop) = (Arc::clone(core), Arc::clone(&budget), doorway.stop());
+        let shared = Arc::new(Shared { core, listener, budget, stop });
+        doorway.accept(&shared.listener, sockets, &shared);
+    }
+    Ok(doorway)
+}

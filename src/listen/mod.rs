@@ -1,0 +1,207 @@
+//! Listening: what all doors do before a connection says its first byte, and after the last one is wanted.
+//!
+//! Owns: sockets on their addresses, the accept loop, who is let in (`census.rs`), the signal to stop, and the wait
+//! until everybody has left. A failed accept is no end: the next one follows after a pause.
+//! Deliberately absent: what flows over a connection (each door's), names of hosts (looked up before).
+
+mod census;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use census::{Census, Limits, Seat};
+
+use crate::config::SocketSettings;
+use census::Complaint;
+
+/// Pause after an accept that failed for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a door does with who comes to one of its listeners.
+pub trait Host: Send + Sync + 'static {
+    /// What bounds connections, as it stands: it may change while the door is open.
+    fn limits(&self, ip: IpAddr) -> Limits;
+
+    /// Serves a connection to its end, which comes soon once the door stops.
+    fn serve(self: Arc<Self>, guest: Guest) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// A connection that was let in.
+pub struct Guest {
+    /// The connection; it sends small answers at once.
+    pub stream: TcpStream,
+    /// Who called.
+    pub peer: SocketAddr,
+    /// The address that was called.
+    pub local: SocketAddr,
+    /// Dropped when the connection is over.
+    pub seat: Seat,
+}
+
+/// Sockets that nobody accepts from yet, with their addresses.
+pub type Bound = Vec<(SocketAddr, TcpListener)>;
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}: {source}")]
+pub struct BindError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+impl BindError {
+    /// Whether somebody else listens there.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// Binds one listener. Of several addresses the first must be bound (a machine without IPv6 still serves
+/// `localhost`), and a port of 0 takes the first's.
+///
+/// # Errors
+/// [`BindError`].
+pub fn bind(addrs: Vec<SocketAddr>, settings: &SocketSettings) -> Result<Bound, BindError> {
+    let mut bound = Bound::new();
+    for mut addr in addrs {
+        if let Some((first, _)) = bound.first().filter(|_| addr.port() == 0) {
+            addr.set_port(first.port());
+        }
+        match socket(addr, settings).and_then(|socket| Ok((socket.local_addr()?, socket))) {
+            Ok(pair) => bound.push(pair),
+            Err(source) if bound.is_empty() => return Err(BindError { addr, source }),
+            Err(error) => tracing::debug!(%addr, "not bound: {error}"),
+        }
+    }
+    Ok(bound)
+}
+
+fn socket(addr: SocketAddr, settings: &SocketSettings) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // A restarted broker must get its port back while old connections linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Accepted sockets inherit both sizes.
+    if let Some(bytes) = settings.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = settings.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(settings.backlog)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The side of a door that faces the street: all its listeners. Dropping it cuts every connection off.
+pub struct Doorway {
+    census: Arc<Census>,
+    addrs: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    accepting: JoinSet<()>,
+}
+
+/// Tells when the door is to close.
+#[derive(Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Completes when connections shall finish what they have begun.
+    pub fn wait(&self) -> impl Future<Output = ()> + use<> {
+        let mut stop = self.0.clone();
+        async move {
+            // An error means that the door itself is gone: the same thing.
+            let _ = stop.wait_for(|stopped| *stopped).await;
+        }
+    }
+}
+
+impl Doorway {
+    /// One that nobody can enter yet.
+    #[must_use]
+    pub fn new(census: &Arc<Census>) -> Self {
+        let (stop, _) = watch::channel(false);
+        Self { census: Arc::clone(census), addrs: Vec::new(), stop, accepting: JoinSet::new() }
+    }
+
+    /// When this door is to close.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        Stop(self.stop.subscribe())
+    }
+
+    /// The bound addresses, in the order of the listeners.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Lets people in through one listener, whose connections are counted under `name`.
+    pub fn accept(&mut self, name: &str, bound: Bound, host: &Arc<impl Host>) {
+        let name: Arc<str> = name.into();
+        for (addr, socket) in bound {
+            self.addrs.push(addr);
+            let (name, host, census) = (Arc::clone(&name), Arc::clone(host), Arc::clone(&self.census));
+            self.accepting.spawn(accept(socket, name, host, census, self.stop()));
+        }
+    }
+
+    /// Stops accepting, lets connections finish what they have begun, and waits for them.
+    pub async fn close(mut self) {
+        self.stop.send_replace(true);
+        while self.accepting.join_next().await.is_some() {}
+    }
+}
+
+async fn accept(socket: TcpListener, name: Arc<str>, host: Arc<impl Host>, census: Arc<Census>, stop: Stop) {
+    let mut connections = JoinSet::new();
+    let mut failed = Complaint::default();
+    let mut pause = None;
+    let stopping = stop.wait();
+    tokio::pin!(stopping);
+    loop {
+        let accepted = async {
+            if let Some(until) = pause {
+                tokio::time::sleep_until(until).await;
+            }
+            socket.accept().await
+        };
+        tokio::select! {
+            () = &mut stopping => break,
+            accepted = accepted => pause = match accepted {
+                Ok((stream, peer)) => {
+                    let (seat, pause) = census.seat(&name, peer.ip(), host.limits(peer.ip()));
+                    if let (Some(seat), Ok(local)) = (seat, stream.local_addr()) {
+                        // Whether it was lost at once is found out by whoever reads it.
+                        let _ = stream.set_nodelay(true);
+                        connections.spawn(Arc::clone(&host).serve(Guest { stream, peer, local, seat }));
+                    }
+                    pause
+                }
+                Err(error) => {
+                    if let Some(times) = failed.count() {
+                        tracing::warn!(listener = %name, times, "accept: {error}");
+                    }
+                    Some(Instant::now() + ACCEPT_PAUSE)
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}
