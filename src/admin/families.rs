@@ -6,9 +6,9 @@
 //! A family of shards has a sample only where it can be other than 0: where there is a limit, or something happened.
 //! Deliberately absent: numbers of the JVM, of ZooKeeper and KRaft, of replication beyond the constants of one node.
 
-use super::exposition::Label::{Index, Shard, Text};
+use super::exposition::Label::{Index, Seconds, Shard, Text};
 use super::exposition::{Lines, Value};
-use crate::broker::{Seen, SeenGroup, SeenPartition, SeenTopic};
+use crate::broker::{Seen, SeenGroup, SeenPartition, SeenTopic, WITHIN_US};
 
 /// One line of the table.
 pub(super) struct Family {
@@ -145,6 +145,49 @@ pub(super) const FAMILIES: &[Family] = &[
         Of::Partition(|topic, partition, lines| {
             if let Some(ms) = partition.counted.behind_ms {
                 lines.put(&shard_of(topic, partition), Value::Thousandths(ms));
+            }
+        }),
+    ),
+    counter(
+        "weir_kinesis_requests_total",
+        "Calls of the Kinesis door by operation and outcome (CloudWatch: PutRecord.Success and its like).",
+        Of::Broker(|seen, lines| {
+            for operation in &seen.operations {
+                let succeeded = std::iter::once(("ok", operation.succeeded));
+                for (code, count) in succeeded.chain(operation.refused.iter().copied()) {
+                    let labels = [("operation", Text(operation.name)), ("code", Text(code))];
+                    lines.put(&labels, Value::Whole(count));
+                }
+            }
+        }),
+    ),
+    Family {
+        name: "weir_kinesis_request_seconds",
+        kind: "histogram",
+        help: "Time of calls of the Kinesis door, from the head to the answer (CloudWatch: GetRecords.Latency and its like).",
+        of: Of::Broker(|seen, lines| {
+            for operation in &seen.operations {
+                let name = ("operation", Text(operation.name));
+                for (us, count) in WITHIN_US.into_iter().zip(operation.within) {
+                    lines.put_part("_bucket", &[name, ("le", Seconds(us))], Value::Whole(count));
+                }
+                let calls = Value::Whole(operation.calls());
+                lines.put_part("_bucket", &[name, ("le", Text("+Inf"))], calls);
+                lines.put_part("_sum", &[name], Value::Micros(operation.took_us));
+                lines.put_part("_count", &[name], calls);
+            }
+        }),
+    },
+    counter(
+        "weir_kinesis_records_total",
+        "Records of calls of the Kinesis door (CloudWatch: PutRecords.ThrottledRecords, GetRecords.Records and their like).",
+        Of::Broker(|seen, lines| {
+            for operation in &seen.operations {
+                let fates = FATES.into_iter().zip(operation.records).filter(|(_, count)| *count > 0);
+                for (fate, count) in fates {
+                    let labels = [("operation", Text(operation.name)), ("outcome", Text(fate))];
+                    lines.put(&labels, Value::Whole(count));
+                }
             }
         }),
     ),
@@ -308,6 +351,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 const DIMENSIONS: [&str; 4] = ["write_bytes", "write_records", "read_bytes", "read_calls"];
+const FATES: [&str; 4] = ["stored", "throttled", "failed", "read"];
 const DOORS: [&str; 2] = ["kafka", "kinesis"];
 
 const NONE: Of = Of::Broker(|_, lines| lines.put(&[], Value::Whole(0)));
