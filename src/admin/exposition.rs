@@ -54,6 +54,8 @@ pub(super) struct Lines<'a> {
 pub(super) enum Label<'a> {
     Text(&'a str),
     Index(i32),
+    /// Seconds, given in microseconds.
+    Seconds(u64),
     /// A shard's id, as Kinesis clients know it.
     Shard(u32),
 }
@@ -64,6 +66,8 @@ pub(super) enum Value {
     Whole(u64),
     Signed(i64),
     Thousandths(i64),
+    /// Seconds, given in microseconds.
+    Micros(u64),
 }
 
 impl Labels {
@@ -153,6 +157,11 @@ impl Pages {
 impl Lines<'_> {
     /// Writes a sample.
     pub(super) fn put(&mut self, labels: &[(&str, Label<'_>)], value: Value) {
+        self.put_part("", labels, value);
+    }
+
+    /// Writes a sample of a part of a histogram: `_bucket`, `_sum` or `_count`.
+    pub(super) fn put_part(&mut self, part: &str, labels: &[(&str, Label<'_>)], value: Value) {
         let (out, name) = (&mut *self.out, self.family.name.as_bytes());
         if !std::mem::replace(self.headed, true) {
             for (word, text) in [("HELP", self.family.help), ("TYPE", self.family.kind)] {
@@ -162,6 +171,7 @@ impl Lines<'_> {
             }
         }
         out.extend_from_slice(name);
+        out.extend_from_slice(part.as_bytes());
         if !labels.is_empty() || !self.labels.is_empty() {
             out.push(b'{');
             for (name, label) in labels {
@@ -186,6 +196,7 @@ impl Label<'_> {
         match self {
             Self::Text(text) => put_escaped(out, text),
             Self::Index(index) => Value::Signed(index.into()).put(out),
+            Self::Seconds(us) => Value::Micros(us).put(out),
             Self::Shard(id) => {
                 out.extend_from_slice(b"shardId-");
                 put_digits(out, id.into(), 12);
@@ -201,6 +212,11 @@ impl Value {
             Self::Signed(value) => {
                 put_sign(out, value);
                 put_digits(out, value.unsigned_abs(), 1);
+            }
+            Self::Micros(value) => {
+                put_digits(out, value / 1_000_000, 1);
+                out.push(b'.');
+                put_digits(out, value % 1_000_000, 6);
             }
             Self::Thousandths(value) => {
                 put_sign(out, value);

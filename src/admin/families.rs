@@ -6,9 +6,9 @@
 //! A family of shards has a sample only where it can be other than 0: where there is a limit, or something happened.
 //! Deliberately absent: numbers of the JVM, of ZooKeeper and KRaft, of replication beyond the constants of one node.
 
-use super::exposition::Label::{Index, Shard, Text};
+use super::exposition::Label::{Index, Seconds, Shard, Text};
 use super::exposition::{Lines, Value};
-use crate::broker::{Seen, SeenGroup, SeenPartition, SeenTopic};
+use crate::broker::{Seen, SeenGroup, SeenPartition, SeenTopic, WITHIN_US};
 use crate::listen::Open;
 
 /// One line of the table.
@@ -83,29 +83,28 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_shard_incoming_bytes_total",
         "Bytes of batches appended (CloudWatch: IncomingBytes).",
         Of::Partition(|topic, partition, lines| {
-            by_door(topic, partition, lines, partition.counted.written.map(|passed| Some(passed.bytes)));
+            by_door(topic, partition, lines, partition.counted.written.map(|passed| passed.bytes));
         }),
     ),
     counter(
         "weir_shard_incoming_records_total",
         "Records appended (CloudWatch: IncomingRecords).",
         Of::Partition(|topic, partition, lines| {
-            by_door(topic, partition, lines, partition.counted.written.map(|passed| Some(passed.records)));
+            by_door(topic, partition, lines, partition.counted.written.map(|passed| passed.records));
         }),
     ),
     counter(
         "weir_shard_outgoing_bytes_total",
         "Bytes read: of batches by Kafka clients, of keys and data by Kinesis clients (CloudWatch: OutgoingBytes).",
         Of::Partition(|topic, partition, lines| {
-            by_door(topic, partition, lines, partition.counted.read.map(|passed| Some(passed.bytes)));
+            by_door(topic, partition, lines, partition.counted.read.map(|passed| passed.bytes));
         }),
     ),
     counter(
         "weir_shard_outgoing_records_total",
-        "Records read by Kinesis clients (CloudWatch: OutgoingRecords); Kafka clients read batches that nobody looks into.",
+        "Records read (CloudWatch: OutgoingRecords).",
         Of::Partition(|topic, partition, lines| {
-            let [_, kinesis] = partition.counted.read;
-            by_door(topic, partition, lines, [None, Some(kinesis.records)]);
+            by_door(topic, partition, lines, partition.counted.read.map(|passed| passed.records));
         }),
     ),
     counter(
@@ -143,10 +142,53 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge(
         "weir_shard_iterator_age_seconds",
-        "How far the last Kinesis reader of the shard was behind (CloudWatch: IteratorAgeMilliseconds).",
+        "How far behind the last of the Kinesis readers of the shard in the last minute was (CloudWatch: IteratorAgeMilliseconds).",
         Of::Partition(|topic, partition, lines| {
             if let Some(ms) = partition.counted.behind_ms {
                 lines.put(&shard_of(topic, partition), Value::Thousandths(ms));
+            }
+        }),
+    ),
+    counter(
+        "weir_kinesis_requests_total",
+        "Calls of the Kinesis door by operation and outcome (CloudWatch: PutRecord.Success and its like).",
+        Of::Broker(|seen, lines| {
+            for operation in &seen.operations {
+                let succeeded = std::iter::once(("ok", operation.succeeded));
+                for (code, count) in succeeded.chain(operation.refused.iter().copied()) {
+                    let labels = [("operation", Text(operation.name)), ("code", Text(code))];
+                    lines.put(&labels, Value::Whole(count));
+                }
+            }
+        }),
+    ),
+    Family {
+        name: "weir_kinesis_request_seconds",
+        kind: "histogram",
+        help: "Time of calls of the Kinesis door, from the head to the answer (CloudWatch: GetRecords.Latency and its like).",
+        of: Of::Broker(|seen, lines| {
+            for operation in &seen.operations {
+                let name = ("operation", Text(operation.name));
+                for (us, count) in WITHIN_US.into_iter().zip(operation.within) {
+                    lines.put_part("_bucket", &[name, ("le", Seconds(us))], Value::Whole(count));
+                }
+                let calls = Value::Whole(operation.calls());
+                lines.put_part("_bucket", &[name, ("le", Text("+Inf"))], calls);
+                lines.put_part("_sum", &[name], Value::Micros(operation.took_us));
+                lines.put_part("_count", &[name], calls);
+            }
+        }),
+    },
+    counter(
+        "weir_kinesis_records_total",
+        "Records of calls of the Kinesis door (CloudWatch: PutRecords.ThrottledRecords, GetRecords.Records and their like).",
+        Of::Broker(|seen, lines| {
+            for operation in &seen.operations {
+                let fates = FATES.into_iter().zip(operation.records).filter(|(_, count)| *count > 0);
+                for (fate, count) in fates {
+                    let labels = [("operation", Text(operation.name)), ("outcome", Text(fate))];
+                    lines.put(&labels, Value::Whole(count));
+                }
             }
         }),
     ),
@@ -317,6 +359,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 const DIMENSIONS: [&str; 4] = ["write_bytes", "write_records", "read_bytes", "read_calls"];
+const FATES: [&str; 4] = ["stored", "throttled", "failed", "read"];
 const DOORS: [&str; 2] = ["kafka", "kinesis"];
 
 const NONE: Of = Of::Broker(|_, lines| lines.put(&[], Value::Whole(0)));
@@ -354,9 +397,8 @@ fn has_limits(topic: &SeenTopic) -> bool {
 }
 
 /// One sample per door; none of a door that nothing came through, unless the topic looks like a stream.
-fn by_door(topic: &SeenTopic, partition: &SeenPartition, lines: &mut Lines<'_>, values: [Option<u64>; 2]) {
+fn by_door(topic: &SeenTopic, partition: &SeenPartition, lines: &mut Lines<'_>, values: [u64; 2]) {
     for (door, value) in DOORS.into_iter().zip(values) {
-        let Some(value) = value else { continue };
         if door == "kafka" || value > 0 || has_limits(topic) {
             let [topic, shard] = shard_of(topic, partition);
             lines.put(&[topic, shard, ("door", Text(door))], Value::Whole(value));

@@ -12,6 +12,7 @@ mod notes;
 mod observe;
 mod ondemand;
 mod open;
+mod operations;
 mod producer_ids;
 mod shards;
 mod upkeep;
@@ -20,6 +21,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
 
 use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
 use crate::store::Store;
@@ -36,7 +39,8 @@ pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopi
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
-pub use shards::{Got, GotRecord, Put, ReadCharge};
+pub use operations::{Fate, Operation, Operations, SeenOperation, WITHIN_US};
+pub use shards::{Got, GotRecord, Put, ReadCharge, Stored};
 pub use upkeep::Upkeep;
 
 use producer_ids::ProducerIds;
@@ -48,6 +52,7 @@ pub struct Core {
     producer_ids: ProducerIds,
     groups: groups::Groups,
     gates: shards::Gates,
+    operations: Operations,
     client_quotas: crate::quota::clients::Clients,
     clock: Clock,
     /// Where the engine keeps its bytes.
@@ -119,6 +124,12 @@ impl Core {
         &self.connection_settings
     }
 
+    /// What became of the operations of doors that count theirs.
+    #[must_use]
+    pub fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
     /// Who may connect, and how fast, as it stands.
     #[must_use]
     pub fn admission(&self) -> Arc<Admission> {
@@ -178,9 +189,23 @@ impl Core {
         partitions: i32,
         overrides: BTreeMap<String, String>,
     ) -> topic::Result<Arc<Topic>> {
+        self.create_topic_with(name, partitions, overrides, Vec::new()).await
+    }
+
+    /// Creates a topic with what a door keeps beside it ([`Core::attachment`]): both are there, or neither.
+    ///
+    /// # Errors
+    /// As [`Registry::create`].
+    pub async fn create_topic_with(
+        self: &Arc<Self>,
+        name: String,
+        partitions: i32,
+        overrides: BTreeMap<String, String>,
+        beside: Vec<(&'static str, Bytes)>,
+    ) -> topic::Result<Arc<Topic>> {
         let new =
             NewTopic { id: self.clock.uuid(), name, partitions, overrides, created_ms: self.clock.now_ms() };
-        self.blocking(move |core| core.topics.create(new)).await
+        self.blocking(move |core| core.topics.create_with(new, &beside)).await
     }
 
     /// Creates a topic with `num.partitions` partitions. One that appeared meanwhile is fine.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Core;
+use super::{Core, SeenOperation};
 use crate::group::{Event, FetchGroup, Reply};
 use crate::quota::Rate;
 use crate::store::{Capacity, LogId};
@@ -51,6 +51,8 @@ pub struct Seen {
     pub topics: Vec<SeenTopic>,
     /// Consumer groups.
     pub groups: Vec<SeenGroup>,
+    /// Operations of doors that count theirs, if they were called.
+    pub operations: Vec<SeenOperation>,
     /// Bytes of the engine's space: all, free.
     pub capacity: Option<(u64, u64)>,
     /// Part of the workers' time since the last look that was idle, in thousandths.
@@ -160,6 +162,7 @@ impl Observer {
             uptime_s: self.started.elapsed().as_secs(),
             topics,
             groups,
+            operations: self.core.operations().seen(),
             capacity: capacity.map(|Capacity { total_bytes, free_bytes }| (total_bytes, free_bytes)),
             idle_permille: self.idle_permille(),
         }
@@ -269,8 +272,8 @@ fn seen(core: &Core, topic: &Topic) -> SeenTopic {
             bytes,
             fenced,
         });
+        let now_ns = partition.bucket_ns(now_ms);
         let fill_permille = if limited {
-            let now_ns = partition.bucket_ns(now_ms);
             let buckets = partition.buckets();
             [&buckets.write_bytes, &buckets.write_records, &buckets.read_bytes, &buckets.read_calls]
                 .map(|bucket| bucket.fill_permille(now_ns))
@@ -281,7 +284,7 @@ fn seen(core: &Core, topic: &Topic) -> SeenTopic {
             index,
             shard: last.get(&index).copied().unwrap_or(u32::try_from(index).unwrap_or_default()),
             log,
-            counted: partition.tally().counted(),
+            counted: partition.tally().counted(now_ns / 1_000_000),
             fill_permille,
         }
     };

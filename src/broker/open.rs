@@ -69,6 +69,7 @@ pub(super) fn open_on(
     let core = Arc::new(Core {
         groups: super::groups::Groups::new(&config),
         gates: super::shards::Gates::default(),
+        operations: super::Operations::default(),
         client_quotas: super::client_quotas::load(store.meta())?,
         topics,
         producer_ids: ProducerIds::default(),

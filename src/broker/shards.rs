@@ -165,7 +165,7 @@ impl Core {
         self.reshape(topic, Reshape::Merge { shard, adjacent }, force).await
     }
 
-    /// Goes to `target` shards of equal ranges.
+    /// Goes to `target` shards: more of equal ranges, fewer by merging whole neighbours.
     ///
     /// # Errors
     /// As [`Core::merge_shards`].
@@ -339,7 +339,7 @@ impl Core {
         if !found.records.is_empty() {
             partition.tally().read(Route::Shard, got, found.records.len());
         }
-        partition.tally().behind(found.behind_ms);
+        partition.tally().behind(found.behind_ms, now_ns / 1_000_000);
         Ok(found)
     }
 

@@ -137,7 +137,7 @@ mod tests {
         for step in 1..40 {
             let mut out = Out::default();
             out.push(1, false, Body::from(vec![10, 11]));
-            let slice = Slice::Heap(Bytes::from_static(&[50, 51, 52]));
+            let slice = Slice::heap(Bytes::from_static(&[50, 51, 52]), 1);
             out.push(2, true, Body { bytes: vec![20, 21, 22], slices: vec![(2, slice)] });
             let mut sent = Vec::new();
             while !out.is_empty() {

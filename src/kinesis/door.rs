@@ -23,7 +23,7 @@ use super::signature::Gate;
 use super::stream::Streams;
 use super::subscription::Subscriptions;
 use super::token::{Refused, Tokens, Use};
-use crate::broker::Core;
+use crate::broker::{Core, Operation};
 use crate::config::KinesisSettings;
 use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
 use crate::quota::{Bucket, Rate, Verdict};
@@ -56,6 +56,8 @@ pub(super) struct Shared {
     pub(super) body_bytes: AtomicUsize,
     /// One bucket per line of the table.
     rates: Vec<(Option<Rate>, Bucket)>,
+    /// Counters, one per line of the table.
+    pub(super) operations: Vec<Arc<Operation>>,
     /// Counts records that are spread without keys.
     spread: AtomicU64,
     /// When connections shall drain.
@@ -148,6 +150,7 @@ async fn shared(core: &Arc<Core>, settings: KinesisSettings, stop: Stop) -> Resu
     Ok(Shared {
         gate,
         rates,
+        operations: TABLE.iter().map(|entry| core.operations().enrol(entry.name)).collect(),
         streams: Streams::new(Arc::clone(core), settings.account_id.as_str().into()),
         tokens: Tokens::new(token_key(core).await?),
         subscriptions: Arc::default(),

@@ -13,6 +13,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::action::{self, Context, How, TABLE};
 use super::door::Shared;
@@ -21,6 +22,7 @@ use super::reply::{Answer, Busy, Reply};
 use super::signature::Signature;
 use super::writer::{Form, Writer};
 use super::{cbor, json, shape};
+use crate::broker::Operation;
 
 /// Longest head: request line and headers.
 pub(super) const HEAD_BYTES_MAX: u32 = 16 * 1024;
@@ -112,6 +114,22 @@ async fn carry_out(
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let name = target.strip_prefix(SERVICE).ok_or_else(|| Fault::new(Kind::UnknownOperation, ""))?;
     let place = action::find(name)?;
+    let operation = shared.operations.get(place).ok_or_else(Fault::internal)?;
+    let begin = Instant::now();
+    let outcome = perform(shared, head, body, form, place, operation).await;
+    operation.ended(begin.elapsed(), outcome.as_ref().err().map(|fault| fault.kind.name()));
+    outcome
+}
+
+/// A call of an operation that there is.
+async fn perform(
+    shared: &Arc<Shared>,
+    head: &Parts,
+    body: Incoming,
+    form: Form,
+    place: usize,
+    operation: &Arc<Operation>,
+) -> Result<Answer, Fault> {
     let entry = TABLE.get(place).ok_or_else(Fault::internal)?;
     let signature = Signature::read(head)?;
     let held = collect(shared, body).await?;
@@ -125,7 +143,7 @@ async fn carry_out(
     let document = document.map_err(|malformed| Fault::new(Kind::Serialization, malformed.0))?;
     let request = document.root();
     shape::check(request, entry.fields)?;
-    let cx = Context { shared, body: &held.bytes, region: signature.region, form, now_ms };
+    let cx = Context { shared, operation, body: &held.bytes, region: signature.region, form, now_ms };
     match entry.answer {
         How::AtOnce(answer) => answer(&cx, request),
         How::Later(answer) => answer(&cx, request).await,

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::document::Item;
@@ -105,6 +106,11 @@ impl Traits {
 
     pub(super) fn encryption_type(&self) -> &'static str {
         if self.key_id.is_some() { "KMS" } else { "NONE" }
+    }
+
+    /// As it is kept beside the topic: under what name, and in what bytes.
+    pub(super) fn kept(&self) -> (&'static str, Bytes) {
+        (TRAITS, self.encode().into())
     }
 
     fn encode(&self) -> Vec<u8> {

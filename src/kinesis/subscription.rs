@@ -15,14 +15,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::action::{Shared, child_shards};
+use super::action::{Context, Shared, child_shards};
 use super::error::{Fault, Kind};
 use super::event;
 use super::records::put_record;
 use super::sequence::Sequence;
 use super::stream::Stream;
 use super::writer::{Form, Writer};
-use crate::broker::{Got, ReadCharge, Registration, Watermark};
+use crate::broker::{Fate, Got, Operation, ReadCharge, Registration, Watermark};
 use crate::quota::Bucket;
 use crate::topic::{Error, Partition, Shard, Topic};
 
@@ -101,6 +101,7 @@ impl Drop for Place {
 /// A running subscription.
 pub(super) struct Feed {
     shared: Arc<Shared>,
+    operation: Arc<Operation>,
     stream: Stream,
     shard: u32,
     offset: i64,
@@ -132,21 +133,21 @@ enum Woken {
 impl Feed {
     /// Takes the place of a consumer on a shard.
     pub(super) fn open(
-        shared: &Arc<Shared>,
+        cx: &Context<'_>,
         stream: Stream,
         consumer: (&str, i64),
         shard: &Shard,
         offset: i64,
-        form: Form,
     ) -> Result<Box<Self>, Fault> {
         let key = (stream.topic.id(), consumer.0.to_owned(), consumer.1, shard.id);
-        let place = shared.subscriptions.take(key, shared.core.now_ms())?;
+        let place = cx.shared.subscriptions.take(key, cx.now_ms)?;
         Ok(Box::new(Self {
-            shared: Arc::clone(shared),
+            shared: Arc::clone(cx.shared),
+            operation: Arc::clone(cx.operation),
             stream,
             shard: shard.id,
             offset,
-            form,
+            form: cx.form,
             bucket: Bucket::default(),
             place,
             until: Instant::now() + LIFE,
@@ -227,6 +228,7 @@ impl Feed {
     fn tell(&mut self, shard: &Shard, got: Got) -> Vec<u8> {
         self.stage = if got.at_end { Stage::Over } else { Stage::Running };
         self.offset = got.next_offset;
+        self.operation.records(Fate::Read, got.records.len());
         let traits = &self.stream.traits;
         let now_s = self.shared.core.now_ms().div_euclid(1000);
         let payload = Writer::object(self.form, |w| {

@@ -161,15 +161,16 @@ impl Log for MemoryLog {
         let state = locked(&self.state);
         state.check(offset >= state.start && offset <= state.end)?;
         let first = state.batches.partition_point(|b| b.header.last_offset() < offset);
-        let mut out = BytesMut::new();
+        let (mut out, mut next_offset) = (BytesMut::new(), offset);
         for batch in state.batches.iter().skip(first) {
             let fits = out.is_empty() || out.len() + batch.bytes.len() <= max_bytes;
             if !fits || batch.header.next_offset() > until {
                 break;
             }
             out.extend_from_slice(&batch.bytes);
+            next_offset = batch.header.next_offset();
         }
-        Ok(Slice::Heap(out.freeze()))
+        Ok(Slice::heap(out.freeze(), next_offset))
     }
 
     fn seek_time(&self, timestamp: i64) -> Result<Option<i64>> {

@@ -7,26 +7,49 @@ use super::local::Mapped;
 /// Consecutive whole batches. Mapped bytes may be handed to the kernel (a vectored write answers EFAULT
 /// when the file was cut underneath), never loaded by user space: use [`Slice::to_bytes`] for that.
 #[derive(Clone, Debug)]
-pub enum Slice {
-    /// In memory.
+pub struct Slice {
+    bytes: Held,
+    next_offset: i64,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Debug)]
+enum Held {
     Heap(Bytes),
-    /// In a mapped segment.
     Mapped(Mapped),
 }
 
 impl Slice {
-    /// No bytes.
+    /// Batches in memory, and the offset after their last record.
     #[must_use]
-    pub fn empty() -> Self {
-        Self::Heap(Bytes::new())
+    pub fn heap(bytes: Bytes, next_offset: i64) -> Self {
+        Self { bytes: Held::Heap(bytes), next_offset }
+    }
+
+    /// Batches in a mapped segment, and the offset after their last record.
+    #[must_use]
+    pub fn mapped(mapped: Mapped, next_offset: i64) -> Self {
+        Self { bytes: Held::Mapped(mapped), next_offset }
+    }
+
+    /// No bytes, at `offset`.
+    #[must_use]
+    pub fn empty(offset: i64) -> Self {
+        Self::heap(Bytes::new(), offset)
+    }
+
+    /// Offset after the last record.
+    #[must_use]
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        match self {
-            Self::Heap(bytes) => bytes.len(),
-            Self::Mapped(mapped) => mapped.len(),
+        match &self.bytes {
+            Held::Heap(bytes) => bytes.len(),
+            Held::Mapped(mapped) => mapped.len(),
         }
     }
 
@@ -39,9 +62,9 @@ impl Slice {
     /// For a vectored write to a socket, and for nothing else.
     #[must_use]
     pub fn for_socket(&self) -> &[u8] {
-        match self {
-            Self::Heap(bytes) => bytes,
-            Self::Mapped(mapped) => mapped.for_socket(),
+        match &self.bytes {
+            Held::Heap(bytes) => bytes,
+            Held::Mapped(mapped) => mapped.for_socket(),
         }
     }
 
@@ -50,9 +73,9 @@ impl Slice {
     /// # Errors
     /// [`super::Error::Io`] when the file cannot be read.
     pub fn first(&self, bytes: usize) -> super::Result<Bytes> {
-        match self {
-            Self::Heap(all) => Ok(all.slice(..bytes.min(all.len()))),
-            Self::Mapped(mapped) => mapped.first(bytes).to_bytes(),
+        match &self.bytes {
+            Held::Heap(all) => Ok(all.slice(..bytes.min(all.len()))),
+            Held::Mapped(mapped) => mapped.first(bytes).to_bytes(),
         }
     }
 
@@ -61,9 +84,9 @@ impl Slice {
     /// # Errors
     /// [`super::Error::Io`] when the file cannot be read.
     pub fn to_bytes(&self) -> super::Result<Bytes> {
-        match self {
-            Self::Heap(bytes) => Ok(bytes.clone()),
-            Self::Mapped(mapped) => mapped.to_bytes(),
+        match &self.bytes {
+            Held::Heap(bytes) => Ok(bytes.clone()),
+            Held::Mapped(mapped) => mapped.to_bytes(),
         }
     }
 }

@@ -219,7 +219,7 @@ impl Partition {
     /// Bytes of batches that were taken since the start.
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
-        self.tally.counted().written.iter().map(|passed| passed.bytes).sum()
+        self.tally.written_bytes()
     }
 
     /// What has passed since the start.
@@ -483,7 +483,7 @@ impl Partition {
             return Err(Error::OffsetOutOfRange { start: log_start, end: high_watermark });
         }
         let slice = if offset == high_watermark {
-            Slice::empty()
+            Slice::empty(offset)
         } else {
             log.read(offset, max_bytes, high_watermark).inspect_err(|_| self.tally.failed_read())?
         };

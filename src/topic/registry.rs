@@ -252,8 +252,20 @@ impl Registry {
     /// [`Error::InvalidName`], [`Error::TopicExists`], [`Error::InvalidPartitions`],
     /// [`Error::LimitReached`], [`Error::InvalidConfig`], [`Error::Storage`].
     pub fn create(&self, new: NewTopic) -> Result<Arc<Topic>> {
+        self.create_with(new, &[])
+    }
+
+    /// Creates a topic with what a door keeps beside it, by name: nobody ever sees the one without the other.
+    ///
+    /// # Errors
+    /// As [`Registry::create`].
+    pub fn create_with(&self, new: NewTopic, beside: &[(&str, Bytes)]) -> Result<Arc<Topic>> {
         let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         self.check(&new)?;
+        // First, because what belongs to no topic is swept at the next start.
+        for (name, bytes) in beside {
+            won(self.store.meta().put_if(&attachment_key(new.id, name), bytes, None)?)?;
+        }
         let born = self.store.incarnation();
         let kept = Kept { new, born, shards: None };
         let version = self.save(kept.new.id, &encode(&kept), None)?;
@@ -410,7 +422,8 @@ impl Registry {
         }
     }
 
-    /// A crash between the deletion of a topic and that of its attachments leaves them behind.
+    /// A crash between the deletion of a topic and that of its attachments leaves them behind, and so does one between their
+    /// creation and the topic's.
     fn sweep_attachments(&self) -> Result<()> {
         for (key, kept) in self.store.meta().list(ATTACHMENTS)? {
             let id = key.get(ATTACHMENTS.len()..).and_then(|rest| rest.split('/').next());

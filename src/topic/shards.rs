@@ -68,7 +68,7 @@ pub enum Reshape {
         /// Another, whose range touches.
         adjacent: u32,
     },
-    /// That many shards of equal ranges.
+    /// That many shards: more of equal ranges, fewer by merging whole neighbours (see [`Shards::scaled`]).
     Scale {
         /// How many.
         count: u32,
@@ -222,7 +222,7 @@ impl Shards {
             Reshape::Scale { count: 0 } => {
                 return Err(Error::InvalidReshard("a stream has at least one shard".into()));
             }
-            Reshape::Scale { count } => equal_ranges(count).collect(),
+            Reshape::Scale { count } => self.scaled(count),
             Reshape::Grow { added } => self.widest_halved(added)?,
         };
         Ok(self.lay(&ranges, partitions, first, !matches!(reshape, Reshape::Grow { .. })))
@@ -255,6 +255,28 @@ impl Shards {
         }
         let whole = |range: Range| if range == low { (low.0, high.1) } else { range };
         Ok(self.open().map(|s| whole(s.range())).filter(|range| *range != high).collect())
+    }
+
+    /// The ranges of a scale to `count`. On the way down they are cut where ranges meet already, as near to equal cuts as
+    /// can be: whole neighbours merge, nothing is split, and what is wide enough stays open. On the way up, and where
+    /// such cuts would leave one range more than twice as wide as another, the ranges are equal.
+    fn scaled(&self, count: u32) -> Vec<Range> {
+        let equal = || equal_ranges(count).collect();
+        if u64::from(count) >= self.open.len() as u64 {
+            return equal();
+        }
+        let meeting: Vec<u128> = self.open().skip(1).map(|s| s.start_hash).collect();
+        let mut cuts: Vec<u128> =
+            equal_ranges(count).skip(1).map(|(cut, _)| nearest(&meeting, cut)).collect();
+        cuts.dedup();
+        let starts = std::iter::once(0).chain(cuts.iter().copied());
+        let ends = cuts.iter().map(|cut| cut - 1).chain(std::iter::once(u128::MAX));
+        let ranges: Vec<Range> = starts.zip(ends).collect();
+        let widths = || ranges.iter().map(|(start, end)| end - start);
+        let (narrowest, widest) = (widths().min().unwrap_or(0), widths().max().unwrap_or(0));
+        // What division left over when ranges were equal is at most their number.
+        let level = widest / 2 <= narrowest.saturating_add(self.open.len() as u128);
+        if level && ranges.len() as u64 == u64::from(count) { ranges } else { equal() }
     }
 
     fn widest_halved(&self, added: u32) -> Result<Vec<Range>> {
@@ -489,6 +511,13 @@ impl Homes {
 
 fn known(value: i64) -> Option<i64> {
     (value >= 0).then_some(value)
+}
+
+/// The one of `sorted` nearest to `hash`, of two as near the lower; `hash` when there is none.
+fn nearest(sorted: &[u128], hash: u128) -> u128 {
+    let above = sorted.partition_point(|at| *at < hash);
+    let around = sorted.get(above.saturating_sub(1)..).unwrap_or_default().iter().take(2).copied();
+    around.min_by_key(|at| at.abs_diff(hash)).unwrap_or(hash)
 }
 
 /// `count` ranges that tile the key space; the last takes what division leaves.

@@ -2,7 +2,7 @@
 //!
 //! The engine here loses what was not synced when its power goes; the call under way may have reached the disk or
 //! not. After each run the broker opens on what is left: what was acknowledged is there, once and in order per
-//! key, every shard lies within its partition, and everything goes on.
+//! key, every shard lies within its partition, the topic has what was created beside it, and everything goes on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,9 @@ use crate::store::{Capacity, Put as Kept, Versioned, Watermark};
 use crate::store::{
     Error as Failure, Log, LogId, LogOptions, Meta, Opened, Placed, Segment, Slice, Span, Store,
 };
+
+/// Under what name something is kept beside the topic.
+const BESIDE: &str = "kept";
 
 /// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +272,8 @@ async fn write(core: &Arc<Core>, topic: &Arc<Topic>, model: &mut Model) {
 
 /// Goes on whatever fails, as clients do.
 async fn live(core: &Arc<Core>, model: &mut Model) {
-    let Ok(topic) = core.create_topic("t".into(), 2, BTreeMap::new()).await else { return };
+    let beside = vec![(BESIDE, Bytes::from_static(b"traits"))];
+    let Ok(topic) = core.create_topic_with("t".into(), 2, BTreeMap::new(), beside).await else { return };
     write(core, &topic, model).await;
     let first = |topic: &Topic| topic.shards().open().next().map_or(0, |s| s.id);
     let _ = core.split_shard(&topic, first(&topic), 12_345).await;
@@ -325,8 +329,11 @@ async fn run(at: usize, fault: Fault) -> usize {
     let core = open(Arc::new(store.remains())).unwrap();
     let Some(topic) = core.topics().by_name("t") else {
         assert!(model.acked.is_empty(), "{when}: the topic is gone");
+        let left = core.store.meta().list("attachment/").unwrap();
+        assert!(left.is_empty(), "{when}: what stood beside it is not");
         return calls;
     };
+    assert!(core.attachment(topic.id(), BESIDE).unwrap().is_some(), "{when}: the topic is there alone");
     check(&core, &topic, &model, &when);
     // And on: every shard takes records, splits and merges.
     write(&core, &topic, &mut model).await;

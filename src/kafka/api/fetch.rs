@@ -262,7 +262,13 @@ impl Plan {
         let waits = self.partitions().zip(found).filter_map(|(part, found)| {
             let partition = part.partition.as_ref().ok()?;
             if !found.slice.is_empty() {
-                partition.tally().read(Route::Client, found.slice.len(), 0);
+                // What lies before the offset in its batch is skipped by the client.
+                let records = found.slice.next_offset().saturating_sub(part.offset);
+                partition.tally().read(
+                    Route::Client,
+                    found.slice.len(),
+                    usize::try_from(records).unwrap_or(0),
+                );
             } else if found.held_ms.is_none() {
                 return None;
             }
@@ -325,7 +331,7 @@ impl PartitionPlan {
                 high_watermark: -1,
                 log_start: -1,
                 diverging: None,
-                slice: Slice::empty(),
+                slice: Slice::empty(self.offset),
                 held_ms: None,
             },
         }
@@ -339,7 +345,7 @@ impl PartitionPlan {
             high_watermark: 0,
             log_start: 0,
             diverging: self.diverging(partition)?,
-            slice: Slice::empty(),
+            slice: Slice::empty(self.offset),
             held_ms: None,
         };
         let outcome = partition.read(self.offset, limit.unwrap_or(0))?;

@@ -1,5 +1,5 @@
 //! CreateStream: a topic with the limits and the retention of a stream. ACTIVE when it returns, unless
-//! `kinesis.create.delay.ms` says otherwise.
+//! `kinesis.create.delay.ms` says otherwise. The topic and what is kept of the stream beside it come into being together.
 //!
 //! Deviations: WarmThroughputMiBps is kept and told; an on-demand stream starts with four shards.
 
@@ -68,12 +68,6 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let mut tags = BTreeMap::new();
     tag_resource::add(&mut tags, tag_resource::tags_of(request))?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    let created = shared
-        .core
-        .create_topic(name.to_owned(), count, overrides(shared.settings.quota_profile, on_demand))
-        .await;
-    let topic = created.map_err(|error| of_topic(&error, &place))?;
-    let stream = shared.streams.of(topic, cx.region)?;
     let delay_ms = shared.settings.create_delay_ms;
     let traits = Traits {
         auto_distribution,
@@ -83,13 +77,9 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         creating_until_ms: if delay_ms > 0 { cx.now_ms + delay_ms } else { 0 },
         ..Traits::default()
     };
-    shared
-        .streams
-        .change(&stream, |present| {
-            *present = traits;
-            Ok(())
-        })
-        .await?;
+    let overrides = overrides(shared.settings.quota_profile, on_demand);
+    let created = shared.core.create_topic_with(name.to_owned(), count, overrides, vec![traits.kept()]).await;
+    created.map_err(|error| of_topic(&error, &place))?;
     Ok(Context::done())
 }
 

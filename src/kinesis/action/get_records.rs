@@ -5,7 +5,7 @@
 //! Over the shard's read limits (bytes, calls) it is refused at once.
 
 use super::{Answer, Context, Fault, Field, Item, child_shards};
-use crate::broker::ReadCharge;
+use crate::broker::{Fate, ReadCharge};
 use crate::kinesis::error::Kind;
 use crate::kinesis::records::put_record;
 use crate::kinesis::stream::{STREAM_ARN, STREAM_ID};
@@ -45,6 +45,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
     let limit = usize::try_from(request.integer("Limit").unwrap_or(RECORDS_MAX)).unwrap_or(1);
     let got = cx.shared.core.get(&stream.topic, shard, place.offset, limit, BYTES_MAX, ReadCharge::Shared);
     let got = got.map_err(|error| stream.fault_in(&error, shard.id))?;
+    cx.operation.records(Fate::Read, got.records.len());
     Ok(cx.say(|w| {
         w.list("Records", |w| {
             got.records.iter().for_each(|record| w.item(|w| put_record(w, shard, record, &stream.traits)));

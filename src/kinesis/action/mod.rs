@@ -58,12 +58,14 @@ use super::sequence::Sequence;
 use super::shape::Field;
 use super::stream::{Stream, shard_id};
 use super::writer::{Form, Writer};
-use crate::broker::{Change, Edit};
+use crate::broker::{Change, Edit, Operation};
 use crate::topic::Shard;
 
 /// What an action may use to answer.
 pub(super) struct Context<'a> {
     pub(super) shared: &'a Arc<Shared>,
+    /// Where this call is counted.
+    pub(super) operation: &'a Arc<Operation>,
     /// The whole body: what is kept of it is a slice.
     pub(super) body: &'a Bytes,
     /// Of the request's signature.

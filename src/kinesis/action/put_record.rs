@@ -1,6 +1,7 @@
 //! PutRecord: one record; on stable storage when it returns. Over the shard's limits it is refused at once.
 
 use super::{Answer, Context, Fault, Field, Item};
+use crate::broker::{Fate, Stored};
 use crate::kinesis::records::{Intake, sequence_of};
 use crate::kinesis::sequence::Sequence;
 use crate::kinesis::shape::Pattern;
@@ -21,6 +22,15 @@ pub(super) const FIELDS: &[Field] = &[
     Field::bool("DryRun"),
 ];
 
+/// What became of a record.
+pub(super) fn fate_of(outcome: &Result<Stored, Error>) -> Fate {
+    match outcome {
+        Ok(_) => Fate::Stored,
+        Err(Error::Throttled { .. }) => Fate::Throttled,
+        Err(_) => Fate::Failed,
+    }
+}
+
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.serving_stream(request)?;
     if let Some(text) = request.text("SequenceNumberForOrdering")
@@ -40,6 +50,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let outcome = cx.shared.core.put(&stream.topic, puts).await.map_err(|error| stream.fault(&error))?;
     let shards = stream.topic.shards();
     let stored = outcome.into_iter().next().unwrap_or(Err(Error::UnknownPartition));
+    cx.operation.records(fate_of(&stored), 1);
     let stored = stored.map_err(|error| stream.fault_in(&error, shards.holding(hash).id))?;
     let shard = shards.by_id(stored.shard).ok_or_else(Fault::internal)?;
     Ok(cx.say(|w| {

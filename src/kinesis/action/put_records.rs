@@ -1,8 +1,9 @@
 //! PutRecords: up to 500 records and 10 MiB; all that go to one shard become one batch. On stable storage when it
 //! returns. Records over their shard's limits are refused one by one, the others are stored.
 
-use super::put_record::{DATA, EXPLICIT_HASH_KEY, PARTITION_KEY};
+use super::put_record::{DATA, EXPLICIT_HASH_KEY, PARTITION_KEY, fate_of};
 use super::{Answer, Context, Fault, Field, Item};
+use crate::broker::Fate;
 use crate::kinesis::error::Kind;
 use crate::kinesis::records::{Intake, sequence_of};
 use crate::kinesis::shape::Rule;
@@ -34,6 +35,10 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let outcomes = cx.shared.core.put(&stream.topic, puts).await.map_err(|error| stream.fault(&error))?;
     let shards = stream.topic.shards();
     let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    cx.operation.records(Fate::Stored, outcomes.len() - failed);
+    for outcome in outcomes.iter().filter(|outcome| outcome.is_err()) {
+        cx.operation.records(fate_of(outcome), 1);
+    }
     // The id of a shard is written once per run of records.
     let mut name = (u32::MAX, String::new());
     Ok(cx.say(|w| {

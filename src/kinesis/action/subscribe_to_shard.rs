@@ -36,5 +36,5 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
     let offset = start.offset(cx, &stream, &shard)?;
     Context::not_dry(request)?;
     let consumer = (consumer.name.as_str(), consumer.created_s);
-    Feed::open(cx.shared, stream, consumer, &shard, offset, cx.form).map(Answer::Feed)
+    Feed::open(cx, stream, consumer, &shard, offset).map(Answer::Feed)
 }

@@ -1,5 +1,7 @@
-//! UpdateShardCount: straight to that many shards of equal ranges; done when it returns.
+//! UpdateShardCount: straight to that many shards; done when it returns.
 //!
+//! Up to equal ranges; down by merging whole neighbours where that leaves no range over twice as wide as another, as the
+//! service does: readers then drain two parents per child at most, and what is wide enough stays open.
 //! At most double, at least half, as the service has it.
 //! Deviations: no chain of intermediate shards; no limit of calls per day.
 

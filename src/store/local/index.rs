@@ -69,10 +69,11 @@ impl Index {
         self.before(at)
     }
 
-    /// Position of the last entry at or below `position`, 0 when there is none.
-    pub fn floor_position(&self, position: u64) -> u64 {
+    /// Position and relative offset of the last entry at or below `position`, zeros when there is none.
+    pub fn floor_position(&self, position: u64) -> (u64, i64) {
         let at = self.entries.partition_point(|e| u64::from(e.position) <= position);
-        self.before(at)
+        let entry = at.checked_sub(1).and_then(|at| self.entries.get(at));
+        entry.map_or((0, 0), |e| (e.position.into(), e.offset.into()))
     }
 
     /// Where to start looking for the first batch whose max-timestamp is at least `timestamp`.

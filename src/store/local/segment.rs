@@ -19,6 +19,9 @@ use super::{failed, locked};
 use crate::batch::{HEADER_BYTES, Header};
 use crate::store::{Error, Result};
 
+/// Where a batch begins, or the last one ends: position, and the offset of the record that stands there or is to come.
+pub(super) type Boundary = (u64, i64);
+
 /// Maps grow in powers of two from here, so that an active segment is mapped a few times only.
 const MIN_MAP_BYTES: usize = 1 << 20;
 /// Batch boundaries remembered beside the index: where tailing readers start.
@@ -123,24 +126,28 @@ impl Segment {
         tail.part
     }
 
-    /// Position of the batch that contains `offset`; the end when `offset` is the next one.
-    pub fn locate(self: &Arc<Self>, handle: &Handle, offset: i64, interval: u32) -> Result<u64> {
+    /// Where the batch that contains `offset` begins; the end when `offset` is the next one.
+    pub fn locate(self: &Arc<Self>, handle: &Handle, offset: i64, interval: u32) -> Result<Boundary> {
         let (part, recent) = {
             let tail = locked(&self.tail);
             let recent = tail.recent.iter().rev().find(|(at, _)| *at == offset).map(|(_, p)| *p);
             (tail.part, recent)
         };
         if offset >= part.next_offset {
-            return Ok(part.bytes);
+            return Ok((part.bytes, part.next_offset));
         }
         if let Some(position) = recent {
-            return Ok(position);
+            return Ok((position, offset));
         }
         let from = self.with_index(handle, interval, |index| index.floor_offset(offset - self.base))?;
         let found = self.walk(handle, from, part.bytes, |header, at| {
-            if header.last_offset() >= offset { ControlFlow::Break(at) } else { ControlFlow::Continue(()) }
+            if header.last_offset() >= offset {
+                ControlFlow::Break((at, header.base_offset))
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
-        Ok(found.unwrap_or(part.bytes))
+        Ok(found.unwrap_or((part.bytes, part.next_offset)))
     }
 
     /// The largest batch boundary in `from..=until` at most `max_bytes` past `from`, but one batch at least.
@@ -148,20 +155,24 @@ impl Segment {
         self: &Arc<Self>,
         handle: &Handle,
         from: u64,
-        until: u64,
+        until: Boundary,
         max: u64,
         interval: u32,
-    ) -> Result<u64> {
-        if until - from <= max {
+    ) -> Result<Boundary> {
+        if until.0 - from <= max {
             return Ok(until);
         }
-        let near = self.with_index(handle, interval, |index| index.floor_position(from + max))?;
+        let (near, offset) = self.with_index(handle, interval, |index| index.floor_position(from + max))?;
         if near > from {
-            return Ok(near);
+            return Ok((near, self.base + offset));
         }
-        let cut = self.walk(handle, from, until, |header, at| {
+        let cut = self.walk(handle, from, until.0, |header, at| {
             let next = at + header.total_bytes().unwrap_or(0) as u64;
-            if at > from && next - from > max { ControlFlow::Break(at) } else { ControlFlow::Continue(()) }
+            if at > from && next - from > max {
+                ControlFlow::Break((at, header.base_offset))
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
         Ok(cut.unwrap_or(until))
     }

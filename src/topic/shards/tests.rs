@@ -36,6 +36,12 @@ impl Toy {
         self.shards.open().map(|s| s.id).collect()
     }
 
+    /// How many times as wide as the narrowest the widest open range is, but for what division leaves over.
+    fn unevenness(&self) -> f64 {
+        let widths = || self.shards.open().map(|s| (s.end_hash - s.start_hash) >> 64);
+        widths().max().unwrap() as f64 / (widths().min().unwrap() + 1) as f64
+    }
+
     /// Every law that holds after every reshape.
     fn check(&self) {
         assert!(self.shards.tiles());
@@ -147,7 +153,7 @@ fn a_partition_that_a_merge_left_empty_is_used_again_but_not_counted_as_growth()
 }
 
 #[test]
-fn a_new_count_is_reached_at_once_and_in_equal_ranges() {
+fn a_new_count_is_reached_at_once_through_as_few_shards_as_can_be() {
     let mut toy = Toy::new(1);
     toy.reshape(&Reshape::Scale { count: 16 }).unwrap();
     toy.check();
@@ -166,8 +172,42 @@ fn a_new_count_is_reached_at_once_and_in_equal_ranges() {
         toy.reshape(&Reshape::Scale { count }).unwrap();
         toy.check();
         assert_eq!(toy.shards.open_count(), usize::try_from(count).unwrap());
-        let widths: HashSet<u128> = toy.shards.open().map(|s| (s.end_hash - s.start_hash) / 16).collect();
-        assert!(widths.len() <= 2, "equal but for what division leaves: {widths:?}");
+        assert!(toy.unevenness() <= 2.0, "{count}");
+    }
+}
+
+#[test]
+fn a_scale_down_merges_whole_neighbours_and_leaves_alone_what_is_alone() {
+    let mut toy = Toy::new(5);
+    let cuts: Vec<u128> = toy.shards.open().map(|s| s.start_hash).collect();
+    toy.reshape(&Reshape::Scale { count: 3 }).unwrap();
+    toy.check();
+    assert_eq!(toy.ids(), [5, 2, 6]);
+    assert_eq!(toy.shards.open().map(|s| s.start_hash).collect::<Vec<_>>(), [cuts[0], cuts[2], cuts[3]]);
+    assert_eq!(
+        [5, 6].map(|id| toy.shards.by_id(id).unwrap().parents),
+        [[Some(0), Some(1)], [Some(3), Some(4)]]
+    );
+    assert_eq!(toy.shards.iter().len(), 7);
+    // Half of equal ones are equal.
+    let mut toy = Toy::new(8);
+    toy.reshape(&Reshape::Scale { count: 4 }).unwrap();
+    let ranges: Vec<Range> = toy.shards.open().map(Shard::range).collect();
+    assert_eq!(ranges, equal_ranges(4).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_scale_down_of_uneven_ranges_makes_them_equal() {
+    for count in [2, 3] {
+        let mut toy = Toy::new(1);
+        for start_hash in [1 << 20, 1 << 10, 1 << 5] {
+            let shard = toy.shards.holding(0).id;
+            toy.reshape(&Reshape::Split { shard, start_hash }).unwrap();
+        }
+        toy.reshape(&Reshape::Scale { count }).unwrap();
+        toy.check();
+        let ranges: Vec<Range> = toy.shards.open().map(Shard::range).collect();
+        assert_eq!(ranges, equal_ranges(count).collect::<Vec<_>>());
     }
 }
 
@@ -240,6 +280,35 @@ fn a_cut_or_holed_table_does_not_read() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn on_the_way_down_from_equal_ranges_nothing_is_split(partitions in 2i32..300, of in 0.5f64..1.0) {
+        let count = ((f64::from(partitions) * of).ceil() as u32).min(u32::try_from(partitions).unwrap() - 1);
+        let mut toy = Toy::new(partitions);
+        let before: HashSet<u128> = toy.shards.open().map(|s| s.start_hash).collect();
+        toy.reshape(&Reshape::Scale { count }).unwrap();
+        toy.check();
+        prop_assert_eq!(toy.shards.open_count(), usize::try_from(count).unwrap());
+        prop_assert!(toy.shards.open().all(|s| before.contains(&s.start_hash)));
+        prop_assert!(toy.unevenness() <= 2.0);
+        // One shard per pair that merged and none on the way to it: nobody has more than two parents.
+        let merged = usize::try_from(partitions).unwrap() - usize::try_from(count).unwrap();
+        prop_assert_eq!(toy.shards.iter().len(), usize::try_from(partitions).unwrap() + merged);
+    }
+
+    #[test]
+    fn however_often_it_is_scaled_the_ranges_stay_within_twice_of_each_other(
+        partitions in 1i32..100,
+        counts in prop::collection::vec(1u32..100, 1..8),
+    ) {
+        let mut toy = Toy::new(partitions);
+        for count in counts {
+            toy.reshape(&Reshape::Scale { count }).unwrap();
+            toy.check();
+            prop_assert_eq!(toy.shards.open_count(), usize::try_from(count).unwrap());
+            prop_assert!(toy.unevenness() <= 2.0);
+        }
+    }
 
     #[test]
     fn whatever_is_done_the_laws_hold(

@@ -99,6 +99,7 @@ impl Metrics {
         let text = unchunked(body);
         let mut all = BTreeMap::new();
         let (mut family, mut heads) = (String::new(), std::collections::BTreeSet::new());
+        let mut histogram = false;
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {
                 family = rest.split(' ').next().unwrap().to_owned();
@@ -106,9 +107,12 @@ impl Metrics {
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let kind = rest.strip_prefix(family.as_str()).unwrap().trim();
                 assert_eq!(kind == "counter", family.ends_with("_total"), "{line}");
+                histogram = kind == "histogram";
             } else {
                 let (sample, value) = line.rsplit_once(' ').unwrap();
-                assert_eq!(sample.split('{').next().unwrap(), family, "{line}");
+                let part = sample.split('{').next().unwrap().strip_prefix(family.as_str()).expect(line);
+                let parts: &[_] = if histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+                assert!(parts.contains(&part), "{line}");
                 value.parse::<f64>().unwrap();
                 assert!(all.insert(sample.to_owned(), value.to_owned()).is_none(), "twice: {sample}");
             }

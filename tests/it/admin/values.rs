@@ -44,6 +44,10 @@ fn records_bytes_offsets_and_lag_of_a_topic_are_right_to_the_record() {
             (r#"weir_shard_incoming_bytes_total{topic="t",shard="shardId-000000000001",door="kafka"}"#, &two),
             (r#"weir_shard_outgoing_bytes_total{topic="t",shard="shardId-000000000001",door="kafka"}"#, &one),
             (
+                r#"weir_shard_outgoing_records_total{topic="t",shard="shardId-000000000001",door="kafka"}"#,
+                "3",
+            ),
+            (
                 r#"weir_shard_incoming_bytes_total{topic="t",shard="shardId-000000000001",door="kinesis"}"#,
                 "absent",
             ),
@@ -104,9 +108,19 @@ fn a_stream_is_told_in_the_words_of_cloudwatch() {
             (&shard("weir_shard_iterator_age_seconds", ""), "0.000"),
             (r#"weir_shard_limit_per_second{topic="s",dimension="write_bytes"}"#, "1048576"),
             (r#"weir_shard_limit_per_second{topic="s",dimension="read_calls"}"#, "5"),
+            (r#"weir_kinesis_requests_total{operation="PutRecord",code="ok"}"#, "3"),
+            (r#"weir_kinesis_request_seconds_count{operation="PutRecord"}"#, "3"),
+            (r#"weir_kinesis_request_seconds_bucket{operation="PutRecord",le="+Inf"}"#, "3"),
+            (r#"weir_kinesis_records_total{operation="PutRecord",outcome="stored"}"#, "3"),
+            (r#"weir_kinesis_records_total{operation="GetRecords",outcome="read"}"#, "3"),
+            (r#"weir_kinesis_requests_total{operation="DeleteStream",code="ok"}"#, "absent"),
             (r#"kafka_server_socket_server_metrics_connection_count{listener="KINESIS"}"#, "1"),
         ],
     );
+    let took = |of: &str| metrics.number(&format!("weir_kinesis_request_seconds_{of}"));
+    let within = took(r#"bucket{operation="PutRecord",le="5.000000"}"#);
+    assert!(within <= 3.0 && took(r#"bucket{operation="PutRecord",le="0.000250"}"#) <= within);
+    assert!((0.0..20.0).contains(&took(r#"sum{operation="PutRecord"}"#)));
     let fill = metrics.number(&shard("weir_shard_bucket_fill_ratio", r#",dimension="read_calls""#));
     assert!((0.0..=1.0).contains(&fill), "{fill}");
     // Five calls a second.
@@ -119,7 +133,14 @@ fn a_stream_is_told_in_the_words_of_cloudwatch() {
         client.call("GetRecords", &format!(r#"{{"ShardIterator":"{iterator}"}}"#)).outcome().0 != 200
     });
     let refused = refused.count().to_string();
-    is(&house.metrics(), &[(&shard("weir_shard_read_throttled_calls_total", ""), &refused)]);
+    let code = r#"{operation="GetRecords",code="ProvisionedThroughputExceededException"}"#;
+    is(
+        &house.metrics(),
+        &[
+            (&shard("weir_shard_read_throttled_calls_total", ""), &refused),
+            (&format!("weir_kinesis_requests_total{code}"), &refused),
+        ],
+    );
     assert_ne!(refused, "0");
     house.shutdown();
 }

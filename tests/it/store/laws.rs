@@ -1,5 +1,6 @@
 //! Laws of `Store`, `Log` and `Meta` that hold for every engine.
 
+use weir_broker::batch::Header;
 use weir_broker::store::{Error, Placed, Put, Slice};
 
 use super::{SMALL, batch, headers, id, on_every_engine, open, push, read_all, wait_durable};
@@ -61,6 +62,7 @@ fn a_read_ends_at_until_and_within_its_size() {
                 assert!(got.iter().all(|h| h.next_offset() <= until));
                 assert!(slice.len() <= max || got.len() <= 1);
                 assert_eq!(slice.is_empty(), until == 0);
+                assert_eq!(slice.next_offset(), got.last().map_or(0, Header::next_offset));
                 assert_eq!(slice.for_socket().len(), slice.len());
             }
         }
@@ -76,7 +78,7 @@ fn offsets_outside_the_log_are_out_of_range_and_the_end_is_empty() {
         assert!(matches!(log.read(4, 10, 3), Err(Error::OutOfRange { start: 0, end: 3 })));
         assert!(matches!(log.read(-1, 10, 3), Err(Error::OutOfRange { .. })));
         assert!(log.read(3, 10, 3).unwrap().is_empty());
-        assert!(Slice::empty().is_empty());
+        assert!(Slice::empty(0).is_empty());
     });
 }
 

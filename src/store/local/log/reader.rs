@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::failed;
 use super::super::map::Mapped;
-use super::super::segment::{Handle, Segment, read_exact};
+use super::super::segment::{Boundary, Handle, Segment, read_exact};
 use super::LocalLog;
 use crate::store::{Result, Slice};
 
@@ -24,31 +24,37 @@ impl LocalLog {
         }
         let until = until.min(end);
         if offset >= until {
-            return Ok(Slice::empty());
+            return Ok(Slice::empty(offset));
         }
         let segment = self.holding(offset).ok_or_else(|| self.out_of_range())?;
         let handle = segment.handle(&self.shared.files)?;
-        let from = segment.locate(&handle, offset, self.interval())?;
+        let (from, _) = segment.locate(&handle, offset, self.interval())?;
         let limit = segment.locate(&handle, until, self.interval())?;
-        if limit <= from {
-            return Ok(Slice::empty());
+        if limit.0 <= from {
+            return Ok(Slice::empty(offset));
         }
         let cut = segment.cut(&handle, from, limit, max_bytes as u64, self.interval())?;
         self.slice(&segment, &handle, from, cut)
     }
 
-    fn slice(&self, segment: &Segment, handle: &Arc<Handle>, from: u64, until: u64) -> Result<Slice> {
+    fn slice(
+        &self,
+        segment: &Segment,
+        handle: &Arc<Handle>,
+        from: u64,
+        (until, next_offset): Boundary,
+    ) -> Result<Slice> {
         let at = usize::try_from(from).map_err(|_| segment.corrupt(from, "past the address space"))?;
         let len =
             usize::try_from(until - from).map_err(|_| segment.corrupt(from, "past the address space"))?;
         if until - from > HEAP_READ_BYTES
             && let Some(map) = handle.mapping(until)
         {
-            return Ok(Slice::Mapped(Mapped { map, file: handle.file.clone(), at, len }));
+            return Ok(Slice::mapped(Mapped { map, file: handle.file.clone(), at, len }, next_offset));
         }
         let mut buf = vec![0; len];
         match read_exact(&*handle.file, &mut buf, from) {
-            Ok(()) => Ok(Slice::Heap(buf.into())),
+            Ok(()) => Ok(Slice::heap(buf.into(), next_offset)),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(segment.corrupt(from, "cut off")),
             Err(e) => Err(failed("read", &segment.path())(e)),
         }
@@ -65,7 +71,7 @@ impl LocalLog {
             let mut from =
                 segment.with_index(&handle, self.interval(), |index| index.floor_time(timestamp))?;
             if start > segment.base {
-                from = from.max(segment.locate(&handle, start, self.interval())?);
+                from = from.max(segment.locate(&handle, start, self.interval())?.0);
             }
             let found = segment.walk(&handle, from, part.bytes, |header, _| {
                 let hit = header.max_timestamp >= timestamp && header.last_offset() >= start;
@@ -92,7 +98,7 @@ impl LocalLog {
             }
             // The newest batch may lie below the start: look at what is left of this segment.
             let handle = segment.handle(&self.shared.files)?;
-            let from = segment.locate(&handle, start, self.interval())?;
+            let (from, _) = segment.locate(&handle, start, self.interval())?;
             segment.walk::<()>(&handle, from, part.bytes, |header, _| {
                 if best.is_none_or(|(_, t)| header.max_timestamp > t) {
                     best = Some((header.base_offset, header.max_timestamp));
@@ -111,7 +117,7 @@ impl LocalLog {
                 continue;
             }
             let handle = segment.handle(&self.shared.files)?;
-            let from = segment.locate(&handle, offset.max(part.base), self.interval())?;
+            let (from, _) = segment.locate(&handle, offset.max(part.base), self.interval())?;
             segment.walk::<()>(&handle, from, part.bytes, |header, _| {
                 replay(header);
                 ControlFlow::Continue(())
