@@ -14,7 +14,7 @@ mod serve;
 #[path = "main/shard.rs"]
 mod shard;
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -447,7 +447,7 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn quiet_pipe(outcome: Result<(), Failure>) -> Result<(), Failure> {
-    let broken = io::Error::from(ErrorKind::BrokenPipe).to_string();
+    let broken = io::Error::from_raw_os_error(libc::EPIPE).to_string();
     outcome.or_else(|failure| match failure {
         Failure::Run(text) if text.ends_with(&broken) => Ok(()),
         other => Err(other),

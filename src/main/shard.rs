@@ -149,12 +149,26 @@ fn table(mut listed: Listed) -> io::Result<Vec<u8>> {
         ];
         row(cells, &format!("{}..{}", shard.start_hash, shard.end_hash))?;
     }
-    let idle = (0..).take(listed.partitions).filter(|partition| !served.contains(partition));
-    let idle: Vec<String> = idle.map(|partition| partition.to_string()).collect();
+    let idle = runs((0..).take(listed.partitions).filter(|partition| !served.contains(partition)));
     if !idle.is_empty() {
-        writeln!(out, "without an open shard, read-only: partition {}", idle.join(", "))?;
+        writeln!(out, "without an open shard, read-only: partition {idle}")?;
     }
     Ok(out)
+}
+
+/// Rising numbers, neighbours together: `1, 3-7`.
+fn runs(numbers: impl Iterator<Item = i32>) -> String {
+    let mut runs: Vec<(i32, i32)> = Vec::new();
+    for n in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == n => *last = n,
+            _ => runs.push((n, n)),
+        }
+    }
+    let run = |(first, last): &(i32, i32)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
 }
 
 fn start(shard: &Shard) -> u128 {

@@ -396,11 +396,8 @@ impl Shards {
     /// Which shard has the keys of a partition that has no open one; `None` when retention took its lineage.
     #[must_use]
     pub fn heir(&self, partition: i32) -> Option<u32> {
-        let mut shard = self.all.iter().rev().find(|s| s.partition == partition)?;
-        while !shard.is_open() {
-            shard = self.children(shard.id).next()?;
-        }
-        Some(shard.id)
+        let last = self.all.iter().rev().find(|s| s.partition == partition)?;
+        Some(self.holding(last.start_hash).id)
     }
 
     /// next id u32, count u32, then the shards, each with id u32, partition i32, from i64, until i64 (-1: open), start

@@ -107,6 +107,12 @@ fn a_merge_under_a_kafka_producer_is_refused_with_who_writes_and_how_to_force_it
     ] {
         assert!(error(&refused).contains(words), "{refused:?}");
     }
+    // SDKs are told the same.
+    let merge = r#"{"StreamName":"t","ShardToMerge":"shardId-000000000002","AdjacentShardToMerge":"shardId-000000000001"}"#;
+    let told = house.kinesis().call("MergeShards", merge);
+    assert_eq!(told.outcome(), (400, "ResourceInUseException".to_owned()));
+    let told: Value = serde_json::from_str(&told.text()).unwrap();
+    assert_eq!(told["message"], error(&refused));
     let refused = house.change("t", r#"{"scale":{"count":1,"force":false}}"#);
     assert_eq!(
         refused.0, 200,
@@ -258,7 +264,9 @@ fn a_body_has_limits_of_size_and_time() {
     let spaces = " ".repeat(4097);
     let refused = house.change("t", &spaces);
     assert_eq!((refused.0, error(&refused)), (413, "the body is larger than 4096 bytes"));
-    let head = format!("POST /v1/topics/t/shards HTTP/1.1\r\nHost: localhost\r\nContent-Type: {JSON}\r\n");
+    let head = format!(
+        "POST /v1/topics/t/shards HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {JSON}\r\n"
+    );
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n1001\r\n{spaces}\r\n0\r\n\r\n");
     assert_eq!(read(&house.send(&chunked)).0, 413);
     // A length that lies about what comes reserves nothing, and its end is not awaited.

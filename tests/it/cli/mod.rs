@@ -302,6 +302,16 @@ fn health_exits_1_when_nobody_or_somebody_else_answers() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    for args in [&["man"][..], &["shard", "plan", "--record-bytes", "1", "--records-per-second", "1"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = weir(args).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
 fn help_names_the_exit_codes_and_completions_and_man_pages_come_from_it() {
     let help = text(&run(&["--help"]).stdout);
     assert!(help.contains("Exit codes:") && help.contains("--ephemeral"), "{help}");
