@@ -27,6 +27,8 @@ const SOCKETS: SocketSettings =
 const LISTENER: &str = "ADMIN";
 /// Metrics that are being read at a time: each holds a copy of the broker's numbers.
 const SCRAPES_MAX: usize = 4;
+/// Requests that work with the broker itself at a time.
+const WORK_MAX: u32 = 4;
 const LIFE: Duration = Duration::from_secs(60);
 /// From the end of an answer, or the start, to the end of the next head.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -42,6 +44,8 @@ pub(super) struct Shared {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) scrapes: Arc<Semaphore>,
     pub(super) census: Arc<Census>,
+    /// Whoever holds a permit works with the broker itself.
+    pub(super) work: Arc<Semaphore>,
     stop: Stop,
 }
 
@@ -51,7 +55,7 @@ pub(super) enum Phase {
     /// It opens its data and its doors.
     Booting,
     /// It serves.
-    Ready(Arc<Mutex<Option<Observer>>>),
+    Ready { core: Arc<Core>, observer: Arc<Mutex<Option<Observer>>> },
     /// It drains.
     Stopping,
 }
@@ -60,6 +64,7 @@ pub(super) enum Phase {
 pub struct Door {
     doorway: Doorway,
     phase: watch::Sender<Phase>,
+    work: Arc<Semaphore>,
 }
 
 impl Door {
@@ -74,16 +79,18 @@ impl Door {
     ) -> Result<Self, BindError> {
         let bound = listen::bind(addrs, &SOCKETS)?;
         let (phase, seen) = watch::channel(Phase::Booting);
-        let mut doorway = Doorway::new(census);
+        let mut doorway = Doorway::new("admin", census);
+        let work = Arc::new(Semaphore::new(WORK_MAX as usize));
         let shared = Shared {
             settings,
             phase: seen,
             scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)),
             census: Arc::clone(census),
+            work: Arc::clone(&work),
             stop: doorway.stop(),
         };
         doorway.accept(LISTENER, bound, &Arc::new(shared));
-        Ok(Self { doorway, phase })
+        Ok(Self { doorway, phase, work })
     }
 
     /// The bound addresses.
@@ -94,17 +101,19 @@ impl Door {
 
     /// The broker serves: it is ready, and has metrics.
     pub fn ready(&self, core: &Arc<Core>) {
-        let observer = Observer::new(Arc::clone(core));
-        self.phase.send_replace(Phase::Ready(Arc::new(Mutex::new(Some(observer)))));
+        let observer = Arc::new(Mutex::new(Some(Observer::new(Arc::clone(core)))));
+        self.phase.send_replace(Phase::Ready { core: Arc::clone(core), observer });
     }
 
-    /// The broker drains: it is not ready any more. When this returns, nobody looks at it.
+    /// The broker drains: it is not ready any more. When this returns, nobody looks at it or changes it.
     pub async fn drain(&self) {
-        if let Phase::Ready(observer) = self.phase.send_replace(Phase::Stopping)
+        if let Phase::Ready { observer, .. } = self.phase.send_replace(Phase::Stopping)
             && let Some(observer) = observer.lock().await.take()
         {
             observer.end().await;
         }
+        // Nobody closes it, so this is whoever still works coming to an end.
+        let _ = self.work.acquire_many(WORK_MAX).await;
     }
 
     /// Stops accepting, lets answers finish, and waits for them.
@@ -128,7 +137,7 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
     let stopping = shared.stop.wait();
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer::answer(&shared, &request).await) }
+        async move { Ok::<_, Infallible>(answer::answer(&shared, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -187,9 +196,25 @@ mod tests {
             assert!(answer.ends_with(&format!(r#"{{"status":"{word}"}}"#)), "{answer}");
             assert!(ask(&door, "/livez").await.starts_with("HTTP/1.1 200 "));
             assert!(ask(&door, "/metrics").await.starts_with(&format!("HTTP/1.1 {status} ")));
+            let shards = if word == "ready" { "404" } else { "503" };
+            let answer = ask(&door, "/v1/topics/t/shards").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {shards} ")), "{answer}");
         }
         let silent = TcpStream::connect(door.addrs()[0]).await.unwrap();
         tokio::time::timeout(DRAIN, door.close()).await.unwrap();
         drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_whoever_works_with_the_broker() {
+        let door =
+            Door::open(&Arc::default(), AdminSettings::default(), vec!["127.0.0.1:0".parse().unwrap()])
+                .unwrap();
+        door.ready(&in_memory(Config::default()).unwrap());
+        let works = Arc::clone(&door.work).acquire_owned().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), door.drain()).await.is_err());
+        assert!(ask(&door, "/v1/topics/t/shards").await.starts_with("HTTP/1.1 503 "));
+        drop(works);
+        tokio::time::timeout(DRAIN, door.drain()).await.unwrap();
     }
 }

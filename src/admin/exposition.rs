@@ -2,19 +2,19 @@
 //!
 //! Invariant: a page is made when the connection has room for it, so a scrape of any size holds one copy of the
 //! broker's numbers and one page; a sample allocates nothing. All samples of a family stand together, its head first.
-//! Deliberately absent: names (`families.rs`).
+//! Deliberately absent: names (`families.rs`, `redpanda.rs`).
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::families::{FAMILIES, Family, Of};
+use super::families::{Family, Of};
 use crate::broker::Seen;
+use crate::listen::Open;
 
 /// Bytes from which on a page is full.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -30,9 +30,9 @@ pub(super) struct Labels(Vec<u8>);
 
 /// The metrics of one scrape.
 pub(super) struct Pages {
+    table: &'static [Family],
     seen: Seen,
-    /// Open connections by listener.
-    connections: Vec<(Arc<str>, u64)>,
+    connections: Vec<Open>,
     labels: Labels,
     family: usize,
     /// Place among the topics or groups, and among the partitions of that topic.
@@ -85,19 +85,20 @@ impl Labels {
 
 impl Pages {
     pub(super) fn new(
+        table: &'static [Family],
         seen: Seen,
-        connections: Vec<(Arc<str>, u64)>,
+        connections: Vec<Open>,
         labels: Labels,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        Self { seen, connections, labels, family: 0, place: (0, 0), headed: false, _permit: permit }
+        Self { table, seen, connections, labels, family: 0, place: (0, 0), headed: false, _permit: permit }
     }
 
     /// The next page; nothing when all has been said.
     fn next(&mut self) -> Option<Bytes> {
         let mut out = Vec::with_capacity(PAGE_BYTES + PAGE_BYTES / 4);
         while out.len() < PAGE_BYTES
-            && let Some(family) = FAMILIES.get(self.family)
+            && let Some(family) = self.table.get(self.family)
         {
             if !self.step(family, &mut out) {
                 self.family += 1;
@@ -117,8 +118,8 @@ impl Pages {
                 say(&self.seen, &mut lines);
                 return false;
             }
-            Of::Listener(say) => {
-                self.connections.iter().for_each(|(name, count)| say(name, *count, &mut lines));
+            Of::Connections(say) => {
+                say(&self.connections, &mut lines);
                 return false;
             }
             Of::Sum(count) => {

@@ -1,4 +1,4 @@
-//! The table of metrics: what each is called, what it means, where its samples come from.
+//! The table of `/metrics`: what each is called, what it means, where its samples come from.
 //!
 //! Three families of names, so that published dashboards and alert rules work as they are: those that the JMX exporter
 //! makes with Strimzi's rules (`kafka_server_…`, `kafka_log_…`), those of kafka_exporter (`kafka_topic_…`,
@@ -9,6 +9,7 @@
 use super::exposition::Label::{Index, Seconds, Shard, Text};
 use super::exposition::{Lines, Value};
 use crate::broker::{Seen, SeenGroup, SeenPartition, SeenTopic, WITHIN_US};
+use crate::listen::Open;
 
 /// One line of the table.
 pub(super) struct Family {
@@ -21,8 +22,8 @@ pub(super) struct Family {
 /// Who has the samples.
 pub(super) enum Of {
     Broker(fn(&Seen, &mut Lines<'_>)),
-    /// A listener's name and its open connections.
-    Listener(fn(&str, u64, &mut Lines<'_>)),
+    /// By name of the listener.
+    Connections(fn(&[Open], &mut Lines<'_>)),
     /// One per topic, and before them one without a topic for all, as the JMX exporter has it.
     Sum(fn(&SeenTopic) -> u64),
     Topic(fn(&SeenTopic, &mut Lines<'_>)),
@@ -341,7 +342,14 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "kafka_server_socket_server_metrics_connection_count",
         "Open connections.",
-        Of::Listener(|name, count, lines| lines.put(&[("listener", Text(name))], Value::Whole(count))),
+        Of::Connections(|open, lines| {
+            // A Kafka listener may have the name of another door's.
+            for same in open.chunk_by(|one, next| one.listener == next.listener) {
+                let name = same.first().map_or("", |open| &open.listener);
+                let connections = same.iter().map(|open| open.connections).sum();
+                lines.put(&[("listener", Text(name))], Value::Whole(connections));
+            }
+        }),
     ),
     gauge(
         "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent",
@@ -355,22 +363,22 @@ const FATES: [&str; 4] = ["stored", "throttled", "failed", "read"];
 const DOORS: [&str; 2] = ["kafka", "kinesis"];
 
 const NONE: Of = Of::Broker(|_, lines| lines.put(&[], Value::Whole(0)));
-const ALL_PARTITIONS: Of = Of::Broker(|seen, lines| {
+pub(super) const ALL_PARTITIONS: Of = Of::Broker(|seen, lines| {
     lines.put(&[], whole(seen.topics.iter().map(|topic| topic.partitions.len()).sum()));
 });
 const ONE_EACH: Of = Of::Partition(|topic, partition, lines| {
     lines.put(&partition_of(topic, partition), Value::Whole(1));
 });
 
-const fn gauge(name: &'static str, help: &'static str, of: Of) -> Family {
+pub(super) const fn gauge(name: &'static str, help: &'static str, of: Of) -> Family {
     Family { name, kind: "gauge", help, of }
 }
 
-const fn counter(name: &'static str, help: &'static str, of: Of) -> Family {
+pub(super) const fn counter(name: &'static str, help: &'static str, of: Of) -> Family {
     Family { name, kind: "counter", help, of }
 }
 
-fn whole(count: usize) -> Value {
+pub(super) fn whole(count: usize) -> Value {
     Value::Whole(count as u64)
 }
 
@@ -404,11 +412,11 @@ fn limited(topic: &SeenTopic, partition: &SeenPartition, lines: &mut Lines<'_>, 
     }
 }
 
-fn sum(topic: &SeenTopic, count: impl Fn(&SeenPartition) -> u64) -> u64 {
+pub(super) fn sum(topic: &SeenTopic, count: impl Fn(&SeenPartition) -> u64) -> u64 {
     topic.partitions.iter().map(count).sum()
 }
 
-fn fenced(seen: &Seen) -> usize {
+pub(super) fn fenced(seen: &Seen) -> usize {
     let logs = seen.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|partition| partition.log);
     logs.filter(|log| log.fenced).count()
 }

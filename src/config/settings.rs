@@ -362,7 +362,7 @@ impl Config {
 }
 
 /// Labels that the metrics have themselves.
-const OWN_LABELS: [&str; 12] = [
+const OWN_LABELS: [&str; 20] = [
     "topic",
     "partition",
     "shard",
@@ -375,6 +375,14 @@ const OWN_LABELS: [&str; 12] = [
     "cluster_id",
     "node_id",
     "quantile",
+    "redpanda_group",
+    "redpanda_namespace",
+    "redpanda_partition",
+    "redpanda_request",
+    "redpanda_revision",
+    "redpanda_server",
+    "redpanda_topic",
+    "redpanda_version",
 ];
 
 /// Whether a metric may have a label of that name.

@@ -54,7 +54,7 @@ impl Host for Shared {
 pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) -> Result<Doorway, BindError> {
     let settings = core.connection_settings();
     let budget = Budget::new(settings.max_in_flight_bytes);
-    let mut doorway = Doorway::new(census);
+    let mut doorway = Doorway::new("kafka", census);
     let mut bound = Vec::new();
     for listener in listeners {
         bound.push((listener.name, listen::bind(listener.addrs, &settings.sockets)?));

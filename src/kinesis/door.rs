@@ -141,7 +141,7 @@ pub async fn open(
     addrs: Vec<SocketAddr>,
 ) -> Result<Doorway, OpenError> {
     let bound = listen::bind(addrs, &core.connection_settings().sockets)?;
-    let mut doorway = Doorway::new(census);
+    let mut doorway = Doorway::new("kinesis", census);
     let shared = Arc::new(shared(core, settings, doorway.stop()).await?);
     doorway.accept(LISTENER, bound, &shared);
     Ok(doorway)

@@ -45,16 +45,30 @@ struct Count {
     clients: usize,
     reserved: usize,
     per_ip: HashMap<IpAddr, usize>,
-    per_listener: BTreeMap<Arc<str>, u64>,
+    per_listener: BTreeMap<Listener, u64>,
     /// When the next client is due at the present rate; the past is credit.
     due: Instant,
     refused: Complaint,
 }
 
+/// A listener's name and, as two doors may use the same, the name of its door.
+pub(super) type Listener = (Arc<str>, &'static str);
+
+/// The open connections of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Its door.
+    pub door: &'static str,
+    /// Its name.
+    pub listener: Arc<str>,
+    /// How many.
+    pub connections: u64,
+}
+
 /// One connection's place in the census.
 pub struct Seat {
     census: Arc<Census>,
-    listener: Arc<str>,
+    listener: Listener,
     /// None in a reserved one.
     ip: Option<IpAddr>,
 }
@@ -98,16 +112,22 @@ impl Default for Census {
 }
 
 impl Census {
-    /// Open connections by listener.
+    /// Open connections of each listener that had any, in the order of their names.
     #[must_use]
-    pub fn open(&self) -> Vec<(Arc<str>, u64)> {
-        self.count().per_listener.iter().map(|(name, &count)| (Arc::clone(name), count)).collect()
+    pub fn open(&self) -> Vec<Open> {
+        let count = self.count();
+        let open = |((listener, door), &connections): (&Listener, &u64)| Open {
+            door,
+            listener: Arc::clone(listener),
+            connections,
+        };
+        count.per_listener.iter().map(open).collect()
     }
 
     /// A place for a connection that has come from `ip`, if there is one, and until when the next one must wait.
     pub(super) fn seat(
         self: &Arc<Self>,
-        listener: &Arc<str>,
+        listener: &Listener,
         ip: IpAddr,
         limits: Limits,
     ) -> (Option<Seat>, Option<Instant>) {
@@ -118,7 +138,7 @@ impl Census {
         };
         if let Some(limit) = count.limit_reached(ip, limits, self.descriptors_max) {
             if let Some(times) = count.refused.count() {
-                tracing::warn!(%listener, times, "connection refused: {limit}");
+                tracing::warn!(listener = %listener.0, times, "connection refused: {limit}");
             }
             return (None, pause);
         }
@@ -130,8 +150,8 @@ impl Census {
             }
             None => count.reserved += 1,
         }
-        *count.per_listener.entry(Arc::clone(listener)).or_default() += 1;
-        (Some(Seat { census: Arc::clone(self), listener: Arc::clone(listener), ip }), pause)
+        *count.per_listener.entry(listener.clone()).or_default() += 1;
+        (Some(Seat { census: Arc::clone(self), listener: listener.clone(), ip }), pause)
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
@@ -193,7 +213,7 @@ mod tests {
     use super::*;
 
     fn taken(census: &Arc<Census>, listener: &str, ip: [u8; 4], limits: Limits) -> Option<Seat> {
-        census.seat(&listener.into(), ip.into(), limits).0
+        census.seat(&(listener.into(), "door"), ip.into(), limits).0
     }
 
     #[test]
@@ -215,7 +235,8 @@ mod tests {
         assert!(taken(&census, "B", one, one_of_each).is_none(), "one of that address, wherever it came in");
         drop(first);
         assert!(taken(&census, "B", one, one_of_each).is_some(), "it has left");
-        let open: Vec<_> = census.open().into_iter().map(|(name, open)| (name.to_string(), open)).collect();
+        let open: Vec<_> =
+            census.open().into_iter().map(|open| (open.listener.to_string(), open.connections)).collect();
         assert_eq!(open, [("A".to_owned(), 0), ("B".to_owned(), 1), ("C".to_owned(), 0)]);
         drop(second);
         assert!(census.count().per_ip.is_empty(), "nothing is kept for who has left");

@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use census::{Census, Limits, Seat};
+pub use census::{Census, Limits, Open, Seat};
 
 use crate::config::SocketSettings;
-use census::Complaint;
+use census::{Complaint, Listener};
 
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -109,6 +109,7 @@ fn socket(addr: SocketAddr, settings: &SocketSettings) -> io::Result<TcpListener
 
 /// The side of a door that faces the street: all its listeners. Dropping it cuts every connection off.
 pub struct Doorway {
+    door: &'static str,
     census: Arc<Census>,
     addrs: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
@@ -133,9 +134,9 @@ impl Stop {
 impl Doorway {
     /// One that nobody can enter yet.
     #[must_use]
-    pub fn new(census: &Arc<Census>) -> Self {
+    pub fn new(door: &'static str, census: &Arc<Census>) -> Self {
         let (stop, _) = watch::channel(false);
-        Self { census: Arc::clone(census), addrs: Vec::new(), stop, accepting: JoinSet::new() }
+        Self { door, census: Arc::clone(census), addrs: Vec::new(), stop, accepting: JoinSet::new() }
     }
 
     /// When this door is to close.
@@ -152,11 +153,11 @@ impl Doorway {
 
     /// Lets people in through one listener, whose connections are counted under `name`.
     pub fn accept(&mut self, name: &str, bound: Bound, host: &Arc<impl Host>) {
-        let name: Arc<str> = name.into();
+        let listener: Listener = (name.into(), self.door);
         for (addr, socket) in bound {
             self.addrs.push(addr);
-            let (name, host, census) = (Arc::clone(&name), Arc::clone(host), Arc::clone(&self.census));
-            self.accepting.spawn(accept(socket, name, host, census, self.stop()));
+            let (listener, host, census) = (listener.clone(), Arc::clone(host), Arc::clone(&self.census));
+            self.accepting.spawn(accept(socket, listener, host, census, self.stop()));
         }
     }
 
@@ -167,7 +168,13 @@ impl Doorway {
     }
 }
 
-async fn accept(socket: TcpListener, name: Arc<str>, host: Arc<impl Host>, census: Arc<Census>, stop: Stop) {
+async fn accept(
+    socket: TcpListener,
+    listener: Listener,
+    host: Arc<impl Host>,
+    census: Arc<Census>,
+    stop: Stop,
+) {
     let mut connections = JoinSet::new();
     let mut failed = Complaint::default();
     let mut pause = None;
@@ -184,7 +191,7 @@ async fn accept(socket: TcpListener, name: Arc<str>, host: Arc<impl Host>, censu
             () = &mut stopping => break,
             accepted = accepted => pause = match accepted {
                 Ok((stream, peer)) => {
-                    let (seat, pause) = census.seat(&name, peer.ip(), host.limits(peer.ip()));
+                    let (seat, pause) = census.seat(&listener, peer.ip(), host.limits(peer.ip()));
                     if let (Some(seat), Ok(local)) = (seat, stream.local_addr()) {
                         // Whether it was lost at once is found out by whoever reads it.
                         let _ = stream.set_nodelay(true);
@@ -194,7 +201,7 @@ async fn accept(socket: TcpListener, name: Arc<str>, host: Arc<impl Host>, censu
                 }
                 Err(error) => {
                     if let Some(times) = failed.count() {
-                        tracing::warn!(listener = %name, times, "accept: {error}");
+                        tracing::warn!(listener = %listener.0, times, "accept: {error}");
                     }
                     Some(Instant::now() + ACCEPT_PAUSE)
                 }

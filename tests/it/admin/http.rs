@@ -14,7 +14,7 @@ fn health_and_metrics_have_their_paths_and_other_tools_paths_too() {
         ("/readyz", r#"{"status":"ready"}"#),
         ("/v1/status/ready", r#"{"status":"ready"}"#),
         ("/metrics", "\nkafka_brokers 1\n"),
-        ("/public_metrics", "\nkafka_brokers 1\n"),
+        ("/public_metrics", "\nredpanda_cluster_brokers 1\n"),
         ("/", "/metrics"),
     ] {
         let answer = house.get(path);

@@ -10,11 +10,15 @@ fn ten_thousand_partitions_are_all_told() {
     let house = House::configured(&[]);
     assert_eq!(house.kafka().create_partitioned("t", 10_000, &[]), 0);
     for round in 0..3 {
-        let begin = Instant::now();
-        let answer = house.get("/metrics");
-        // Without an assertion: a machine that does other things says nothing about the door.
-        eprintln!("scrape {round}: {} bytes in {:?}", answer.len(), begin.elapsed());
-        let metrics = super::Metrics::read(&answer);
+        let [metrics, public] = ["/metrics", "/public_metrics"].map(|page| {
+            let begin = Instant::now();
+            let answer = house.get(page);
+            // Without an assertion: a machine that does other things says nothing about the door.
+            eprintln!("scrape {round}: {page}, {} bytes in {:?}", answer.len(), begin.elapsed());
+            super::Metrics::read(&answer)
+        });
+        assert_eq!(public.count("redpanda_kafka_under_replicated_replicas"), 10_000);
+        assert_eq!(public.of("redpanda_cluster_partitions"), "10000");
         assert_eq!(metrics.count("kafka_topic_partition_leader"), 10_000);
         assert_eq!(metrics.count("weir_shard_incoming_bytes_total"), 10_000);
         assert_eq!(metrics.of("kafka_server_replicamanager_partitioncount"), "10000");

@@ -18,6 +18,7 @@ use crate::{kafka, kinesis};
 mod http;
 mod many;
 mod names;
+mod shards;
 mod values;
 
 /// A broker and the runtime under it.
@@ -75,6 +76,10 @@ impl House {
 
     fn metrics(&self) -> Metrics {
         Metrics::read(&self.get("/metrics"))
+    }
+
+    fn public_metrics(&self) -> Metrics {
+        Metrics::read(&self.get("/public_metrics"))
     }
 
     fn shutdown(self) {

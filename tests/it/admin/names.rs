@@ -1,5 +1,6 @@
 //! Names that published dashboards and alert rules ask for. Sources: Strimzi's strimzi-kafka and
-//! strimzi-kafka-exporter dashboards and rules, kafka_exporter's README.
+//! strimzi-kafka-exporter dashboards and rules, kafka_exporter's README; for the public page Redpanda's dashboards
+//! (redpanda-data/observability), what of them one node without tiers, proxies and histograms can tell.
 
 use super::House;
 use crate::kafka::{NOBODY, batch};
@@ -41,6 +42,27 @@ const NAMES: &[&str] = &[
     "kafka_topic_partitions",
 ];
 
+const PUBLIC_NAMES: &[&str] = &[
+    "redpanda_application_build",
+    "redpanda_application_uptime_seconds_total",
+    "redpanda_cluster_brokers",
+    "redpanda_cluster_partitions",
+    "redpanda_cluster_topics",
+    "redpanda_cluster_unavailable_partitions",
+    "redpanda_kafka_consumer_group_committed_offset",
+    "redpanda_kafka_consumer_group_consumers",
+    "redpanda_kafka_consumer_group_topics",
+    "redpanda_kafka_max_offset",
+    "redpanda_kafka_partitions",
+    "redpanda_kafka_replicas",
+    "redpanda_kafka_request_bytes_total",
+    "redpanda_kafka_under_replicated_replicas",
+    "redpanda_rpc_active_connections",
+    "redpanda_storage_disk_free_bytes",
+    "redpanda_storage_disk_free_space_alert",
+    "redpanda_storage_disk_total_bytes",
+];
+
 const NOT_A_MEMBER: (i32, &str, Option<&str>) = (-1, "", None);
 
 #[test]
@@ -50,11 +72,15 @@ fn every_name_that_a_published_dashboard_asks_for_is_there_with_the_labels_that_
     assert_eq!(client.create_topic("t", &[]), 0);
     client.produce("t", -1, &batch(NOBODY, 1, b"v"));
     assert_eq!(client.commit("g", NOT_A_MEMBER, ("t", 0, 0), None), 0);
-    let metrics = house.metrics();
-    let missing: Vec<_> = NAMES.iter().filter(|name| metrics.count(name) == 0).collect();
-    assert!(missing.is_empty(), "{missing:?}");
-    for sample in metrics.0.keys() {
-        assert!(sample.contains(r#"namespace="kafka",strimzi_io_cluster="my \"weir\""}"#), "{sample}");
+    for (metrics, names, public) in
+        [(house.metrics(), NAMES, false), (house.public_metrics(), PUBLIC_NAMES, true)]
+    {
+        let missing: Vec<_> = names.iter().filter(|name| metrics.count(name) == 0).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        for sample in metrics.0.keys() {
+            assert!(sample.contains(r#"namespace="kafka",strimzi_io_cluster="my \"weir\""}"#), "{sample}");
+            assert_eq!(sample.starts_with("redpanda_"), public, "no name is on both pages: {sample}");
+        }
     }
     house.shutdown();
 }

@@ -184,3 +184,56 @@ fn after_a_restart_offsets_and_lag_are_there_though_no_client_came() {
     assert_eq!(house.metrics().of(r#"kafka_topic_partition_current_offset{topic="t",partition="0"}"#), "3");
     house.shutdown();
 }
+
+#[test]
+fn the_public_page_says_the_same_by_redpandas_names() {
+    let house = House::configured(&[
+        // A name that the Kinesis door's listener has too.
+        ("listeners", "KINESIS://127.0.0.1:0"),
+        ("listener.security.protocol.map", "KINESIS:PLAINTEXT"),
+    ]);
+    let mut client = house.kafka();
+    assert_eq!(client.create_partitioned("t", 2, &[]), 0);
+    let records = batch(NOBODY, 3, b"v");
+    assert_eq!(client.produce("t", -1, &records).0, 0);
+    assert_eq!(client.commit("g\"", NOT_A_MEMBER, ("t", 0, 2), None), 0);
+    let mut stream = house.kinesis();
+    stream.create("s", 1);
+    let (all, written) = (house.metrics(), records.len().to_string());
+    let metrics = house.public_metrics();
+    is(
+        &metrics,
+        &[
+            (
+                r#"redpanda_kafka_max_offset{redpanda_namespace="kafka",redpanda_partition="0",redpanda_topic="t"}"#,
+                "3",
+            ),
+            (
+                r#"redpanda_kafka_consumer_group_committed_offset{redpanda_group="g\"",redpanda_partition="0",redpanda_topic="t"}"#,
+                "2",
+            ),
+            (r#"redpanda_kafka_consumer_group_consumers{redpanda_group="g\""}"#, "0"),
+            (r#"redpanda_kafka_consumer_group_topics{redpanda_group="g\""}"#, "1"),
+            (r#"redpanda_kafka_partitions{redpanda_namespace="kafka",redpanda_topic="t"}"#, "2"),
+            (r#"redpanda_kafka_replicas{redpanda_namespace="kafka",redpanda_topic="t"}"#, "1"),
+            (
+                r#"redpanda_kafka_request_bytes_total{redpanda_namespace="kafka",redpanda_request="produce",redpanda_topic="t"}"#,
+                &written,
+            ),
+            (
+                r#"redpanda_kafka_request_bytes_total{redpanda_namespace="kafka",redpanda_request="consume",redpanda_topic="t"}"#,
+                "0",
+            ),
+            (r#"redpanda_rpc_active_connections{redpanda_server="kafka"}"#, "1"),
+            ("redpanda_cluster_brokers", "1"),
+            ("redpanda_cluster_unavailable_partitions", "0"),
+            // With the groups' own.
+            ("redpanda_cluster_topics", "3"),
+            ("redpanda_cluster_partitions", all.of("kafka_server_replicamanager_partitioncount")),
+            ("redpanda_storage_disk_total_bytes", all.of(r#"weir_disk_bytes{state="total"}"#)),
+        ],
+    );
+    let connections = r#"kafka_server_socket_server_metrics_connection_count{listener="KINESIS"}"#;
+    assert_eq!(all.of(connections), "2", "of both doors");
+    house.shutdown();
+}

@@ -5,6 +5,7 @@
 mod doors;
 mod inspect;
 mod refusals;
+mod shard;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
