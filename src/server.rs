@@ -153,7 +153,8 @@ impl Builder {
     /// [`StartError`].
     pub async fn start(self) -> Result<Broker, StartError> {
         let clock = self.clock;
-        let temporary = || std::env::temp_dir().join(format!("weir-{}", clock.uuid().simple()));
+        // Not by a clock that tests drive: two of those give the same ids.
+        let temporary = || std::env::temp_dir().join(format!("weir-{}", Clock::System.uuid().simple()));
         let ephemeral = self.ephemeral.then(|| Ephemeral(temporary()));
         let kept = ephemeral.as_ref().map(|dir| dir.0.clone());
         let dir = kept.or(self.data_dir).unwrap_or_else(|| PathBuf::from("weir-data"));

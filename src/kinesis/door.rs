@@ -1,19 +1,21 @@
 //! The door on its addresses: what all requests share, and one HTTP connection from its first byte to its last.
 //!
 //! A connection is closed when it is idle too long: before its first request 10 s, later 60 s. That is one rule for
-//! clients that say nothing, that send a byte now and then, and that keep a connection they do not need.
+//! clients that say nothing, that send a byte now and then, and that keep a connection they do not need. None of them is
+//! answered 408: hyper does not tell a head that has begun from none, and closes without a word on its own timeout too.
 //! Deliberately absent: who is let in (`listen`), what flows over a connection (`exchange.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use uuid::Uuid;
 
 use super::action::TABLE;
 use super::error::{Fault, Kind};
@@ -26,7 +28,6 @@ use super::token::{Refused, Tokens, Use};
 use crate::broker::{Core, Operation};
 use crate::config::KinesisSettings;
 use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
-use crate::quota::{Bucket, Rate, Verdict};
 
 const FIRST_REQUEST_MS: i64 = 10_000;
 const IDLE_MS: i64 = 60_000;
@@ -54,8 +55,7 @@ pub(super) struct Shared {
     pub(super) subscriptions: Arc<Subscriptions>,
     /// Bytes of all bodies that are being read or answered.
     pub(super) body_bytes: AtomicUsize,
-    /// One bucket per line of the table.
-    rates: Vec<(Option<Rate>, Bucket)>,
+    paces: Mutex<Paces>,
     /// Counters, one per line of the table.
     pub(super) operations: Vec<Arc<Operation>>,
     /// Counts records that are spread without keys.
@@ -63,6 +63,10 @@ pub(super) struct Shared {
     /// When connections shall drain.
     pub(super) stop: Stop,
 }
+
+/// When control calls were let in: by place in the table, window, topic and part of it. Rolling windows and not buckets,
+/// because the service's daily limits are; they start anew with the broker.
+type Paces = HashMap<(usize, i64, Uuid, String), VecDeque<i64>>;
 
 /// Why the door does not open.
 #[derive(Debug, thiserror::Error)]
@@ -97,18 +101,32 @@ impl Shared {
         self.streams.all().iter().map(|topic| topic.shards().open_count()).sum()
     }
 
-    /// Takes one call of the operation at `place` of the table from the account's rate.
-    pub(super) fn admit(&self, place: usize, now_ms: i64) -> Result<(), Fault> {
-        let Some((Some(rate), bucket)) = self.rates.get(place) else { return Ok(()) };
-        let now_ns = u64::try_from(now_ms).unwrap_or_default().saturating_mul(1_000_000);
-        match bucket.take(*rate, 1, now_ns) {
-            Verdict::Admitted => Ok(()),
-            Verdict::Refused { .. } => {
-                let name = TABLE.get(place).map_or("", |entry| entry.name);
-                let account = &self.settings.account_id;
-                Err(Fault::limit(format!("Rate exceeded for {name} under account {account}.")))
-            }
+    /// Takes one call of the operation at `place` of the table out of `most` that are allowed in any `window_ms`, for the
+    /// part `of` a topic (nil: the whole account). Says whether it may pass; all may unless rates are held.
+    pub(super) fn pace(
+        &self,
+        place: usize,
+        of: (Uuid, &str),
+        most: u32,
+        window_ms: i64,
+        now_ms: i64,
+    ) -> bool {
+        if !self.settings.limits_control {
+            return true;
         }
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        if paces.len() >= paces.capacity() {
+            paces.retain(|(_, window_ms, ..), times| times.back().is_some_and(|at| *at > now_ms - window_ms));
+        }
+        let times = paces.entry((place, window_ms, of.0, of.1.to_owned())).or_default();
+        while times.front().is_some_and(|at| *at <= now_ms - window_ms) {
+            times.pop_front();
+        }
+        let passes = times.len() < most as usize;
+        if passes {
+            times.push_back(now_ms);
+        }
+        passes
     }
 }
 
@@ -144,12 +162,9 @@ impl Host for Shared {
 async fn shared(core: &Arc<Core>, settings: KinesisSettings, stop: Stop) -> Result<Shared, OpenError> {
     let gate =
         settings.access_keys.clone().map_or(Gate::WellFormed, |keys| Gate::Keys(HashMap::from_iter(keys)));
-    let rate =
-        |rate: Option<u32>| rate.filter(|_| settings.limits_control).and_then(|n| Rate::new(i64::from(n)));
-    let rates = TABLE.iter().map(|entry| (rate(entry.rate), Bucket::default())).collect();
     Ok(Shared {
         gate,
-        rates,
+        paces: Mutex::default(),
         operations: TABLE.iter().map(|entry| core.operations().enrol(entry.name)).collect(),
         streams: Streams::new(Arc::clone(core), settings.account_id.as_str().into()),
         tokens: Tokens::new(token_key(core).await?),

@@ -2,6 +2,9 @@
 //!
 //! Order: what the head says is checked first, then the body is read within its limits, then parsed, then checked
 //! against the action's fields, then answered. Every response has a request id.
+//! Web pages are not served: a browser says where a page came from (Origin) and an SDK does not, and a page that reached
+//! this door under a name of its own (DNS rebinding) could sign as well as anybody while any signature is let in. The
+//! host name itself says nothing: in a container network clients call the broker by whatever name it was given.
 //! Deliberately absent: what an action does (`action/`).
 
 use std::sync::Arc;
@@ -14,8 +17,9 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::action::{self, Context, How, TABLE};
+use super::action::{self, Context, How, Per, TABLE};
 use super::door::Shared;
 use super::error::{Fault, Kind};
 use super::reply::{Answer, Busy, Reply};
@@ -109,6 +113,9 @@ async fn carry_out(
             "Unable to determine service/operation name to be authorized",
         ));
     }
+    if head.headers.contains_key(header::ORIGIN) {
+        return Err(Fault::new(Kind::AccessDenied, "Requests of web pages are not served."));
+    }
     let form = form
         .ok_or_else(|| Fault::new(Kind::UnknownOperation, "Content-Type is neither JSON 1.1 nor CBOR 1.1"))?;
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
@@ -135,7 +142,10 @@ async fn perform(
     let held = collect(shared, body).await?;
     let now_ms = shared.core.now_ms();
     signature.admit(&shared.gate, head, &held.bytes, now_ms)?;
-    shared.admit(place, now_ms)?;
+    let cx = Context { shared, place, operation, body: &held.bytes, region: signature.region, form, now_ms };
+    if entry.per == Per::Account {
+        cx.admit(Uuid::nil(), "")?;
+    }
     let document = match form {
         Form::Json => json::parse(&held.bytes),
         Form::Cbor => cbor::parse(&held.bytes),
@@ -143,7 +153,6 @@ async fn perform(
     let document = document.map_err(|malformed| Fault::new(Kind::Serialization, malformed.0))?;
     let request = document.root();
     shape::check(request, entry.fields)?;
-    let cx = Context { shared, operation, body: &held.bytes, region: signature.region, form, now_ms };
     match entry.answer {
         How::AtOnce(answer) => answer(&cx, request),
         How::Later(answer) => answer(&cx, request).await,

@@ -222,11 +222,11 @@ impl<'a> Signature<'a> {
     }
 
     fn canonical_request(&self, head: &Parts, body: &[u8]) -> Option<String> {
-        let mut query: Vec<(&str, &str)> = parameters(head.uri.query().unwrap_or_default())
+        let mut query: Vec<String> = parameters(head.uri.query().unwrap_or_default())
             .filter(|(name, _)| !(self.in_query && *name == "X-Amz-Signature"))
+            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
             .collect();
         query.sort_unstable();
-        let query: Vec<String> = query.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut text = format!("{}\n{}\n{}\n", head.method, head.uri.path(), query.join("&"));
         for name in self.signed_headers.split(';') {
             let mut values: Vec<String> = head
@@ -260,6 +260,30 @@ fn names_host(name: &str) -> bool {
 /// Names and values of a query, as they were sent.
 fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// A part of a query in the one form that is signed: every byte but letters, digits and `-_.~` as `%XX` in upper case,
+/// however it was sent.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, next) = match (first, after) {
+            (b'%', [high, low, next @ ..]) => {
+                let pair = [*high, *low];
+                let sent = std::str::from_utf8(&pair).ok().and_then(hex_decode);
+                sent.and_then(|sent| sent.first().copied()).map_or((b'%', after), |byte| (byte, next))
+            }
+            _ => (*first, after),
+        };
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.extend(["%", &hex(&[byte]).to_ascii_uppercase()]);
+        }
+        rest = next;
+    }
+    out
 }
 
 fn keyed(key: &[u8], bytes: &[u8]) -> Option<Hmac<Sha256>> {
@@ -389,6 +413,16 @@ mod tests {
         head.uri = "http://localhost:4567/".parse().unwrap();
         let signature = Signature::read(&head).unwrap();
         assert!(signature.admit(&keys(), &head, BODY, NOW_MS).is_ok());
+    }
+
+    #[test]
+    fn a_query_is_signed_in_one_form_however_it_was_sent() {
+        for sent in ["x/y z", "x%2fy%20z", "x%2Fy z"] {
+            assert_eq!(encoded(sent), "x%2Fy%20z", "{sent}");
+        }
+        for (sent, signed) in [("%", "%25"), ("%4", "%254"), ("%zz", "%25zz"), ("%7E-_.", "~-_."), ("", "")] {
+            assert_eq!(encoded(sent), signed, "{sent}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::describe_limits::check_on_demand;
 use super::update_stream_mode::{MODE_DETAILS, SHARD_MODE, mode_value};
 use super::{Answer, Context, Fault, Field, Item};
 use super::{tag_resource, update_shard_count::check_limit};
@@ -19,6 +20,8 @@ const ON_DEMAND_SHARDS: i64 = 4;
 /// Room for one request's records of one shard, so that they become one batch.
 const MAX_MESSAGE_BYTES: &str = "11534336";
 const DAY_MS: &str = "86400000";
+/// Streams that may be CREATING at a time, with the service's rates held.
+const CREATING_MAX: usize = 5;
 /// The limits of a Kinesis shard.
 const LIMITS: [(&str, &str); 4] = [
     ("shard.write.bytes.per.second", "1048576"),
@@ -65,6 +68,12 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         return Err(of_topic(&crate::topic::Error::TopicExists(name.to_owned()), &place));
     }
     check_limit(cx, count)?;
+    if shared.settings.limits_control {
+        check_creating(cx)?;
+        if on_demand {
+            check_on_demand(cx)?;
+        }
+    }
     let mut tags = BTreeMap::new();
     tag_resource::add(&mut tags, tag_resource::tags_of(request))?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
@@ -81,6 +90,21 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let created = shared.core.create_topic_with(name.to_owned(), count, overrides, vec![traits.kept()]).await;
     created.map_err(|error| of_topic(&error, &place))?;
     Ok(Context::done())
+}
+
+/// Refuses another stream while as many as may be are being created.
+fn check_creating(cx: &Context<'_>) -> Result<(), Fault> {
+    let mut creating = 0;
+    for topic in cx.shared.streams.all() {
+        creating += usize::from(cx.shared.streams.of(topic, cx.region)?.status(cx.now_ms) == "CREATING");
+    }
+    if creating >= CREATING_MAX {
+        return Err(Fault::limit(format!(
+            "This request would exceed the limit of {CREATING_MAX} streams in CREATING for the account {}.",
+            cx.shared.settings.account_id
+        )));
+    }
+    Ok(())
 }
 
 fn overrides(profile: QuotaProfile, on_demand: bool) -> BTreeMap<String, String> {

@@ -7,6 +7,7 @@ pub(super) const FIELDS: &[Field] = super::describe_stream_consumer::FIELDS;
 
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let (stream, consumer) = find(cx, request)?;
+    cx.admit(stream.topic.id(), "")?;
     cx.shared
         .streams
         .change(&stream, |traits| {

@@ -11,6 +11,7 @@ pub(super) const FIELDS: &[Field] = &[STREAM_ARN, CONSUMER_NAME, CONSUMER_ARN, S
 
 pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let (stream, consumer) = find(cx, request)?;
+    cx.admit(stream.topic.id(), "")?;
     Ok(cx.say(|w| {
         w.map("ConsumerDescription", |w| {
             put_consumer(w, &stream, &consumer, "ACTIVE");

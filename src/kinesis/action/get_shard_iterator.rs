@@ -8,7 +8,7 @@ use crate::kinesis::sequence::Sequence;
 use crate::kinesis::shape::Pattern;
 use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME, Stream, parse_shard_id, shard_id};
 use crate::kinesis::token;
-use crate::topic::Shard;
+use crate::topic::{Error, Limit, Shard};
 
 pub(super) const TYPES: &[&str] =
     &["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"];
@@ -26,6 +26,9 @@ pub(super) const FIELDS: &[Field] = &[
 pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.serving_stream(request)?;
     let shard = find_shard(&stream, request.text("ShardId").unwrap_or_default())?;
+    // The service answers with the refusal of reads, in its words.
+    let often = |_| stream.fault_in(&Error::Throttled { limit: Limit::ReadCalls, wait_ms: 0 }, shard.id);
+    cx.admit(stream.topic.id(), &shard_id(shard.id)).map_err(often)?;
     let start = Start {
         kind: request.text("ShardIteratorType").unwrap_or_default(),
         number: request.text("StartingSequenceNumber"),

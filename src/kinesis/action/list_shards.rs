@@ -68,6 +68,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
         }
     };
     stream.settled(cx.now_ms)?;
+    cx.admit(stream.topic.id(), "")?;
     let limit = usize::try_from(request.integer("MaxResults").unwrap_or(PAGE).min(PAGE)).unwrap_or(1);
     let lineage = stream.topic.shards();
     let listed = stream.shards(cx.now_ms);

@@ -18,6 +18,7 @@ pub(super) const FIELDS: &[Field] = &[
 
 pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.stream(request)?;
+    cx.admit(stream.topic.id(), "")?;
     let last = request
         .text("NextToken")
         .map(|token| cx.shared.page(Use::Consumers, cx.now_ms, token))

@@ -49,6 +49,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::document::Item;
 pub(super) use super::door::Shared;
@@ -61,9 +62,13 @@ use super::writer::{Form, Writer};
 use crate::broker::{Change, Edit, Operation};
 use crate::topic::Shard;
 
+const DAY_MS: i64 = 86_400_000;
+
 /// What an action may use to answer.
 pub(super) struct Context<'a> {
     pub(super) shared: &'a Arc<Shared>,
+    /// The operation's place in the table.
+    pub(super) place: usize,
     /// Where this call is counted.
     pub(super) operation: &'a Arc<Operation>,
     /// The whole body: what is kept of it is a slice.
@@ -80,9 +85,20 @@ type BoxFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send +
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) fields: &'static [Field],
-    /// Calls per second that the service allows an account; none for data calls, which shards limit.
+    /// Calls per second that the service allows; none for data calls, which shards limit.
     pub(super) rate: Option<u32>,
+    pub(super) per: Per,
     pub(super) answer: How,
+}
+
+/// What a rate is for. That of an account is held before the action, any other by the action, which knows what it names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Per {
+    Account,
+    Stream,
+    Shard,
+    /// A consumer on a shard.
+    Reader,
 }
 
 /// How an action answers: what it has to wait for is a change that becomes durable.
@@ -93,16 +109,29 @@ pub(super) enum How {
 
 macro_rules! at_once {
     ($module:ident, $name:literal, $rate:expr) => {
-        Entry { name: $name, fields: $module::FIELDS, rate: $rate, answer: How::AtOnce($module::answer) }
+        at_once!($module, $name, $rate, Per::Account)
+    };
+    ($module:ident, $name:literal, $rate:expr, $per:expr) => {
+        Entry {
+            name: $name,
+            fields: $module::FIELDS,
+            rate: $rate,
+            per: $per,
+            answer: How::AtOnce($module::answer),
+        }
     };
 }
 
 macro_rules! later {
     ($module:ident, $name:literal, $rate:expr) => {
+        later!($module, $name, $rate, Per::Account)
+    };
+    ($module:ident, $name:literal, $rate:expr, $per:expr) => {
         Entry {
             name: $name,
             fields: $module::FIELDS,
             rate: $rate,
+            per: $per,
             answer: How::Later(|cx, request| Box::pin($module::answer(cx, request))),
         }
     };
@@ -115,20 +144,20 @@ pub(super) const TABLE: &[Entry] = &[
     later!(decrease_stream_retention_period, "DecreaseStreamRetentionPeriod", Some(5)),
     later!(delete_resource_policy, "DeleteResourcePolicy", Some(5)),
     later!(delete_stream, "DeleteStream", Some(5)),
-    later!(deregister_stream_consumer, "DeregisterStreamConsumer", Some(5)),
+    later!(deregister_stream_consumer, "DeregisterStreamConsumer", Some(5), Per::Stream),
     at_once!(describe_account_settings, "DescribeAccountSettings", Some(5)),
     at_once!(describe_limits, "DescribeLimits", Some(1)),
     at_once!(describe_stream, "DescribeStream", Some(10)),
-    at_once!(describe_stream_consumer, "DescribeStreamConsumer", Some(20)),
+    at_once!(describe_stream_consumer, "DescribeStreamConsumer", Some(20), Per::Stream),
     at_once!(describe_stream_summary, "DescribeStreamSummary", Some(20)),
     later!(disable_enhanced_monitoring, "DisableEnhancedMonitoring", Some(5)),
     later!(enable_enhanced_monitoring, "EnableEnhancedMonitoring", Some(5)),
     at_once!(get_records, "GetRecords", None),
     at_once!(get_resource_policy, "GetResourcePolicy", Some(5)),
-    at_once!(get_shard_iterator, "GetShardIterator", None),
+    at_once!(get_shard_iterator, "GetShardIterator", Some(5), Per::Shard),
     later!(increase_stream_retention_period, "IncreaseStreamRetentionPeriod", Some(5)),
-    at_once!(list_shards, "ListShards", Some(1000)),
-    at_once!(list_stream_consumers, "ListStreamConsumers", Some(5)),
+    at_once!(list_shards, "ListShards", Some(1000), Per::Stream),
+    at_once!(list_stream_consumers, "ListStreamConsumers", Some(5), Per::Stream),
     at_once!(list_streams, "ListStreams", Some(5)),
     at_once!(list_tags_for_resource, "ListTagsForResource", Some(5)),
     at_once!(list_tags_for_stream, "ListTagsForStream", Some(5)),
@@ -141,7 +170,7 @@ pub(super) const TABLE: &[Entry] = &[
     later!(split_shard, "SplitShard", Some(5)),
     later!(start_stream_encryption, "StartStreamEncryption", Some(5)),
     later!(stop_stream_encryption, "StopStreamEncryption", Some(5)),
-    at_once!(subscribe_to_shard, "SubscribeToShard", None),
+    at_once!(subscribe_to_shard, "SubscribeToShard", Some(1), Per::Reader),
     later!(tag_resource, "TagResource", Some(5)),
     later!(untag_resource, "UntagResource", Some(5)),
     later!(update_account_settings, "UpdateAccountSettings", Some(5)),
@@ -235,6 +264,28 @@ impl Context<'_> {
         let stream = self.stream(request)?;
         stream.serving(self.now_ms)?;
         Ok(stream)
+    }
+
+    /// Takes this call from the operation's rate, for a part of a topic (nil: of the whole account).
+    pub(super) fn admit(&self, topic: Uuid, part: &str) -> Result<(), Fault> {
+        let rate = TABLE.get(self.place).and_then(|entry| entry.rate);
+        let passes = |most| self.shared.pace(self.place, (topic, part), most, 1000, self.now_ms);
+        if rate.is_none_or(passes) { Ok(()) } else { Err(self.too_often("")) }
+    }
+
+    /// Takes this call from the `most` that a stream may have in any 24 hours.
+    fn admit_daily(&self, stream: &Stream, most: u32) -> Result<(), Fault> {
+        let of = (stream.topic.id(), "");
+        if self.shared.pace(self.place, of, most, DAY_MS, self.now_ms) {
+            return Ok(());
+        }
+        Err(self.too_often(&format!(" It may be called {most} times in 24 hours for a stream.")))
+    }
+
+    fn too_often(&self, why: &str) -> Fault {
+        let name = TABLE.get(self.place).map_or("", |entry| entry.name);
+        let account = &self.shared.settings.account_id;
+        Fault::limit(format!("Rate exceeded for {name} under account {account}.{why}"))
     }
 
     /// Sets one key of the stream's topic; durable and in force when it returns.

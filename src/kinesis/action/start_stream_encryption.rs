@@ -4,6 +4,9 @@
 use super::{Answer, Context, Fault, Field, Item};
 use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME};
 
+/// Calls for a stream in 24 hours.
+pub(super) const DAILY: u32 = 25;
+
 pub(super) const FIELDS: &[Field] = &[
     STREAM_NAME,
     STREAM_ARN,
@@ -17,6 +20,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     if request.text("EncryptionType") != Some("KMS") {
         return Err(Fault::invalid("EncryptionType must be KMS."));
     }
+    cx.admit_daily(&stream, DAILY)?;
     let key_id = request.text("KeyId").map(str::to_owned);
     cx.shared
         .streams

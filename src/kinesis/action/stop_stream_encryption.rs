@@ -9,6 +9,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     if request.text("EncryptionType") != Some("KMS") {
         return Err(Fault::invalid("EncryptionType must be KMS."));
     }
+    cx.admit_daily(&stream, super::start_stream_encryption::DAILY)?;
     cx.shared
         .streams
         .change(&stream, |traits| {

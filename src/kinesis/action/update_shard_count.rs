@@ -3,10 +3,14 @@
 //! Up to equal ranges; down by merging whole neighbours where that leaves no range over twice as wide as another, as the
 //! service does: readers then drain two parents per child at most, and what is wide enough stays open.
 //! At most double, at least half, as the service has it.
-//! Deviations: no chain of intermediate shards; no limit of calls per day.
+//! With the service's rates held, ten times in 24 hours for a stream.
+//! Deviation: no chain of intermediate shards.
 
 use super::{Answer, Context, Fault, Field, Item};
 use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME, Stream};
+
+/// Calls for a stream in 24 hours.
+const DAILY: u32 = 10;
 
 pub(super) const FIELDS: &[Field] = &[
     STREAM_NAME,
@@ -34,6 +38,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         return refuse("down below half");
     }
     check_limit(cx, target - current)?;
+    cx.admit_daily(&stream, DAILY)?;
     let count = u32::try_from(target).unwrap_or(u32::MAX);
     let scaled = cx.shared.core.scale_shards(&stream.topic, count, false).await;
     scaled.map_err(|error| stream.fault(&error))?;

@@ -1,10 +1,14 @@
 //! UpdateStreamMode: between provisioned and on-demand. Shards and records stay as they are.
 
+use super::describe_limits::check_on_demand;
 use super::{Answer, Context, Fault, Field, Item};
 use crate::kinesis::shape::Pattern;
 use crate::kinesis::stream::STREAM_ID;
 
 const MODE: &[Field] = &[Field::text("StreamMode").required().one_of(&["PROVISIONED", "ON_DEMAND"])];
+
+/// Calls for a stream in 24 hours.
+const DAILY: u32 = 2;
 
 /// The topic's key that says the same.
 pub(super) const SHARD_MODE: &str = "shard.mode";
@@ -19,8 +23,12 @@ pub(super) const FIELDS: &[Field] = &[
 
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.settled_stream(request)?;
+    cx.admit_daily(&stream, DAILY)?;
     let mode = request.field("StreamModeDetails").and_then(|details| details.text("StreamMode"));
     let on_demand = mode == Some("ON_DEMAND");
+    if on_demand && !stream.on_demand() && cx.shared.settings.limits_control {
+        check_on_demand(cx)?;
+    }
     let warm = request.integer("WarmThroughputMiBps");
     cx.configure(&stream, SHARD_MODE, mode_value(on_demand).to_owned()).await?;
     cx.shared

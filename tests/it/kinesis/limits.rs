@@ -1,6 +1,11 @@
 //! Limits of requests and shards, and the words in which they are told.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+use weir_broker::config::{Config, Source};
+use weir_broker::{Broker, Clock};
 
 use super::House;
 
@@ -64,6 +69,30 @@ fn a_shard_gives_five_answers_and_two_megabytes_a_second() {
 }
 
 #[test]
+fn what_was_read_over_two_megabytes_a_second_is_waited_for() {
+    let clock = Arc::default();
+    let house = House::start(Broker::builder().ephemeral().clock(Clock::Manual(Arc::clone(&clock))));
+    clock.now_ms.store(1_800_000_000_000, Ordering::Relaxed);
+    let mut client = house.client();
+    client.create("s", 1);
+    for _ in 0..4 {
+        client.put("s", "k", &base64_zeros(1_047_999));
+        clock.now_ms.fetch_add(2_000, Ordering::Relaxed);
+    }
+    let iterator = client.iterator("s", 0, r#""ShardIteratorType":"TRIM_HORIZON""#);
+    let body = format!(r#"{{"ShardIterator":"{iterator}"}}"#);
+    assert_eq!(client.must("GetRecords", &body).count("Data"), 4);
+    // Four megabytes of a bucket of two: the other two take a second.
+    clock.now_ms.fetch_add(900, Ordering::Relaxed);
+    let answer = client.call("GetRecords", &body);
+    assert_eq!(answer.outcome(), (400, THROUGHPUT.into()));
+    assert_eq!(answer.field("message"), "Rate exceeded for Shard - 000000000000/s/shardId-000000000000");
+    clock.now_ms.fetch_add(200, Ordering::Relaxed);
+    assert_eq!(client.must("GetRecords", &body).count("Data"), 4);
+    house.shutdown();
+}
+
+#[test]
 fn records_over_the_write_limit_are_refused_one_by_one_with_shard_stream_and_account() {
     let house = House::ephemeral();
     let mut client = house.client();
@@ -97,6 +126,62 @@ fn control_calls_have_rates_when_they_are_asked_for() {
     let outcomes: Vec<_> = (0..3).map(|_| client.call("DescribeLimits", "{}").outcome().1).collect();
     assert_eq!(outcomes[0], "ok");
     assert!(outcomes.contains(&"LimitExceededException".to_owned()), "{outcomes:?}");
+    house.shutdown();
+}
+
+#[test]
+fn rates_are_for_an_account_a_stream_or_a_shard_and_some_for_a_day() {
+    let clock = Arc::default();
+    let mut config = Config::default();
+    for (key, value) in [("kinesis.control.rates", "kinesis"), ("kinesis.create.delay.ms", "1000")] {
+        config.set(key, value, Source::CommandLine).unwrap();
+    }
+    let builder = Broker::builder().ephemeral().config(config);
+    let house = House::start(builder.clock(Clock::Manual(Arc::clone(&clock))));
+    clock.now_ms.store(1_800_000_000_000, Ordering::Relaxed);
+    let later = |ms: i64| clock.now_ms.fetch_add(ms, Ordering::Relaxed);
+    let mut client = house.client();
+    let limited = (400, "LimitExceededException".to_owned());
+    let create = |name: &str| format!(r#"{{"StreamName":"{name}","ShardCount":2}}"#);
+    for name in ["a", "b", "c", "d", "e"] {
+        client.must("CreateStream", &create(name));
+        later(190);
+    }
+    // 950 ms since the first: all five are CREATING, and the account had its five calls.
+    assert_eq!(client.call("CreateStream", &create("f")).outcome(), limited);
+    later(1_000);
+    client.must("CreateStream", &create("f"));
+    later(1_000);
+    let of = |stream: &str, shard: u32| {
+        format!(r#"{{"StreamName":"{stream}","ShardId":"shardId-{shard:012}","ShardIteratorType":"LATEST"}}"#)
+    };
+    for _ in 0..5 {
+        client.must("GetShardIterator", &of("a", 0));
+    }
+    let refused = client.call("GetShardIterator", &of("a", 0));
+    assert_eq!(refused.outcome(), (400, THROUGHPUT.into()));
+    assert_eq!(refused.field("message"), "Rate exceeded for Shard - 000000000000/a/shardId-000000000000");
+    client.must("GetShardIterator", &of("a", 1));
+    client.must("GetShardIterator", &of("b", 0));
+    let arn =
+        |name: &str| format!(r#"{{"StreamARN":"arn:aws:kinesis:eu-west-1:000000000000:stream/{name}"}}"#);
+    for _ in 0..5 {
+        client.must("ListStreamConsumers", &arn("a"));
+    }
+    assert_eq!(client.call("ListStreamConsumers", &arn("a")).outcome(), limited);
+    client.must("ListStreamConsumers", &arn("b"));
+    let scale = |name: &str, count: u32| {
+        format!(r#"{{"StreamName":"{name}","TargetShardCount":{count},"ScalingType":"UNIFORM_SCALING"}}"#)
+    };
+    for round in 0..10 {
+        client.must("UpdateShardCount", &scale("a", 1 + round % 2));
+        later(3_600_000);
+    }
+    assert_eq!(client.call("UpdateShardCount", &scale("a", 1)).outcome(), limited);
+    client.must("UpdateShardCount", &scale("b", 1));
+    later(14 * 3_600_000);
+    client.must("UpdateShardCount", &scale("a", 1));
+    assert_eq!(client.call("UpdateShardCount", &scale("a", 2)).outcome(), limited, "the window rolls");
     house.shutdown();
 }
 

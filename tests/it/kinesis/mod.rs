@@ -15,6 +15,7 @@ mod both_doors;
 mod limits;
 mod restart;
 mod shards;
+mod signed;
 mod subscribe;
 mod wire;
 

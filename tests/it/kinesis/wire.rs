@@ -59,10 +59,25 @@ fn a_client_that_does_not_finish_its_head_is_cut_off() {
     let house = House::ephemeral();
     let mut slow = house.client();
     slow.send(b"POST / HT");
+    let mut drip = house.client();
+    // A byte every other second buys no time.
+    let dripping = std::thread::spawn(move || {
+        let begin = Instant::now();
+        for byte in b"POST / HTTP/1.1" {
+            drip.send(&[*byte]);
+            std::thread::sleep(Duration::from_secs(2));
+            if begin.elapsed() > Duration::from_secs(18) {
+                break;
+            }
+        }
+        assert!(drip.receive().is_none());
+        assert!(begin.elapsed() < Duration::from_secs(25), "still open when the reader gave up");
+    });
     let begin = Instant::now();
     assert!(slow.receive().is_none());
     let took = begin.elapsed();
     assert!(Duration::from_secs(8) < took && took < Duration::from_secs(18), "{took:?}");
+    dripping.join().unwrap();
     still_serves(&house);
     house.shutdown();
 }
