@@ -108,6 +108,9 @@ def table(full):
               env={"RSS_MB": os.environ.get("RSS_MB", "16")}, unforgiven=lambda line, note: not re.search(r"deaths 0\b", note)),
         Suite("sarama-smoke", cost=0.6, install_cost=1),
         Suite("librdkafka-idempotent", "librdkafka", cost=0.25, brokers=2, install_cost=1, group=lambda l: l[:4], env={"IDEMPOTENT": "1"}),
+        Suite("surge", cost=0.4, limit_s=400 if full else 300, install_cost=0.5, whole=True, doors=("kafka", "kinesis", "admin"),
+              flags=("--seconds", "90") if full else (), props={"kinesis.quota.profile": "off"},
+              unforgiven=lambda line, note: re.search("nothing|order|parents|not-stored", line) is not None),
         Suite("kinesis-five", cost=0.5, install_cost=1, group=part, doors=("kinesis",)),
         Suite("ferrokinesis-conformance", cost=0.6, install_cost=1, limit_s=900, group=part, doors=("kinesis",)),
         Suite("moto-kinesis", cost=0.5, limit_s=1000, doors=("kinesis",),
@@ -118,7 +121,7 @@ def table(full):
     return {s.name: s for s in rows}
 
 
-DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "hostile", "kinesis-five"]
+DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "hostile", "surge", "kinesis-five"]
 
 
 class Run:
@@ -190,7 +193,7 @@ class Run:
             command += [broker.address, f"touch {shlex.quote(str(asked))}; while [ -e {shlex.quote(str(asked))} ]; do sleep 0.05; done"]
         else:
             addresses = {"kafka": broker.address, "kinesis": f"http://{broker.kinesis}", "admin": broker.admin}
-            command += [*s.flags, *(addresses[door] for door in s.doors), *unit]
+            command += [*s.flags, *(addresses[door] for door in s.doors), *([] if s.whole else unit)]
         out = self.folder / f"call-{broker.port}-{time.time_ns()}.out"
         env = os.environ | s.env | {"WEIR_LOGS": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         with open(out, "wb") as to:

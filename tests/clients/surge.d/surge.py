@@ -45,9 +45,9 @@ def line(name, bad, note=""):
 
 class KafkaWriter(threading.Thread):
     """A Kafka producer: `hash` by the key's hash as Java does, `stay` onto one partition. `acked`: what was acknowledged."""
-    def __init__(self, topic, name, partition=None, **config):
+    def __init__(self, topic, name, partition=None, round_s=ROUND_S, **config):
         super().__init__(daemon=True)
-        self.topic, self.name, self.partition = topic, name, partition
+        self.topic, self.name, self.partition, self.round_s = topic, name, partition, round_s
         self.sent, self.acked, self.failed, self.done, self.next = [], [], [], threading.Event(), 0
         self.p = Producer(base | {"client.id": name, "acks": "all", "partitioner": "murmur2_random", "linger.ms": 5, "error_cb": lambda e: error(name, e)}
                           | {k.replace("_", "."): v for k, v in config.items()})
@@ -66,7 +66,7 @@ class KafkaWriter(threading.Thread):
                 except KafkaException as e:  # a fatal error of an idempotent producer
                     self.failed.append((record, e.args[0]))
             self.next += 1
-            until = time.time() + ROUND_S
+            until = time.time() + self.round_s
             while time.time() < until:
                 self.p.poll(max(0, until - time.time()))
         left = self.p.flush(30)
@@ -163,7 +163,7 @@ BENIGN = [
     # no CloudWatch agent on this machine to measure the worker with
     "Did not find an operating range metadata provider",
     # its ListShards cache (30 s) does not know the new shard yet; matters for records that KPL aggregated
-    "Cannot get the shard for this ProcessTask, so duplicate KPL user records",
+    "Cannot get the shard for this ProcessTask, so duplicate KPL user records", r"Cannot find the shard given the shardId shardId-\d+. Cache misses",
 ]
 
 
@@ -193,25 +193,27 @@ def kcl_lane(r, shard):
     return (r[:2], shard) if r[0] == "hash" else r[:2]
 
 
-def judged(name, sent, acked, seen, lane):
-    """Three lines about what a reader saw, each proved able to fail."""
-    lost, doubled, swapped, strange = judge(sent, acked, seen, lane)
-    note = f"{len(acked)} acknowledged, {len(seen)} read"
-    rnd, lanes = random.Random(1), collections.defaultdict(list)
-    for i, (r, place) in enumerate(seen):
-        lanes[lane(r, place)].append(i)
-    one = rnd.randrange(len(seen)) if seen else 0
-    pair = next((l for l in lanes.values() if len(l) > 1), [0, 0])
-    moved = list(seen)
-    if seen:
-        moved[pair[0]], moved[pair[1]] = moved[pair[1]], moved[pair[0]]
-    blind = "the judge does not see what it must"
-    line(f"{name}-lost-nothing", [f"lost {len(lost)} of {len(acked)}: {lost[:5]}"] * bool(lost)
-         + [blind] * (len(judge(sent, acked, seen[:one] + seen[one + 1:], lane)[0]) <= len(lost)), note)
-    line(f"{name}-doubled-nothing", [f"doubled {len(doubled)}: {doubled[:5]}"] * bool(doubled) + [f"never sent {strange[:5]}"] * bool(strange)
-         + [blind] * (not doubled and not judge(sent, acked, seen + seen[one:one + 1], lane)[1]), note)
-    line(f"{name}-order-kept", [f"{len(swapped)} behind a later one: {swapped[:5]}"] * bool(swapped)
-         + [blind] * (not swapped and not judge(sent, acked, moved, lane)[2]), f"{len(lanes)} keys and places")
+def judged(name, sent, acked, readers, lane):
+    """Three lines about what each of the readers {who: seen} saw, each proved able to fail."""
+    bad = collections.defaultdict(list)
+    for who, seen in readers.items():
+        lost, doubled, swapped, strange = judge(sent, acked, seen, lane)
+        found = {"lost-nothing": lost, "doubled-nothing": doubled + strange, "order-kept": swapped}
+        for what, records in found.items():
+            bad[what] += [f"{who}: {len(records)}: {records[:5]}"] * bool(records)
+        lanes, one = collections.defaultdict(list), len(seen) // 2
+        for i, (r, place) in enumerate(seen):
+            lanes[lane(r, place)].append(i)
+        i, j = next((l[:2] for l in lanes.values() if len(l) > 1), (0, 0))
+        moved = list(seen)
+        if i != j:
+            moved[i], moved[j] = moved[j], moved[i]
+        spoilt = (seen[:one] + seen[one + 1:], seen + seen[one:one + 1], moved)
+        for at, (what, data) in enumerate(zip(found, spoilt)):
+            bad[what] += [f"{who}: the judge does not see what it must"] * (len(judge(sent, acked, data, lane)[at]) <= len(found[what]))
+    note = f"{len(acked)} acknowledged, read {' '.join(str(len(seen)) for seen in readers.values())}"
+    for what in found:
+        line(f"{name}-{what}", bad[what], note)
 
 
 def admin(method, topic, body=None):
@@ -288,32 +290,37 @@ def read_back(topic, partitions):
     return seen if len(at_end) == partitions else []
 
 
-def names_writer_and_cure(text, writers):
-    """What is missing in the refusal of a merge."""
-    return [f"does not say {what}: {text}" for what, found in (("who writes", any(w in text for w in writers)), ("how to force it", "force" in text),
-                                                              ("which partition", "partition 1" in text)) if not found]
+def refusal_lacks(call, writers):
+    """What is missing in the refusal of a merge: `call` answers (whether it is a refusal, its text)."""
+    refused, text = call()
+    return [f"not refused: {text}"] * (not refused) + [f"does not say {what}: {text}" for what, found in (
+        ("who writes", any(w.name in text for w in writers)), ("how to force it", "force" in text), ("where", "partition" in text)) if not found]
+
+
+def over_kinesis(call, **what):
+    try:
+        return False, call(**what)
+    except k.exceptions.ResourceInUseException as e:
+        return True, str(e)
 
 
 def merge_under_producers():
     """On a topic of its own: a merge is refused while producers write, and forced it costs nothing that was acknowledged."""
     kafka.create_topics([NewTopic(FORCED, 2, 1)])[FORCED].result(30)
-    gone = [KafkaWriter(FORCED, "plain", 1), KafkaWriter(FORCED, "idempotent", 1, enable_idempotence=True)]
-    stays = KafkaWriter(FORCED, "stay", 0)
+    busy = {"round_s": 0.01}  # something is in flight when the merge comes
+    gone = [KafkaWriter(FORCED, "plain", 1, **busy), KafkaWriter(FORCED, "idempotent", 1, enable_idempotence=True, **busy)]
+    stays = KafkaWriter(FORCED, "stay", 0, **busy)
     writers = [*gone, stays]
     for w in writers:
         w.start()
-    wait(10, lambda: all(len(w.acked) > 5 * KEYS for w in writers))
+    wait(10, lambda: all(len(w.acked) > 50 * KEYS for w in writers))
     status, text = admin("POST", FORCED, {"merge": {"shard": 0, "adjacent": 1}})
-    bad = [f"the admin door answered {status}: {text}"] * (status != 409) + names_writer_and_cure(text, [w.name for w in gone])
-    try:
-        k.merge_shards(StreamName=FORCED, ShardToMerge="shardId-000000000000", AdjacentShardToMerge="shardId-000000000001")
-        bad.append("MergeShards went through")
-    except k.exceptions.ResourceInUseException as e:
-        bad += names_writer_and_cure(str(e), [w.name for w in gone])
+    bad = refusal_lacks(lambda: (status == 409, text), gone)
+    bad += refusal_lacks(lambda: over_kinesis(k.merge_shards, StreamName=FORCED, ShardToMerge="shardId-000000000000", AdjacentShardToMerge="shardId-000000000001"), gone)
     bad += [f"{w.name}: {e}" for w in writers for _, e in w.failed[:1]]
-    line("merge-refused", bad, " ".join(text.split()))
+    line("merge-refused", bad, text)
     status, text = admin("POST", FORCED, {"merge": {"shard": 0, "adjacent": 1, "force": True}})
-    wait(10, lambda: all(len(w.failed) > 5 * KEYS for w in gone))
+    wait(10, lambda: all(len(w.failed) > 50 * KEYS for w in gone))
     for w in writers:
         w.done.set()
     for w in writers:
@@ -328,7 +335,7 @@ def merge_under_producers():
     bad += [f"the child is not named: {words}"] * (not child or not re.search(rf"\b{child}\b|\bshard {int(child[-12:])}\b", words) or "Policy" not in words)
     line("merge-forced-told", bad, words)
     seen, failed = read_back(FORCED, 2), {r for w in writers for r, _ in w.failed}
-    judged("merge-forced", [r for w in writers for r in w.sent], [r for w in writers for r in w.acked], seen, lambda r, p: (r[:2], p))
+    judged("merge-forced", [r for w in writers for r in w.sent], [r for w in writers for r in w.acked], {"back": seen}, lambda r, p: (r[:2], p))
     line("merge-forced-refused-is-not-stored", [f"stored though refused: {r}" for r, _ in seen if r in failed][:5], f"{len(failed)} refused")
 
 
@@ -352,6 +359,8 @@ def main():
     wait(60, lambda: all(a.seen for a in apps) and Member.seen)
     note(f"everybody reads after {time.time() - begin:.1f} s")
     scale([2, 4, 8, 16], arg.seconds)
+    bad = refusal_lacks(lambda: over_kinesis(k.update_shard_count, StreamName=STREAM, TargetShardCount=8, ScalingType="UNIFORM_SCALING"), produces)
+    line("down-refused-under-a-producer", bad)
     for p in produces:
         p.done.set()
     for p in produces:
@@ -390,22 +399,21 @@ def main():
     early = lambda r: r[0] not in first or r[2] < first[r[0]]
     for name, chosen in (("up", early), ("down", lambda r: not early(r))):
         part = [[r for r in rs if chosen(r)] for rs in (sent, acked)]
-        judged(f"{name}-group", *part, [s for s in Member.seen if chosen(s[0])], group_lane)
-        for app in apps:
-            judged(f"{name}-{app.name}", *part, [s for s in app.seen if chosen(s[0])], kcl_lane)
+        judged(f"{name}-group", *part, {"group": [s for s in Member.seen if chosen(s[0])]}, group_lane)
+        judged(f"{name}-kcl", *part, {app.name: [s for s in app.seen if chosen(s[0])] for app in apps}, kcl_lane)
     parents = {s["ShardId"]: {s[p] for p in ("ParentShardId", "AdjacentParentShardId") if p in s} for s in shards(STREAM)}
+    closed, bad = set().union(*parents.values()), [f"{len(parents)} shards, not 43"] * (len(parents) != 43)
     for app in apps:
-        ended, bad = set(), []
+        ended = set()
         for what, shard in app.events:
             if what == "start" and parents[shard] - ended:
-                bad.append(f"{shard} began before the end of {parents[shard] - ended}")
+                bad.append(f"{app.name}: {shard} began before the end of {parents[shard] - ended}")
             if what == "end":
                 ended.add(shard)
             if what == "lost":
-                bad.append(f"the lease of {shard} was lost")
-        closed = set().union(*parents.values())
-        bad += [f"never ended: {sorted(closed - ended)}"] * (not closed <= ended) + [f"{len(parents)} shards, not 43"] * (len(parents) != 43)
-        line(f"{app.name}-parents-first", bad, f"{len(ended)} shards to their end, {len(parents)} in all")
+                bad.append(f"{app.name}: the lease of {shard} was lost")
+        bad += [f"{app.name} never ended {sorted(closed - ended)}"] * (ended != closed)
+    line("kcl-parents-first", bad, f"{len(closed)} shards to their end, {len(parents)} in all")
 
 
 def note(text):
