@@ -11,6 +11,8 @@ mod health;
 mod inspect;
 #[path = "main/serve.rs"]
 mod serve;
+#[path = "main/shard.rs"]
+mod shard;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use weir_broker::bench;
 use weir_broker::config::{Config, FileError};
+use weir_broker::quota::plan::Load;
 
 /// One broker, two front doors over one log.
 #[derive(Parser)]
@@ -45,6 +48,9 @@ enum Command {
     },
     /// Ask a running broker whether it serves
     Health(Health),
+    /// Look at the shards of a topic and change them, while everybody goes on; or plan how many it takes
+    #[command(subcommand)]
+    Shard(Shard),
     /// Measure a broker: one line of JSON per scenario
     Bench(Box<Bench>),
     /// Print a shell's completions
@@ -109,6 +115,88 @@ struct Health {
     /// The admin listener
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Shard {
+    /// Print the shards of a topic, open ones first
+    List {
+        /// The topic
+        topic: String,
+        #[command(flatten)]
+        door: AdminDoor,
+    },
+    /// Split an open shard into two, and print the shards
+    Split {
+        /// The topic
+        topic: String,
+        /// The shard: 3 or shardId-000000000003
+        #[arg(value_parser = shard::id)]
+        shard: u32,
+        /// First hash of the second one, in decimal [default: the middle]
+        #[arg(long, value_name = "HASH")]
+        at: Option<u128>,
+        #[command(flatten)]
+        door: AdminDoor,
+    },
+    /// Merge two open shards whose hashes touch, and print the shards; the first one's partition goes on
+    Merge {
+        /// The topic
+        topic: String,
+        /// The shard whose partition goes on
+        #[arg(value_parser = shard::id)]
+        shard: u32,
+        /// The one whose partition takes no more records
+        #[arg(value_parser = shard::id)]
+        adjacent: u32,
+        /// Although Kafka producers wrote to that partition within the last minute: they are refused there from then on
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        door: AdminDoor,
+    },
+    /// Go to that many shards of equal ranges, and print the shards
+    Scale {
+        /// The topic
+        topic: String,
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+        /// Although Kafka producers wrote to partitions that lose their shard within the last minute: they are refused there
+        /// from then on
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        door: AdminDoor,
+    },
+    /// Say how many shards a load takes and which limit decides; asks no broker
+    Plan {
+        /// Bytes of a record, key and value
+        #[arg(long, value_name = "BYTES")]
+        record_bytes: u64,
+        /// Records written per second
+        #[arg(long, value_name = "COUNT")]
+        records_per_second: u64,
+        /// Applications that each read everything
+        #[arg(long, value_name = "COUNT", default_value_t = 1)]
+        consumers: u64,
+        /// Each consumer has a read limit of its own (SubscribeToShard)
+        #[arg(long)]
+        fan_out: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct AdminDoor {
+    /// The broker's admin listener
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
+    admin: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -180,7 +268,8 @@ WEIR_LOG sets the log (error, warn, info, debug); NO_COLOR takes its colours.
 
 Exit codes:
   0  served and drained; checked and found good
-  1  failed while running; a health check, a benchmark or a segment is not good; an unknown key in config check
+  1  failed while running; a health check, a benchmark or a segment is not good; an unknown key in config check;
+     the broker refuses a change of shards, or does not answer
   2  the command line is wrong
   3  the configuration is refused
   4  the data directory is refused: in use, foreign, newer, damaged, not writable
@@ -250,6 +339,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => check_config(&file),
         Command::Inspect { segment } => quiet_pipe(inspect::run(&segment, &mut io::stdout().lock())),
         Command::Health(Health { kafka, admin }) => health::run(kafka, admin, &mut io::stdout().lock()),
+        Command::Shard(command) => run_shard(command),
         Command::Bench(args) => run_bench(*args),
         Command::Completions { shell } => {
             let mut out = Vec::new();
@@ -280,6 +370,21 @@ fn check_config(file: &Path) -> Result<(), Failure> {
         0 => Ok(()),
         n => Err(Failure::Run(format!("{}: {n} unknown keys", file.display()))),
     }
+}
+
+fn run_shard(command: Shard) -> Result<(), Failure> {
+    let (topic, wish, door) = match command {
+        Shard::List { topic, door } => (topic, shard::Wish::List, door),
+        Shard::Split { topic, shard, at, door } => (topic, shard::Wish::Split { shard, at }, door),
+        Shard::Merge { topic, shard, adjacent, force, door } => {
+            (topic, shard::Wish::Merge { shard, adjacent, force }, door)
+        }
+        Shard::Scale { topic, count, force, door } => (topic, shard::Wish::Scale { count, force }, door),
+        Shard::Plan { record_bytes, records_per_second, consumers, fan_out, json } => {
+            return shard::plan(&Load { record_bytes, records_per_second, consumers, fan_out }, json);
+        }
+    };
+    shard::ask(&topic, &wish, &door.admin, door.json)
 }
 
 fn run_bench(args: Bench) -> Result<(), Failure> {

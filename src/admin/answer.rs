@@ -2,29 +2,39 @@
 //!
 //! A page in somebody's browser can make it call a name that suddenly points here (DNS rebinding). Addresses and names
 //! without a dot cannot be such a name; every other one must be in `admin.hosts`. Nothing here is for other origins.
-//! Deliberately absent: the metrics' text (`exposition.rs`).
+//! Deliberately absent: the metrics' text (`exposition.rs`), shards (`shards.rs`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::door::{Phase, Shared};
 use super::exposition::{Labels, Pages, Reply};
+use super::shards;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves\n/metrics  Prometheus' text format\n";
+const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves\n/metrics  Prometheus' text format\n\
+    /v1/topics/TOPIC/shards  the shards of a topic, and (POST) changes of them\n";
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Reply> {
-    let mut response = match refuse(shared, request) {
-        Some((status, why)) => whole(status, TEXT, format!("{why}\n")),
-        None => match request.uri().path() {
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Reply> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let mut response = match (refuse(shared, &head), shards::topic_of(path)) {
+        (Some((status, why)), _) => whole(status, TEXT, format!("{why}\n")),
+        (None, Some(topic)) => shards::answer(shared, &head, body, topic).await,
+        (None, None) if !reads(&head) => {
+            whole(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n".to_owned())
+        }
+        (None, None) => match path {
             "/" => whole(StatusCode::OK, TEXT, INDEX.to_owned()),
             "/livez" => whole(StatusCode::OK, JSON, r#"{"status":"live"}"#.to_owned()),
             "/readyz" | "/v1/status/ready" => ready(shared),
@@ -38,20 +48,22 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) ->
     response
 }
 
-fn refuse(shared: &Shared, request: &Request<Incoming>) -> Option<(StatusCode, &'static str)> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
+fn refuse(shared: &Shared, head: &Parts) -> Option<(StatusCode, &'static str)> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Some((StatusCode::BAD_REQUEST, "expected one Host header"));
     };
     let Ok(host) = Authority::try_from(host.as_bytes()) else {
         return Some((StatusCode::BAD_REQUEST, "the Host header is none"));
     };
-    let named = request.uri().authority().unwrap_or(&host);
-    if ![named, &host].into_iter().all(|authority| is_allowed(authority.host(), &shared.settings.hosts)) {
-        return Some((StatusCode::MISDIRECTED_REQUEST, "this host name is not in admin.hosts"));
-    }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    (!reads).then_some((StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD"))
+    let named = head.uri.authority().unwrap_or(&host);
+    let allowed = [named, &host].into_iter().all(|name| is_allowed(name.host(), &shared.settings.hosts));
+    (!allowed).then_some((StatusCode::MISDIRECTED_REQUEST, "this host name is not in admin.hosts"))
+}
+
+/// Whether a request only looks.
+pub(super) fn reads(head: &Parts) -> bool {
+    matches!(head.method, Method::GET | Method::HEAD)
 }
 
 /// Whether the door may be called by this name.
@@ -65,7 +77,7 @@ fn is_allowed(host: &str, allowed: &[String]) -> bool {
 fn ready(shared: &Shared) -> Response<Reply> {
     let (status, word) = match *shared.phase.borrow() {
         Phase::Booting => (StatusCode::SERVICE_UNAVAILABLE, "booting"),
-        Phase::Ready(_) => (StatusCode::OK, "ready"),
+        Phase::Ready { .. } => (StatusCode::OK, "ready"),
         Phase::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     whole(status, JSON, format!(r#"{{"status":"{word}"}}"#))
@@ -74,7 +86,7 @@ fn ready(shared: &Shared) -> Response<Reply> {
 async fn metrics(shared: &Arc<Shared>) -> Response<Reply> {
     let unavailable = |why: &str| whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n"));
     let phase = shared.phase.borrow().clone();
-    let Phase::Ready(observer) = phase else { return unavailable("the broker does not serve") };
+    let Phase::Ready { observer, .. } = phase else { return unavailable("the broker does not serve") };
     let Ok(permit) = Arc::clone(&shared.scrapes).try_acquire_owned() else {
         return unavailable("too many read the metrics at a time");
     };
@@ -88,7 +100,7 @@ async fn metrics(shared: &Arc<Shared>) -> Response<Reply> {
     response
 }
 
-fn whole(status: StatusCode, kind: &'static str, text: String) -> Response<Reply> {
+pub(super) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Reply> {
     let mut response = Response::new(Reply::Whole(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

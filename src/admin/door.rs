@@ -27,6 +27,8 @@ const BACKLOG: i32 = 64;
 const CONNECTIONS_MAX: usize = 64;
 /// Metrics that are being read at a time: each holds a copy of the broker's numbers.
 const SCRAPES_MAX: usize = 4;
+/// Requests that work with the broker itself at a time.
+const WORK_MAX: u32 = 4;
 const LIFE: Duration = Duration::from_secs(60);
 /// From the end of an answer, or the start, to the end of the next head.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -43,6 +45,8 @@ pub(super) struct Shared {
     pub(super) settings: AdminSettings,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) scrapes: Arc<Semaphore>,
+    /// Whoever holds a permit works with the broker itself.
+    pub(super) work: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
@@ -52,7 +56,7 @@ pub(super) enum Phase {
     /// It opens its data and its doors.
     Booting,
     /// It serves.
-    Ready(Arc<Mutex<Option<Observer>>>),
+    Ready { core: Arc<Core>, observer: Arc<Mutex<Option<Observer>>> },
     /// It drains.
     Stopping,
 }
@@ -62,6 +66,7 @@ pub struct Door {
     addrs: Vec<SocketAddr>,
     phase: watch::Sender<Phase>,
     stop: watch::Sender<bool>,
+    work: Arc<Semaphore>,
     accepting: JoinSet<()>,
 }
 
@@ -85,14 +90,16 @@ impl Door {
         let (phase, seen) = watch::channel(Phase::Booting);
         let (stop, stopped) = watch::channel(false);
         let scrapes = Arc::new(Semaphore::new(SCRAPES_MAX));
-        let shared = Arc::new(Shared { settings, phase: seen, scrapes, stop: stopped });
+        let work = Arc::new(Semaphore::new(WORK_MAX as usize));
+        let shared =
+            Arc::new(Shared { settings, phase: seen, scrapes, work: Arc::clone(&work), stop: stopped });
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut accepting = JoinSet::new();
         let addrs = bound.iter().map(|(addr, _)| *addr).collect();
         for (_, socket) in bound {
             accepting.spawn(accept(socket, Arc::clone(&shared), Arc::clone(&seats)));
         }
-        Ok(Self { addrs, phase, stop, accepting })
+        Ok(Self { addrs, phase, stop, work, accepting })
     }
 
     /// The bound addresses.
@@ -103,17 +110,19 @@ impl Door {
 
     /// The broker serves: it is ready, and has metrics.
     pub fn ready(&self, core: &Arc<Core>) {
-        let observer = Observer::new(Arc::clone(core));
-        self.phase.send_replace(Phase::Ready(Arc::new(Mutex::new(Some(observer)))));
+        let observer = Arc::new(Mutex::new(Some(Observer::new(Arc::clone(core)))));
+        self.phase.send_replace(Phase::Ready { core: Arc::clone(core), observer });
     }
 
-    /// The broker drains: it is not ready any more. When this returns, nobody looks at it.
+    /// The broker drains: it is not ready any more. When this returns, nobody looks at it or changes it.
     pub async fn drain(&self) {
-        if let Phase::Ready(observer) = self.phase.send_replace(Phase::Stopping)
+        if let Phase::Ready { observer, .. } = self.phase.send_replace(Phase::Stopping)
             && let Some(observer) = observer.lock().await.take()
         {
             observer.end().await;
         }
+        // Nobody closes it, so this is whoever still works coming to an end.
+        let _ = self.work.acquire_many(WORK_MAX).await;
     }
 
     /// Stops accepting, lets answers finish, and waits for them.
@@ -176,7 +185,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, _seat: OwnedSemaphorePerm
     let stopping = shared.stopping();
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer::answer(&shared, &request).await) }
+        async move { Ok::<_, Infallible>(answer::answer(&shared, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -232,9 +241,22 @@ mod tests {
             assert!(answer.ends_with(&format!(r#"{{"status":"{word}"}}"#)), "{answer}");
             assert!(ask(&door, "/livez").await.starts_with("HTTP/1.1 200 "));
             assert!(ask(&door, "/metrics").await.starts_with(&format!("HTTP/1.1 {status} ")));
+            let shards = if word == "ready" { "404" } else { "503" };
+            let answer = ask(&door, "/v1/topics/t/shards").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {shards} ")), "{answer}");
         }
         let silent = TcpStream::connect(door.addrs()[0]).await.unwrap();
         tokio::time::timeout(DRAIN, door.close()).await.unwrap();
         drop(silent);
+    }
+    #[tokio::test]
+    async fn a_drain_waits_for_whoever_works_with_the_broker() {
+        let door = Door::open(AdminSettings::default(), vec!["127.0.0.1:0".parse().unwrap()]).unwrap();
+        door.ready(&in_memory(Config::default()).unwrap());
+        let works = Arc::clone(&door.work).acquire_owned().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), door.drain()).await.is_err());
+        assert!(ask(&door, "/v1/topics/t/shards").await.starts_with("HTTP/1.1 503 "));
+        drop(works);
+        tokio::time::timeout(DRAIN, door.drain()).await.unwrap();
     }
 }

@@ -29,6 +29,7 @@ use crate::topic::{self, NewTopic, Registry, Topic};
 pub use crate::quota::clients;
 // What a door holds of the engine: bytes on their way out, a place in a queue of waiters, a failure.
 pub use crate::store::{Error as StoreError, Registration, Slice, Watermark};
+pub use crate::topic::Error as TopicError;
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
 pub use configs::{Admission, Change, Edit, Scope, is_alterable};

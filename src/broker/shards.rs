@@ -212,7 +212,7 @@ impl Core {
             return Ok(());
         }
         if !force {
-            self.check_unused(topic, &plan)?;
+            self.check_unused(topic, how, &plan)?;
         }
         // From here on these partitions take nothing, so that their ends are the ends.
         for (index, heir) in &plan.retiring {
@@ -242,15 +242,16 @@ impl Core {
         partition.client_wrote_ms().is_some_and(|at| at >= since)
     }
 
-    fn check_unused(&self, topic: &Topic, plan: &Plan) -> topic::Result<()> {
-        for index in plan.retiring.keys() {
+    fn check_unused(&self, topic: &Topic, how: &Reshape, plan: &Plan) -> topic::Result<()> {
+        for (index, heir) in &plan.retiring {
             let partition = topic.partition(*index)?;
             if self.clients_write_to(&partition) {
                 return Err(Error::InUse(format!(
                     "Kafka producers wrote to partition {index} of topic '{}' within the last minute (client {}), and \
-                     after a merge it takes no records; stop them, or force the merge",
+                     would be refused there afterwards: its keys go to shardId-{heir:012}. Stop them{}",
                     topic.name(),
-                    partition.client().as_deref().unwrap_or("unknown")
+                    partition.client().as_deref().unwrap_or("unknown"),
+                    forcing(topic.name(), how)
                 )));
             }
         }
@@ -390,6 +391,20 @@ async fn durable_ends(topic: &Topic, plan: &Plan) -> topic::Result<BTreeMap<i32,
         receipt.await?;
     }
     Ok(ends)
+}
+
+/// How an operator carries out what was refused; ids as every door knows them.
+fn forcing(topic: &str, how: &Reshape) -> String {
+    match *how {
+        Reshape::Merge { shard, adjacent } => {
+            format!(
+                ", or force it: weir shard merge {topic} shardId-{shard:012} shardId-{adjacent:012} --force"
+            )
+        }
+        Reshape::Scale { count } => format!(", or force it: weir shard scale {topic} {count} --force"),
+        // These leave no partition without a shard.
+        Reshape::Split { .. } | Reshape::Grow { .. } => String::new(),
+    }
 }
 
 fn throttled(limit: Limit, wait_ns: u64) -> Error {

@@ -74,7 +74,8 @@ fn ready(address: &str) -> io::Result<()> {
     }
 }
 
-fn connect(address: &str) -> io::Result<TcpStream> {
+/// The first of its addresses that takes a connection.
+pub(crate) fn connect(address: &str) -> io::Result<TcpStream> {
     let mut refused = io::Error::other("no such host");
     for addr in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&addr, PATIENCE) {

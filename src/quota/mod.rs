@@ -7,6 +7,7 @@
 //! Deliberately absent: clocks, waiting, what a unit is.
 
 pub mod clients;
+pub mod plan;
 mod steady;
 #[cfg(test)]
 mod tests;

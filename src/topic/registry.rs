@@ -311,6 +311,10 @@ impl Registry {
     /// [`Error::UnknownShard`], [`Error::InvalidReshard`], [`Error::InvalidPartitions`], [`Error::LimitReached`].
     pub fn plan(&self, topic: &Topic, reshape: &Reshape) -> Result<Plan> {
         let present = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+        if let Reshape::Scale { count } = *reshape {
+            // Before that many ranges are laid out in memory.
+            self.check_count(i32::try_from(count).unwrap_or(i32::MAX), 0, &self.maps())?;
+        }
         let plan = topic.shards().plan(present, reshape)?;
         self.check_count(plan.partitions, plan.partitions - present, &self.maps())?;
         Ok(plan)
@@ -491,14 +495,14 @@ impl Registry {
         }
         if count > self.partitions_per_topic_max {
             return Err(Error::InvalidPartitions(format!(
-                "{count} partitions are more than partitions.per.topic.max = {}",
+                "{count} partitions are more than max.partitions.per.topic = {}",
                 self.partitions_per_topic_max
             )));
         }
         let total = maps.partition_count + usize::try_from(added).unwrap_or(0);
         if total > self.partitions_max {
             return Err(Error::LimitReached(format!(
-                "{total} partitions in all are more than partitions.max = {}",
+                "{total} partitions in all are more than max.partitions = {}",
                 self.partitions_max
             )));
         }

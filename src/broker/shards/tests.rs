@@ -264,10 +264,13 @@ async fn a_merge_under_clients_that_choose_partitions_is_refused_and_when_forced
     assert!(produce(1).is_ok());
     let refused = core.merge_shards(&topic, 0, 1, false).await;
     let Err(Error::InUse(why)) = refused else { panic!("{refused:?}") };
-    assert!(
-        why.contains("partition 1") && why.contains("'loader' at 10.0.0.7") && why.contains("force"),
-        "{why}"
-    );
+    let who = "Kafka producers wrote to partition 1 of topic 't' within the last minute (client 'loader' at 10.0.0.7), and \
+               would be refused there afterwards: its keys go to shardId-000000000002. Stop them, or force it: ";
+    let merge = "weir shard merge t shardId-000000000000 shardId-000000000001 --force";
+    assert_eq!(why, format!("{who}{merge}"));
+    let refused = core.scale_shards(&topic, 1, false).await;
+    let Err(Error::InUse(why)) = refused else { panic!("{refused:?}") };
+    assert_eq!(why, format!("{who}weir shard scale t 1 --force"));
     assert!(produce(1).is_ok());
     // The other way round only partition 0 would take no more, and nobody wrote to it.
     core.merge_shards(&topic, 0, 1, true).await.unwrap();
@@ -383,6 +386,10 @@ async fn growth_through_the_kafka_door_splits_the_widest_and_old_records_stay_wi
     assert_eq!(by_key(&core, &topic), HashMap::from([(Bytes::from_static(b"a"), vec![0, 1])]));
     assert!(matches!(core.grow_shards(&topic, 3).await, Err(Error::InvalidPartitions(_))));
     assert!(matches!(core.grow_shards(&topic, 1_000_000).await, Err(Error::InvalidPartitions(_))));
+    for count in [0, 10_001, u32::MAX] {
+        let refused = core.scale_shards(&topic, count, true).await;
+        assert!(matches!(refused, Err(Error::InvalidPartitions(_))), "{count}: {refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::{kafka, kinesis};
 mod http;
 mod many;
 mod names;
+mod shards;
 mod values;
 
 /// A broker and the runtime under it.
