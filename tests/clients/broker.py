@@ -1,6 +1,6 @@
 """One broker process per suite: starts it on free ports with a fresh data directory, knows when it is ready, restarts and stops it.
 
-A command holds {port}, {dir} and {props} (key=value...) or {xprops} (-X key=value...), weir's also {kinesis} (HOST:PORT or off). Weir's ready line on stdout is asked for
+A command holds {port}, {dir} and {props} (key=value...) or {xprops} (-X key=value...), weir's also {kinesis} and {admin} (HOST:PORT or off). Weir's ready line on stdout is asked for
 when the command is weir's own; any broker must also answer ApiVersions. Only process groups started here are ever ended.
 """
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KAFKA = f"{ROOT}/tests/clients/kafka run {{port}} {{dir}} {{props}}"
-WEIR = "{binary} serve --data-dir {dir} --listen 127.0.0.1:{port} --kinesis {kinesis} --admin off {xprops}"
+WEIR = "{binary} serve --data-dir {dir} --listen 127.0.0.1:{port} --kinesis {kinesis} --admin {admin} {xprops}"
 API_VERSIONS_V0 = bytes.fromhex("0000000a00120000000000070000")
 groups, taken, guard = set(), set(), threading.Lock()
 
@@ -70,15 +70,15 @@ class BrokerFailed(Exception):
 
 
 class Broker:
-    def __init__(self, template, props, logs, port=None, kinesis=False):
+    def __init__(self, template, props, logs, port=None, doors=()):
         self.port = port or free_port()
-        self.kinesis = f"127.0.0.1:{free_port()}" if kinesis else "off"
+        self.kinesis, self.admin = (f"127.0.0.1:{free_port()}" if door in doors else "off" for door in ("kinesis", "admin"))
         self.address = f"127.0.0.1:{self.port}"
         self.home = tempfile.mkdtemp(prefix="data-", dir=logs)
         self.out, self.err = Path(logs, f"broker-{self.port}.out"), Path(logs, f"broker-{self.port}.err")
         self.weir = "weir" in Path(template.split()[0]).name
         pairs = [f"{k}={v}" for k, v in props.items()]
-        fields = {"port": self.port, "dir": self.home, "kinesis": self.kinesis, "props": " ".join(pairs), "xprops": " ".join(f"-X {p}" for p in pairs)}
+        fields = {"port": self.port, "dir": self.home, "kinesis": self.kinesis, "admin": self.admin, "props": " ".join(pairs), "xprops": " ".join(f"-X {p}" for p in pairs)}
         self.command = shlex.split(template.format(**fields))
         self.child = None
 

@@ -54,10 +54,10 @@ class Suite:
     env: dict = field(default_factory=dict)
     group: object = None           # line -> what the runner runs as one; None: all lines in one call
     whole: bool = False            # the runner cannot run single lines
-    flags: tuple = ()              # put before the address; such a runner starts the broker itself
-    starts_broker: bool = False
+    flags: tuple = ()              # put before the address
+    starts_broker: bool = False    # the runner does; it gets the command behind the address
     restarts: bool = False
-    kinesis: bool = False          # the runner gets the endpoint of the Kinesis door
+    doors: tuple = ("kafka",)      # the runner gets the addresses of these, in this order; the Kinesis door's as a URL
     repeat: int = 1
     only: tuple = ()               # beginnings of the lines asked for; empty: all of them
     unforgiven: object = None      # (line, note) -> True when a second run must not heal it
@@ -108,9 +108,12 @@ def table(full):
               env={"RSS_MB": os.environ.get("RSS_MB", "16")}, unforgiven=lambda line, note: not re.search(r"deaths 0\b", note)),
         Suite("sarama-smoke", cost=0.6, install_cost=1),
         Suite("librdkafka-idempotent", "librdkafka", cost=0.25, brokers=2, install_cost=1, group=lambda l: l[:4], env={"IDEMPOTENT": "1"}),
-        Suite("kinesis-five", cost=0.5, install_cost=1, group=part, kinesis=True),
-        Suite("ferrokinesis-conformance", cost=0.6, install_cost=1, limit_s=900, group=part, kinesis=True),
-        Suite("moto-kinesis", cost=0.5, limit_s=1000, kinesis=True,
+        Suite("surge", cost=0.4, limit_s=400 if full else 300, install_cost=0.5, whole=True, doors=("kafka", "kinesis", "admin"),
+              flags=("--seconds", "90") if full else (), props={"kinesis.quota.profile": "off"},
+              unforgiven=lambda line, note: re.search("nothing|order|parents|not-stored", line) is not None),
+        Suite("kinesis-five", cost=0.5, install_cost=1, group=part, doors=("kinesis",)),
+        Suite("ferrokinesis-conformance", cost=0.6, install_cost=1, limit_s=900, group=part, doors=("kinesis",)),
+        Suite("moto-kinesis", cost=0.5, limit_s=1000, doors=("kinesis",),
               props={"kinesis.account.id": 123456789012, "kinesis.quota.profile": "off"}),
         Suite("rust-rdkafka", cost=0.6, limit_s=1500, install_cost=1, port=9092, props={"node.id": 0, "num.partitions": 3}),
         Suite("node-rdkafka", cost=0.5, limit_s=1500, install_cost=1, props={"num.partitions": 1}),
@@ -118,7 +121,7 @@ def table(full):
     return {s.name: s for s in rows}
 
 
-DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "hostile", "kinesis-five"]
+DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "hostile", "surge", "kinesis-five"]
 
 
 class Run:
@@ -165,7 +168,7 @@ class Run:
             self.close(broker)
 
     def open(self, props):
-        broker = Broker(self.template, props, self.folder, self.suite.port, self.suite.kinesis)
+        broker = Broker(self.template, props, self.folder, self.suite.port, self.suite.doors)
         try:
             return broker if self.suite.starts_broker else broker.start()
         except BrokerFailed:
@@ -189,7 +192,8 @@ class Run:
             broker.restart_on_request(asked)
             command += [broker.address, f"touch {shlex.quote(str(asked))}; while [ -e {shlex.quote(str(asked))} ]; do sleep 0.05; done"]
         else:
-            command += [f"http://{broker.kinesis}" if s.kinesis else broker.address, *unit]
+            addresses = {"kafka": broker.address, "kinesis": f"http://{broker.kinesis}", "admin": broker.admin}
+            command += [*s.flags, *(addresses[door] for door in s.doors), *([] if s.whole else unit)]
         out = self.folder / f"call-{broker.port}-{time.time_ns()}.out"
         env = os.environ | s.env | {"WEIR_LOGS": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         with open(out, "wb") as to:
