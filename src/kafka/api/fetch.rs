@@ -273,10 +273,10 @@ impl Plan {
             }
             Some(wait_ms)
         });
-        let of_shards = waits.max().unwrap_or(0).min(THROTTLE_MS_MAX);
+        let of_shards = waits.max().unwrap_or(0);
         let bytes: usize = found.iter().map(|found| found.slice.len()).sum();
         let own = self.meter.as_ref().map_or(0, |meter| super::charge(&self.core, meter, bytes as u64));
-        i32::try_from(of_shards.max(own)).unwrap_or(0)
+        i32::try_from(of_shards.max(own).min(THROTTLE_MS_MAX)).unwrap_or(0)
     }
 
     fn encode_partition(&self, index: i32, found: Found, w: &mut Writer, slices: &mut Vec<(usize, Slice)>) {

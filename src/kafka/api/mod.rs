@@ -225,14 +225,15 @@ pub(super) fn answer(
     let begun = Instant::now();
     let answer = (entry.answer)(cx, version, body)?;
     let spent_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    cx.throttle_ms = charge(cx.core, meter, spent_ns);
+    // Heartbeats pay for their time too, and a session must not run out over it: held for what is told.
+    cx.throttle_ms = charge(cx.core, meter, spent_ns).min(produce::THROTTLE_MS_MAX);
     Ok((flexible, throttled(answer, key, version, cx.throttle_ms)))
 }
 
-/// Charges a client's quota; how long it has to wait. Milliseconds, at most [`produce::THROTTLE_MS_MAX`].
+/// Charges a client's quota; how long until it is paid. Milliseconds.
 pub(super) fn charge(core: &Core, meter: &Meter, units: u64) -> u32 {
     let wait_ns = meter.charge(units, core.client_quotas().ns(core.now_ms()));
-    u32::try_from(wait_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX).min(produce::THROTTLE_MS_MAX)
+    u32::try_from(wait_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
 /// The answer, with `throttle_time_ms` of at least `throttle_ms`.

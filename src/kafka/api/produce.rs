@@ -44,8 +44,8 @@ const ZSTD_FROM: i16 = 7;
 /// First version that carries v2 record batches.
 const BATCHES_FROM: i16 = 3;
 
-/// Longest time that a client is told to wait for a shard's limit, and that its connection is not read: below every
-/// client's request timeout. What is left of a debt counts in the next answer.
+/// Longest time that a client is told to wait at once. Its connection may be held for longer, and what is left of a debt
+/// counts in the next answer.
 pub(in crate::kafka) const THROTTLE_MS_MAX: u32 = 5_000;
 
 /// A produce request between its append and its response.
@@ -209,7 +209,7 @@ impl Reply {
             let State::Queued(place) = part.state else { continue };
             let outcome = wave.outcome(place);
             if let Ok(appended) = &outcome {
-                self.throttle_ms = self.throttle_ms.max(appended.throttle_ms).min(THROTTLE_MS_MAX);
+                self.throttle_ms = self.throttle_ms.max(appended.throttle_ms);
             }
             part.state = match outcome {
                 Ok(appended) if durable => wait(wave, place, appended),
@@ -231,7 +231,7 @@ impl Reply {
         Ok(())
     }
 
-    /// Asks the client to wait for at least so long.
+    /// Has the client wait for at least so long.
     pub(in crate::kafka) fn throttled(mut self, throttle_ms: u32) -> Self {
         self.throttle_ms = self.throttle_ms.max(throttle_ms);
         self
@@ -286,7 +286,7 @@ impl Reply {
             w.tags();
         }
         if self.version >= 1 {
-            w.i32(i32::try_from(self.throttle_ms).unwrap_or(i32::MAX));
+            w.i32(i32::try_from(self.throttle_ms.min(THROTTLE_MS_MAX)).unwrap_or(i32::MAX));
         }
         w.tags();
         w.finish()
