@@ -58,6 +58,7 @@ class Suite:
     starts_broker: bool = False
     restarts: bool = False
     kinesis: bool = False          # the runner gets the endpoint of the Kinesis door
+    both: bool = False             # it gets Kafka's address, and that endpoint in WEIR_KINESIS
     repeat: int = 1
     only: tuple = ()               # beginnings of the lines asked for; empty: all of them
     unforgiven: object = None      # (line, note) -> True when a second run must not heal it
@@ -109,6 +110,7 @@ def table(full):
         Suite("sarama-smoke", cost=0.6, install_cost=1),
         Suite("librdkafka-idempotent", "librdkafka", cost=0.25, brokers=2, install_cost=1, group=lambda l: l[:4], env={"IDEMPOTENT": "1"}),
         Suite("kinesis-five", cost=0.5, install_cost=1, group=part, kinesis=True),
+        Suite("quota", cost=1.5, both=True, unforgiven=lambda line, note: line.endswith("none-lost") and " lost, " in note),
         Suite("ferrokinesis-conformance", cost=0.6, install_cost=1, limit_s=900, group=part, kinesis=True),
         Suite("moto-kinesis", cost=0.5, limit_s=1000, kinesis=True,
               props={"kinesis.account.id": 123456789012, "kinesis.quota.profile": "off"}),
@@ -165,7 +167,7 @@ class Run:
             self.close(broker)
 
     def open(self, props):
-        broker = Broker(self.template, props, self.folder, self.suite.port, self.suite.kinesis)
+        broker = Broker(self.template, props, self.folder, self.suite.port, self.suite.kinesis or self.suite.both)
         try:
             return broker if self.suite.starts_broker else broker.start()
         except BrokerFailed:
@@ -192,6 +194,8 @@ class Run:
             command += [f"http://{broker.kinesis}" if s.kinesis else broker.address, *unit]
         out = self.folder / f"call-{broker.port}-{time.time_ns()}.out"
         env = os.environ | s.env | {"WEIR_LOGS": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        if s.both:
+            env["WEIR_KINESIS"] = f"http://{broker.kinesis}"
         with open(out, "wb") as to:
             child = spawn(command, stdout=to, stderr=subprocess.STDOUT, env=env)
             try:
