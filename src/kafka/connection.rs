@@ -115,7 +115,7 @@ pub(super) struct Connection {
     out: Out,
     wave: Wave,
     eof: bool,
-    /// Until then the socket is not read: a shard's limit is used up, and not every client waits as it is told.
+    /// Until then the socket is not read: a limit is used up, and not every client waits as it is told.
     muted: Option<Pin<Box<Sleep>>>,
     /// The client id of the last produce.
     client_id: Option<Box<str>>,
@@ -214,11 +214,6 @@ impl Connection {
             if (draining || self.eof) && done {
                 return Err(Close::Quiet);
             }
-        }
-        // Only now, when everything that was there is read: one sync for all of it.
-        if !progress && self.wave.owes() {
-            self.wave.sync();
-            progress = true;
         }
         // Only now, when everything that was there is read: one sync for all of it.
         if !progress && self.wave.owes() {
@@ -358,9 +353,10 @@ impl Connection {
     /// How much of the buffer one read may fill.
     fn room(&self) -> usize {
         let spare = self.input.capacity() - self.input.len();
+        let missing = self.frame_len.map_or(0, |len| len - self.input.len());
         match self.frame_len {
-            Some(len) if len > LARGE_FRAME_BYTES => spare.min(len - self.input.len()),
-            _ => spare,
+            Some(len) if len > LARGE_FRAME_BYTES => spare.min(missing),
+            _ => spare.min(missing.max(self.read_bytes)),
         }
     }
 
@@ -494,10 +490,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Does not read the socket for so long, at least.
+    /// Does not read the socket for so long, at least, and then one request at a time: a read of many would owe more
+    /// than a wait may take once many connections share a limit.
     fn mute(&mut self, ms: u32) {
+        if ms == 0 {
+            return;
+        }
+        self.read_bytes = READ_BYTES_MIN;
         let until = Instant::now() + Duration::from_millis(ms.into());
-        if ms > 0 && self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
+        if self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
             self.muted = Some(Box::pin(tokio::time::sleep_until(until)));
         }
     }

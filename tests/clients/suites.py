@@ -112,6 +112,8 @@ def table(full):
               flags=("--seconds", "90") if full else (), props={"kinesis.quota.profile": "off"},
               unforgiven=lambda line, note: re.search("nothing|order|parents|not-stored", line) is not None),
         Suite("kinesis-five", cost=0.5, install_cost=1, group=part, doors=("kinesis",)),
+        Suite("quota", cost=1.5, doors=("kafka", "kinesis"),
+              unforgiven=lambda line, note: line.endswith("none-lost") and " lost, " in note),
         Suite("ferrokinesis-conformance", cost=0.6, install_cost=1, limit_s=900, group=part, doors=("kinesis",)),
         Suite("moto-kinesis", cost=0.5, limit_s=1000, doors=("kinesis",),
               props={"kinesis.account.id": 123456789012, "kinesis.quota.profile": "off"}),

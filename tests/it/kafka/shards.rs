@@ -114,6 +114,43 @@ fn one_wait_is_five_seconds_at_most_and_the_rest_stays_owed() {
 }
 
 #[test]
+fn many_connections_that_never_wait_share_the_rate() {
+    const CONNECTIONS: i64 = 8;
+    const RATE: i64 = 600;
+    let house = House::ephemeral();
+    let mut client = house.client();
+    create(&mut client, 1, &[("shard.write.records.per.second", "600")]);
+    let begun = Instant::now();
+    let senders: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut sender = house.client();
+            thread::spawn(move || {
+                let body = produce_body("t", 1, &large());
+                // More than a read takes from the socket.
+                for _ in 0..40 {
+                    sender.send(0, 7, &body);
+                }
+                sender
+            })
+        })
+        .collect();
+    let senders: Vec<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+    let mut seen = 0;
+    while begun.elapsed() < Duration::from_secs(7) {
+        thread::sleep(Duration::from_millis(100));
+        let stored = client.list_offset("t", -1).1;
+        let flowed_in = RATE * begun.elapsed().as_millis() as i64 / 1_000;
+        // A full bucket, the rate, and one request of each that is paid for later.
+        let most = RATE + flowed_in + CONNECTIONS * 60;
+        assert!(stored <= most, "{stored} records, not {most}, after {:?}", begun.elapsed());
+        seen = stored - flowed_in;
+    }
+    assert!(seen >= RATE - 60, "{seen} records above the rate: nobody is held for longer than it owes");
+    drop(senders);
+    house.shutdown();
+}
+
+#[test]
 fn a_client_that_never_waits_gets_the_rate_and_loses_nothing() {
     const COUNT: usize = 3_000;
     const RATE: usize = 2_000_000;
