@@ -302,14 +302,14 @@ def read_shards(stream):
     return seen
 
 
-def refusal_lacks(call, writers):
-    """What is missing in the refusal of a merge: `call` answers (whether it is a refusal, its text)."""
-    refused, text = call()
+def refusal_lacks(refused, text, writers):
+    """What is missing in the refusal of a merge."""
     return [f"not refused: {text}"] * (not refused) + [f"does not say {what}: {text}" for what, found in (
         ("who writes", any(w.name in text for w in writers)), ("how to force it", "force" in text), ("where", "partition" in text)) if not found]
 
 
 def over_kinesis(call, **what):
+    """(whether it was refused as in use, what was said)."""
     try:
         return False, call(**what)
     except k.exceptions.ClientError as e:
@@ -327,8 +327,8 @@ def merge_under_producers():
         w.start()
     wait(10, lambda: all(len(w.acked) > 50 * KEYS for w in writers))
     status, text = admin("POST", FORCED, {"merge": {"shard": 0, "adjacent": 1}})
-    bad = refusal_lacks(lambda: (status == 409, text), gone)
-    bad += refusal_lacks(lambda: over_kinesis(k.merge_shards, StreamName=FORCED, ShardToMerge="shardId-000000000000", AdjacentShardToMerge="shardId-000000000001"), gone)
+    bad = refusal_lacks(status == 409, text, gone)
+    bad += refusal_lacks(*over_kinesis(k.merge_shards, StreamName=FORCED, ShardToMerge="shardId-000000000000", AdjacentShardToMerge="shardId-000000000001"), gone)
     bad += [f"{w.name}: {e}" for w in writers for _, e in w.failed[:1]]
     line("merge-refused", bad, text)
     status, text = admin("POST", FORCED, {"merge": {"shard": 0, "adjacent": 1, "force": True}})
@@ -372,8 +372,8 @@ def main():
     wait(60, lambda: all(a.seen for a in apps) and Member.seen)
     note(f"everybody reads after {time.time() - begin:.1f} s")
     scale([2, 4, 8, 16], arg.seconds)
-    bad = refusal_lacks(lambda: over_kinesis(k.update_shard_count, StreamName=STREAM, TargetShardCount=8, ScalingType="UNIFORM_SCALING"), produces)
-    line("down-refused-under-a-producer", bad)
+    refused, text = over_kinesis(k.update_shard_count, StreamName=STREAM, TargetShardCount=8, ScalingType="UNIFORM_SCALING")
+    line("down-refused-under-a-producer", refusal_lacks(refused, text, produces), text)
     for p in produces:
         p.done.set()
     for p in produces:
