@@ -172,7 +172,7 @@ BENIGN = [
     # the lease up first
     "ShutdownTask - Shard .*: Caught exception: .*BlockedOnParentShardException: .* has partial parent information in lease table",
     # KCL ends a subscription of its own; what was under way then is dropped and read again from the checkpoint
-    "exceptionCaught.* SdkCancellationException: Subscriber cancelled before all events were published",
+    "exceptionCaught.*SdkCancellationException: Subscriber cancelled before all events were published",
     "complete called on a cancelled subscription. Ignoring completion", "Rejected an attempt to request.*, because subscribers don't match",
 ]
 
