@@ -63,7 +63,7 @@ public class Worker {
         RetrievalSpecificConfig how = mode.equals("polling") ? new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(250)
             : new FanOutConfig(kinesis).streamName(stream).applicationName(app);
         var s = new Scheduler(c.checkpointConfig(), c.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200).skipShardSyncAtWorkerInitializationIfLeasesExist(false),
-            c.leaseManagementConfig().failoverTimeMillis(3000).leaseAssignmentIntervalMillis(1000L).shardSyncIntervalMillis(2000).leasesRecoveryAuditorExecutionFrequencyMillis(5000),
+            c.leaseManagementConfig().failoverTimeMillis(10000).leaseAssignmentIntervalMillis(1000L).shardSyncIntervalMillis(2000).leasesRecoveryAuditorExecutionFrequencyMillis(5000),
             c.lifecycleConfig(), c.metricsConfig().metricsLevel(MetricsLevel.NONE), c.processorConfig(), c.retrievalConfig().retrievalSpecificConfig(how));
         Thread th = new Thread(s); th.setDaemon(true); th.start();
     }

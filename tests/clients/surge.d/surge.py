@@ -156,16 +156,24 @@ class Kcl(threading.Thread):
                 self.events.append((what, shard))
 
     def complaints(self):
-        """What it logged at WARN and above and is not benign."""
-        return [l for l in self.log.read_text(errors="replace").splitlines() if re.search(r"\b(WARN|ERROR)\b", l) and not any(re.search(b, l) for b in BENIGN)]
+        """What it logged at WARN and above and is not benign; the line behind names the exception."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        said = (" ".join(pair) for pair in zip(lines, [*lines[1:], ""]) if re.search(r"\] (WARN|ERROR) ", pair[0]))
+        return [text for text in said if not any(re.search(b, text) for b in BENIGN)]
 
 
-# Lines of KCL that speak of its own start or of moto, not of the stream.
+# Lines of KCL that speak of itself, not of what the stream answered. Whatever they cost would show in what was read.
 BENIGN = [
     # no CloudWatch agent on this machine to measure the worker with
     "Did not find an operating range metadata provider",
     # its ListShards cache (30 s) does not know the new shard yet; matters for records that KPL aggregated
     "Cannot get the shard for this ProcessTask, so duplicate KPL user records", r"Cannot find the shard given the shardId shardId-\d+. Cache misses",
+    # of the two parents of a merge one is read to its end before KCL has a lease for the other: it tries again, and one time in some gives
+    # the lease up first
+    "ShutdownTask - Shard .*: Caught exception: .*BlockedOnParentShardException: .* has partial parent information in lease table",
+    # KCL ends a subscription of its own; what was under way then is dropped and read again from the checkpoint
+    "exceptionCaught.*SdkCancellationException: Subscriber cancelled before all events were published",
+    "complete called on a cancelled subscription. Ignoring completion", "Rejected an attempt to request.*, because subscribers don't match",
 ]
 
 
@@ -302,14 +310,14 @@ def read_shards(stream):
     return seen
 
 
-def refusal_lacks(call, writers):
-    """What is missing in the refusal of a merge: `call` answers (whether it is a refusal, its text)."""
-    refused, text = call()
+def refusal_lacks(refused, text, writers):
+    """What is missing in the refusal of a merge."""
     return [f"not refused: {text}"] * (not refused) + [f"does not say {what}: {text}" for what, found in (
         ("who writes", any(w.name in text for w in writers)), ("how to force it", "force" in text), ("where", "partition" in text)) if not found]
 
 
 def over_kinesis(call, **what):
+    """(whether it was refused as in use, what was said)."""
     try:
         return False, call(**what)
     except k.exceptions.ClientError as e:
@@ -327,8 +335,8 @@ def merge_under_producers():
         w.start()
     wait(10, lambda: all(len(w.acked) > 50 * KEYS for w in writers))
     status, text = admin("POST", FORCED, {"merge": {"shard": 0, "adjacent": 1}})
-    bad = refusal_lacks(lambda: (status == 409, text), gone)
-    bad += refusal_lacks(lambda: over_kinesis(k.merge_shards, StreamName=FORCED, ShardToMerge="shardId-000000000000", AdjacentShardToMerge="shardId-000000000001"), gone)
+    bad = refusal_lacks(status == 409, text, gone)
+    bad += refusal_lacks(*over_kinesis(k.merge_shards, StreamName=FORCED, ShardToMerge="shardId-000000000000", AdjacentShardToMerge="shardId-000000000001"), gone)
     bad += [f"{w.name}: {e}" for w in writers for _, e in w.failed[:1]]
     line("merge-refused", bad, text)
     status, text = admin("POST", FORCED, {"merge": {"shard": 0, "adjacent": 1, "force": True}})
@@ -372,8 +380,8 @@ def main():
     wait(60, lambda: all(a.seen for a in apps) and Member.seen)
     note(f"everybody reads after {time.time() - begin:.1f} s")
     scale([2, 4, 8, 16], arg.seconds)
-    bad = refusal_lacks(lambda: over_kinesis(k.update_shard_count, StreamName=STREAM, TargetShardCount=8, ScalingType="UNIFORM_SCALING"), produces)
-    line("down-refused-under-a-producer", bad)
+    refused, text = over_kinesis(k.update_shard_count, StreamName=STREAM, TargetShardCount=8, ScalingType="UNIFORM_SCALING")
+    line("down-refused-under-a-producer", refusal_lacks(refused, text, produces), text)
     for p in produces:
         p.done.set()
     for p in produces:
@@ -420,10 +428,9 @@ def main():
                 bad.append(f"{app.name}: {shard} began before the end of {parents[shard] - ended}")
             if what == "end":
                 ended.add(shard)
-            if what == "lost":
-                bad.append(f"{app.name}: the lease of {shard} was lost")
         bad += [f"{app.name} never ended {sorted(closed - ended)}"] * (ended != closed)
-    line("kcl-parents-first", bad, f"{len(closed)} shards to their end, {len(parents)} in all")
+    lost = sum(what == "lost" for app in apps for what, _ in app.events)  # KCL may give a lease up and take it again
+    line("kcl-parents-first", bad, f"{len(closed)} shards to their end, {len(parents)} in all, {lost} leases given up on the way")
 
 
 def note(text):
