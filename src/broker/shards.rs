@@ -232,6 +232,9 @@ impl Core {
             for index in plan.retiring.keys() {
                 topic.partition(*index)?.revive();
             }
+            plan.touched(&topic.shards())
+                .filter_map(|index| topic.partition(index).ok())
+                .for_each(|p| p.reopen_shard());
         }
         outcome
     }
@@ -331,7 +334,14 @@ impl Core {
         }
         let plain_bytes = self.topic_settings.max_decompressed_bytes;
         let limits = ReadLimits { records: max_records, bytes: max_bytes, plain_bytes };
-        let found = read(&partition, shard, offset, limits, now_ms)?;
+        let mut found = read(&partition, shard, offset, limits, now_ms)?;
+        // The shard may have been closed since the caller looked; what lies behind its end is its children's.
+        let closing = partition.closing(shard.id);
+        let closed = topic.shards().by_id(shard.id).and_then(|s| s.until);
+        if let Some(end) = closing.or(closed) {
+            found.records.retain(|record| record.offset < end);
+            found.next_offset = found.next_offset.min(end);
+        }
         let got: usize = found.records.iter().map(GotRecord::bytes).sum();
         if let Some(rate) = config.shard_read_bytes {
             bytes.charge(rate, got as u64, now_ns);
@@ -380,10 +390,11 @@ impl GotRecord {
 async fn durable_ends(topic: &Topic, plan: &Plan) -> topic::Result<BTreeMap<i32, i64>> {
     let mut ends = BTreeMap::new();
     let mut receipts = Vec::new();
-    for index in plan.touched(&topic.shards()) {
+    let shards = topic.shards();
+    for index in plan.touched(&shards) {
         // A partition that is still to come starts at 0.
         let Ok(partition) = topic.partition(index) else { continue };
-        let end = partition.high_watermark()?.value();
+        let end = partition.close_shard(shards.open_in(index).map(|s| s.id))?;
         ends.insert(index, end);
         receipts.push(Receipt::new(&partition, end)?);
     }

@@ -115,6 +115,8 @@ pub struct Partition {
     tally: Tally,
     /// Who that was, as of the last second in which it changed.
     client: Mutex<Option<Arc<str>>>,
+    /// A shard and where it ends, from before the table of shards says so.
+    closing: Mutex<Option<(u32, i64)>>,
 }
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
@@ -170,6 +172,7 @@ impl Partition {
             client_wrote_ms: AtomicI64::new(i64::MIN),
             tally: Tally::default(),
             client: Mutex::default(),
+            closing: Mutex::default(),
         }
     }
 
@@ -248,6 +251,31 @@ impl Partition {
             TimestampType::LogAppend => header.max_timestamp,
             TimestampType::Create => header.base_timestamp,
         }))
+    }
+
+    /// Ends a shard where the partition ends now. Clients go on writing behind it before the table of shards says that it
+    /// is closed, so that whoever reads the shard asks [`Partition::closing`] after the read.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn close_shard(&self, shard: Option<u32>) -> Result<i64> {
+        // Nothing is appended between the look and the word.
+        let _writer = self.writer();
+        let end = self.high_watermark()?.value();
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = shard.map(|shard| (shard, end));
+        Ok(end)
+    }
+
+    /// The shard goes on after all.
+    pub fn reopen_shard(&self) {
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Where `shard` ends, when that is decided.
+    #[must_use]
+    pub fn closing(&self, shard: u32) -> Option<i64> {
+        let closing = *self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.filter(|(id, _)| *id == shard).map(|(_, end)| end)
     }
 
     /// Takes no more records: `heir` has the keys of its last shard.
