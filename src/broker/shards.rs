@@ -232,6 +232,10 @@ impl Core {
             for index in plan.retiring.keys() {
                 topic.partition(*index)?.revive();
             }
+            for index in plan.touched(&topic.shards()).into_keys() {
+                // A partition that was still to come has nothing to go on with.
+                topic.partition(index).into_iter().for_each(|partition| partition.reopen_shard());
+            }
         }
         outcome
     }
@@ -331,7 +335,15 @@ impl Core {
         }
         let plain_bytes = self.topic_settings.max_decompressed_bytes;
         let limits = ReadLimits { records: max_records, bytes: max_bytes, plain_bytes };
-        let found = read(&partition, shard, offset, limits, now_ms)?;
+        let mut found = read(&partition, shard, offset, limits, now_ms)?;
+        // It may have been closed since the caller looked, and what lies behind its end is its child's. A partition forgets
+        // such an end only for that of a child: then the table has this one.
+        let end = partition.shard_end(shard.id);
+        let end = end.or_else(|| topic.shards().by_id(shard.id).and_then(|shard| shard.until));
+        if let Some(end) = end.filter(|end| found.next_offset > *end) {
+            found.records.retain(|record| record.offset < end);
+            found = Got { next_offset: end, behind_ms: 0, ..found };
+        }
         let got: usize = found.records.iter().map(GotRecord::bytes).sum();
         if let Some(rate) = config.shard_read_bytes {
             bytes.charge(rate, got as u64, now_ns);
@@ -380,10 +392,10 @@ impl GotRecord {
 async fn durable_ends(topic: &Topic, plan: &Plan) -> topic::Result<BTreeMap<i32, i64>> {
     let mut ends = BTreeMap::new();
     let mut receipts = Vec::new();
-    for index in plan.touched(&topic.shards()) {
+    for (index, closing) in plan.touched(&topic.shards()) {
         // A partition that is still to come starts at 0.
         let Ok(partition) = topic.partition(index) else { continue };
-        let end = partition.high_watermark()?.value();
+        let end = partition.close_shard(closing)?;
         ends.insert(index, end);
         receipts.push(Receipt::new(&partition, end)?);
     }

@@ -178,14 +178,16 @@ impl Feed {
             let charge = ReadCharge::Own(&self.bucket);
             let core = &self.shared.core;
             let topic = &self.stream.topic;
+            let partition = topic.partition(shard.partition).ok()?;
+            // Of the moment before the read: behind the end of a shard that is being closed there may be records of its child.
+            let seen = partition.high_watermark().map_or(self.offset, |mark| mark.value().max(self.offset));
             let wake = match core.get(topic, shard, self.offset, EVENT_RECORDS_MAX, EVENT_BYTES_MAX, charge) {
                 Ok(got) if got.at_end || !got.records.is_empty() || self.stage == Stage::First => {
                     return Some(self.tell(shard, got));
                 }
                 Ok(got) => {
                     self.offset = got.next_offset;
-                    let partition = topic.partition(shard.partition).ok()?;
-                    self.wait(news(topic, &partition, self.offset, changes)).await
+                    self.wait(news(topic, &partition, seen, changes)).await
                 }
                 Err(Error::Throttled { wait_ms, .. }) => {
                     self.wait(tokio::time::sleep(Duration::from_millis(wait_ms))).await
@@ -267,7 +269,7 @@ impl Feed {
     }
 }
 
-/// Completes when something stands at `offset` or the shards have changed since `changes`.
+/// Completes when something stands behind `offset` or the shards have changed since `changes`.
 async fn news(topic: &Topic, partition: &Partition, offset: i64, changes: i64) {
     let Ok(records) = partition.high_watermark() else { return };
     let mut waits =

@@ -115,6 +115,8 @@ pub struct Partition {
     tally: Tally,
     /// Who that was, as of the last second in which it changed.
     client: Mutex<Option<Arc<str>>>,
+    /// The last shard that was closed here and where it ends, from before the table of shards says so.
+    closed: Mutex<Option<(u32, i64)>>,
 }
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
@@ -170,6 +172,7 @@ impl Partition {
             client_wrote_ms: AtomicI64::new(i64::MIN),
             tally: Tally::default(),
             client: Mutex::default(),
+            closed: Mutex::default(),
         }
     }
 
@@ -248,6 +251,35 @@ impl Partition {
             TimestampType::LogAppend => header.max_timestamp,
             TimestampType::Create => header.base_timestamp,
         }))
+    }
+
+    /// Ends a shard, if one is open here, where the partition ends now; that end. Clients go on writing behind it before the
+    /// table of shards says that it is closed, so whoever reads the shard asks for [`Partition::shard_end`] after the read.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn close_shard(&self, shard: Option<u32>) -> Result<i64> {
+        let mark = self.high_watermark()?;
+        // Nothing is appended between the look and the word.
+        let _writer = self.writer();
+        let end = mark.value();
+        *self.closed() = shard.map(|shard| (shard, end));
+        Ok(end)
+    }
+
+    /// The shard that was closed goes on after all.
+    pub fn reopen_shard(&self) {
+        *self.closed() = None;
+    }
+
+    /// Where `shard` ends, when it is the last one that was closed here.
+    #[must_use]
+    pub fn shard_end(&self, shard: u32) -> Option<i64> {
+        self.closed().filter(|(id, _)| *id == shard).map(|(_, end)| end)
+    }
+
+    fn closed(&self) -> MutexGuard<'_, Option<(u32, i64)>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes no more records: `heir` has the keys of its last shard.

@@ -466,11 +466,13 @@ impl Plan {
         self.opening.is_empty()
     }
 
-    /// Partitions whose end the plan needs: those that it closes a shard in or opens one in.
-    pub fn touched<'a>(&'a self, shards: &'a Shards) -> impl Iterator<Item = i32> + 'a {
-        let closing = self.closing.iter().filter_map(|id| shards.by_id(*id)).map(|s| s.partition);
-        let all: BTreeSet<i32> = closing.chain(self.opening.iter().map(|o| o.partition)).collect();
-        all.into_iter()
+    /// Partitions whose end the plan needs: those that it opens a shard in, and those that it closes one in, with that one.
+    #[must_use]
+    pub fn touched(&self, shards: &Shards) -> BTreeMap<i32, Option<u32>> {
+        let mut all: BTreeMap<_, _> = self.opening.iter().map(|opening| (opening.partition, None)).collect();
+        let closing = self.closing.iter().filter_map(|id| shards.by_id(*id));
+        all.extend(closing.map(|shard| (shard.partition, Some(shard.id))));
+        all
     }
 }
 

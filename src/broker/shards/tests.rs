@@ -32,6 +32,16 @@ pub(super) fn put_of(key: &str, value: u64) -> Put {
     Put { hash: hash_of(key.as_bytes()), record: record(key, value) }
 }
 
+/// As a client that chooses the partition.
+fn write(core: &Core, partition: &Arc<Partition>, key: &str, value: u64) -> topic::Result<()> {
+    let mut wave = Wave::default();
+    let mut builder = Builder::new();
+    builder.push(record(key, value));
+    let place = wave.push(Arc::clone(partition), builder.build().unwrap());
+    wave.commit(core.now_ms());
+    wave.outcome(place).map(drop)
+}
+
 async fn topic(core: &Arc<Core>, partitions: i32, configs: &[(&str, &str)]) -> Arc<Topic> {
     let configs = configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     core.create_topic("t".into(), partitions, configs).await.unwrap()
@@ -290,17 +300,7 @@ async fn a_forced_merge_under_a_busy_client_loses_nothing_that_was_acknowledged(
     let topic = topic(&core, 2, &[]).await;
     let (writer, partition) = (Arc::clone(&core), Arc::clone(&topic.partitions()[1]));
     let busy = tokio::task::spawn_blocking(move || {
-        for n in 0.. {
-            let mut wave = Wave::default();
-            let mut builder = Builder::new();
-            builder.push(record("k", n));
-            let place = wave.push(Arc::clone(&partition), builder.build().unwrap());
-            wave.commit(writer.now_ms());
-            if wave.outcome(place).is_err() {
-                return n;
-            }
-        }
-        0
+        (0..u64::MAX).find(|n| write(&writer, &partition, "k", *n).is_err()).unwrap()
     });
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     core.merge_shards(&topic, 0, 1, true).await.unwrap();
@@ -309,6 +309,74 @@ async fn a_forced_merge_under_a_busy_client_loses_nothing_that_was_acknowledged(
     let read = all_of(&core, &topic, shards.by_id(1).unwrap());
     assert_eq!(read.len(), usize::try_from(acknowledged).unwrap());
     assert_eq!(shards.by_id(1).unwrap().until, Some(i64::try_from(acknowledged).unwrap()));
+}
+
+#[tokio::test]
+async fn a_shard_ends_where_it_was_closed_also_before_the_table_says_so() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = topic(&core, 1, &[]).await;
+    let partition = topic.partition(0).unwrap();
+    let shards = topic.shards();
+    let shard = shards.by_id(0).unwrap();
+    let read = || core.get(&topic, shard, 0, 100, 100_000, ReadCharge::Shared).unwrap();
+    write(&core, &partition, "k", 0).unwrap();
+    assert_eq!(partition.close_shard(Some(0)).unwrap(), 1);
+    write(&core, &partition, "k", 1).unwrap();
+    let got = read();
+    assert_eq!((got.records.len(), got.next_offset, got.at_end, got.behind_ms), (1, 1, false, 0));
+    partition.reopen_shard();
+    assert_eq!((read().records.len(), read().next_offset), (2, 2), "it goes on after all");
+
+    // Whoever looked before a split, and reads after it.
+    core.split_shard(&topic, 0, 1 << 127).await.unwrap();
+    write(&core, &partition, "k", 2).unwrap();
+    assert_eq!((read().records.len(), read().next_offset), (2, 2), "the third is the child's");
+}
+
+/// Reads a shard to its end, its children after it, each partition's records once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_of_shards_get_each_record_of_a_busy_client_once_through_reshards() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = topic(&core, 1, &[]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (writer, partition, over) = (Arc::clone(&core), topic.partition(0).unwrap(), Arc::clone(&stop));
+    let busy = tokio::task::spawn_blocking(move || {
+        let mut written = 0;
+        while !over.load(Ordering::Relaxed) && write(&writer, &partition, "k", 0).is_ok() {
+            written += 1;
+        }
+        written
+    });
+    let all = Arc::new(AtomicBool::new(false));
+    let (reader, of, over) = (Arc::clone(&core), Arc::clone(&topic), Arc::clone(&all));
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut shard, mut offset, mut seen) = (0, 0, Vec::new());
+        loop {
+            let last = over.load(Ordering::Relaxed);
+            let shards = of.shards();
+            let now = shards.by_id(shard).unwrap();
+            let got = reader.get(&of, now, offset, 700, 100_000, ReadCharge::Shared).unwrap();
+            let idle = got.records.is_empty();
+            seen.extend(got.records.iter().map(|record| record.offset));
+            offset = got.next_offset;
+            if got.at_end {
+                // The child that goes on in this partition.
+                let child = shards.children(shard).find(|child| child.partition == 0).unwrap();
+                (shard, offset) = (child.id, child.from);
+            } else if last && idle {
+                return seen;
+            }
+        }
+    });
+    for count in [2, 1, 2, 3, 2, 1, 4, 2, 1, 2].iter().cycle().take(100) {
+        core.scale_shards(&topic, *count, true).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written = busy.await.unwrap();
+    all.store(true, Ordering::Relaxed);
+    let seen = reading.await.unwrap();
+    let wrong = seen.iter().zip(0..).find(|(offset, n)| *offset != n);
+    assert_eq!((wrong, seen.len()), (None, written));
 }
 
 #[tokio::test]

@@ -264,6 +264,7 @@ def wait(seconds, done):
     until = time.time() + seconds
     while time.time() < until and not done():
         time.sleep(0.1)
+    return done()
 
 
 def equal(count):
@@ -313,7 +314,7 @@ def read_shards(stream):
 def refusal_lacks(refused, text, writers):
     """What is missing in the refusal of a merge."""
     return [f"not refused: {text}"] * (not refused) + [f"does not say {what}: {text}" for what, found in (
-        ("who writes", any(w.name in text for w in writers)), ("how to force it", "force" in text), ("where", "partition" in text)) if not found]
+        ("who writes", any(w.name in text for w in writers)), ("how to force it", "--force" in text), ("where", "partition" in text)) if not found]
 
 
 def over_kinesis(call, **what):
@@ -361,7 +362,7 @@ def merge_under_producers():
 
 
 def phase(name, since, until, count):
-    """The lines about shards and errors of one phase."""
+    """The lines about shards and errors of one phase; what KCL logged all along counts in the last."""
     found, partitions = open_ranges(STREAM), len(kafka.list_topics(STREAM, 10).topics[STREAM].partitions)
     line(f"{name}-shards", [f"{len(found)} open shards: {found}"] * (found != equal(count)) + [f"{partitions} partitions"] * (partitions != 16), f"{count} open, 16 partitions")
     bad = [(w, what) for t, w, what in errors if since <= t < until]
@@ -377,7 +378,8 @@ def main():
     produces = [KafkaWriter(STREAM, "hash", enable_idempotence=True), KafkaWriter(STREAM, "stay", 0)]
     for t in [*group, *apps, *puts, *produces]:
         t.start()
-    wait(60, lambda: all(a.seen for a in apps) and Member.seen)
+    if not wait(60, lambda: all(a.seen for a in apps) and Member.seen):
+        error("start", "not everybody reads, and the surge begins without them")
     note(f"everybody reads after {time.time() - begin:.1f} s")
     scale([2, 4, 8, 16], arg.seconds)
     refused, text = over_kinesis(k.update_shard_count, StreamName=STREAM, TargetShardCount=8, ScalingType="UNIFORM_SCALING")
