@@ -45,9 +45,8 @@ impl Core {
             history.sample(&shards, self.now_ms(), &written);
             let unused = |p| topic.partition(p).is_ok_and(|p| !self.clients_write_to(&p));
             let Some(reshape) = history.decide(&shards, thresholds, &unused) else { continue };
-            match self.reshape(&topic, reshape.clone(), false).await {
-                Ok(()) => tracing::info!(topic = %topic.name(), "on demand: {reshape:?}"),
-                Err(error) => tracing::warn!(topic = %topic.name(), "on demand: {reshape:?}: {error}"),
+            if let Err(error) = self.reshape(&topic, reshape.clone(), false).await {
+                tracing::warn!(topic = %topic.name(), "on demand: {reshape:?}: {error}");
             }
         }
     }

@@ -237,6 +237,10 @@ impl Core {
                 topic.partition(index).into_iter().for_each(|partition| partition.reopen_shard());
             }
         }
+        if outcome.is_ok() {
+            let open = topic.shards().open_count();
+            tracing::info!(topic = %topic.name(), partitions = plan.partitions, open, "shards after {how:?}");
+        }
         outcome
     }
 
