@@ -117,6 +117,8 @@ pub(super) struct Connection {
     eof: bool,
     /// Until then the socket is not read: a limit is used up, and not every client waits as it is told.
     muted: Option<Pin<Box<Sleep>>>,
+    /// What it appended last was above a limit.
+    in_debt: bool,
     /// The client id of the last produce.
     client_id: Option<Box<str>>,
     /// What this client is limited by; looked up again when quotas or its id change.
@@ -141,6 +143,7 @@ impl Connection {
             input: BytesMut::new(),
             input_bytes: 0,
             read_bytes: READ_BYTES_MIN,
+            in_debt: false,
             frame_len: None,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -356,7 +359,9 @@ impl Connection {
         let missing = self.frame_len.map_or(0, |len| len - self.input.len());
         match self.frame_len {
             Some(len) if len > LARGE_FRAME_BYTES => spare.min(missing),
-            _ => spare.min(missing.max(self.read_bytes)),
+            // A read of many requests would owe more than a wait may take once many connections share a limit.
+            _ if self.in_debt => spare.min(missing.max(READ_BYTES_MIN)),
+            _ => spare,
         }
     }
 
@@ -486,19 +491,15 @@ impl Connection {
             }
         }
         self.wave.clear();
+        self.in_debt = mute_ms > 0;
         self.mute(mute_ms);
         Ok(())
     }
 
-    /// Does not read the socket for so long, at least, and then one request at a time: a read of many would owe more
-    /// than a wait may take once many connections share a limit.
+    /// Does not read the socket for so long, at least.
     fn mute(&mut self, ms: u32) {
-        if ms == 0 {
-            return;
-        }
-        self.read_bytes = READ_BYTES_MIN;
         let until = Instant::now() + Duration::from_millis(ms.into());
-        if self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
+        if ms > 0 && self.muted.as_ref().is_none_or(|muted| muted.deadline() < until) {
             self.muted = Some(Box::pin(tokio::time::sleep_until(until)));
         }
     }
