@@ -62,7 +62,20 @@ fn refuse(shared: &Shared, head: &Parts) -> Option<(StatusCode, &'static str)> {
     };
     let named = head.uri.authority().unwrap_or(&host);
     let allowed = [named, &host].into_iter().all(|name| is_allowed(name.host(), &shared.settings.hosts));
-    (!allowed).then_some((StatusCode::MISDIRECTED_REQUEST, "this host name is not in admin.hosts"))
+    if !allowed {
+        return Some((StatusCode::MISDIRECTED_REQUEST, "this host name is not in admin.hosts"));
+    }
+    // A browser says whose page it asks for; nobody else does.
+    let mut origins = head.headers.get_all(header::ORIGIN).iter();
+    let foreign = origins.any(|origin| !is_own(origin.as_bytes(), host.as_str()));
+    (foreign && !reads(head))
+        .then_some((StatusCode::FORBIDDEN, "pages of other sites may not change anything"))
+}
+
+/// Whether an `Origin` is a page of this door.
+fn is_own(origin: &[u8], host: &str) -> bool {
+    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_bytes()))
 }
 
 /// Whether a request only looks.

@@ -48,6 +48,27 @@ fn error(answer: &(u16, Value)) -> &str {
     answer.1["error"].as_str().unwrap_or_else(|| panic!("{answer:?}"))
 }
 
+#[test]
+fn pages_of_other_sites_change_nothing() {
+    let house = with_topic();
+    let asked = |origin: &str| {
+        let body = r#"{"split":{"shard":0}}"#;
+        let answer = house.send(&format!(
+            "POST /v1/topics/t/shards HTTP/1.1\r\nHost: localhost:9644\r\nConnection: close\r\nContent-Type: {JSON}\r\n\
+             Content-Length: {}\r\nOrigin: {origin}\r\n\r\n{body}",
+            body.len()
+        ));
+        read(&answer).0
+    };
+    for origin in
+        ["http://evil.example", "null", "http://localhost:9644.evil.example", "http://localhost:1", ""]
+    {
+        assert_eq!(asked(origin), 403, "{origin}");
+    }
+    assert_eq!(ids(&house.list("t").1), [(0, true)], "nothing happened");
+    assert_eq!(asked("http://localhost:9644"), 200);
+}
+
 fn with_topic() -> House {
     let house = House::configured(&[]);
     assert_eq!(house.kafka().create_topic("t", &[]), 0);
