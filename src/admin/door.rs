@@ -2,7 +2,7 @@
 //!
 //! It opens before the broker does and closes after it, so that whoever asks is told "booting" and "stopping".
 //! A connection lives a minute: one rule for clients that say nothing, that do not finish, that do not read what they
-//! asked for, and that keep a connection. A client that scrapes connects again.
+//! asked for, and that keep a connection. A client that scrapes connects again. A head has 10 s (408 when it is the first).
 //! Deliberately absent: who is let in (`listen`), what is answered (`answer.rs`).
 
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ const SCRAPES_MAX: usize = 4;
 const WORK_MAX: u32 = 4;
 const LIFE: Duration = Duration::from_secs(60);
 /// From the end of an answer, or the start, to the end of the next head.
-const HEAD_TIME: Duration = Duration::from_secs(30);
+const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long an answer may take to finish when the connection's life is over or the door closes.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Longest head.
@@ -139,17 +139,21 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer::answer(&shared, request).await) }
     });
+    let (line, last_word) = listen::line(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(line), service);
     tokio::pin!(connection);
     tokio::select! {
         ended = &mut connection => {
             if let Err(error) = ended {
                 tracing::debug!("connection: {error}");
+                if error.is_timeout() {
+                    last_word.too_slow();
+                }
             }
             return;
         }

@@ -1,8 +1,8 @@
 //! The door on its addresses: what all requests share, and one HTTP connection from its first byte to its last.
 //!
 //! A connection is closed when it is idle too long: before its first request 10 s, later 60 s. That is one rule for
-//! clients that say nothing, that send a byte now and then, and that keep a connection they do not need. None of them is
-//! answered 408: hyper does not tell a head that has begun from none, and closes without a word on its own timeout too.
+//! clients that say nothing, that send a byte now and then (answered 408 when it is their first request), and that keep a
+//! connection they do not need.
 //! Deliberately absent: who is let in (`listen`), what flows over a connection (`exchange.rs`).
 
 use std::collections::{HashMap, VecDeque};
@@ -214,7 +214,8 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(32);
-    let connection = server.serve_connection(TokioIo::new(stream), service);
+    let (line, last_word) = listen::line(stream);
+    let connection = server.serve_connection(TokioIo::new(line), service);
     tokio::pin!(connection);
     let stopping = shared.stop.wait();
     tokio::pin!(stopping);
@@ -222,6 +223,7 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
         let (idle_ms, first) = activity.idle_ms();
         let left_ms = if first { FIRST_REQUEST_MS } else { IDLE_MS } - idle_ms;
         if left_ms <= 0 {
+            last_word.too_slow();
             break;
         }
         tokio::select! {

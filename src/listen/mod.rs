@@ -5,6 +5,7 @@
 //! Deliberately absent: what flows over a connection (each door's), names of hosts (looked up before).
 
 mod census;
+mod line;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use census::{Census, Limits, Open, Seat};
+pub use line::line;
 
 use crate::config::SocketSettings;
 use census::{Complaint, Listener};

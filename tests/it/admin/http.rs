@@ -41,6 +41,28 @@ fn only_reading_is_allowed() {
 }
 
 #[test]
+fn a_head_that_does_not_come_is_answered_408() {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+    let house = House::configured(&[]);
+    let connect = || {
+        let stream = TcpStream::connect(house.broker.admin_addrs()[0]).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    };
+    let (mut slow, mut silent) = (connect(), connect());
+    slow.write_all(b"GET /livez HT").unwrap();
+    let begun = Instant::now();
+    let mut answers = [String::new(), String::new()];
+    slow.read_to_string(&mut answers[0]).unwrap();
+    silent.read_to_string(&mut answers[1]).unwrap();
+    assert_eq!((status(&answers[0]), answers[1].as_str()), ("408", ""));
+    assert!((8..18).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    house.shutdown();
+}
+
+#[test]
 fn a_page_that_rebinds_its_name_reads_nothing() {
     let house = House::configured(&[("admin.hosts", "Metrics.Example.org,other.example")]);
     let asked = |head: &str| house.send(&format!("GET {head}\r\nConnection: close\r\n\r\n"));
