@@ -30,7 +30,9 @@ use crate::topic::{self, NewTopic, Registry, Topic};
 
 pub use crate::quota::clients;
 // What a door holds of the engine: bytes on their way out, a place in a queue of waiters, a failure.
-pub use crate::store::{Error as StoreError, Registration, Slice, Watermark};
+pub use crate::store::{
+    Error as StoreError, FRESH, Incidents, Kind as IncidentKind, Pace, Reason, Registration, Slice, Watermark,
+};
 pub use crate::topic::Error as TopicError;
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
@@ -104,6 +106,12 @@ impl Core {
     #[must_use]
     pub fn capacity(&self) -> Option<crate::store::Capacity> {
         self.store.capacity()
+    }
+
+    /// What went wrong, in the engine and above it.
+    #[must_use]
+    pub fn incidents(&self) -> &Incidents {
+        self.store.incidents()
     }
 
     /// Where the engine keeps its bytes, as an absolute path.

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Capacity, Error, Log, LogId, LogOptions, Meta, Note, Opened, Placed, Put, Result, Segment, Slice, Span,
-    Store, Versioned, Watermark,
+    Capacity, Error, Incidents, Log, LogId, LogOptions, Meta, Note, Opened, Placed, Put, Result, Segment,
+    Slice, Span, Store, Versioned, Watermark,
 };
 use crate::batch::Header;
 
@@ -19,6 +19,7 @@ use crate::batch::Header;
 pub struct Memory {
     logs: Mutex<HashMap<LogId, Arc<MemoryLog>>>,
     meta: MemoryMeta,
+    incidents: Arc<Incidents>,
 }
 
 impl Memory {
@@ -62,6 +63,10 @@ impl Store for Memory {
 
     fn meta(&self) -> &dyn Meta {
         &self.meta
+    }
+
+    fn incidents(&self) -> &Arc<Incidents> {
+        &self.incidents
     }
 
     fn incarnation(&self) -> i32 {

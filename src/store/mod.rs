@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: partitions' rules (sequences, quotas, retention policy), sockets, wall clocks.
 
+mod incidents;
 pub mod local;
 pub mod memory;
 mod slice;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, Header, PREFIX_BYTES};
 
+pub use incidents::{FRESH, Incidents, Kind, Pace, Reason, Seen};
 pub use slice::Slice;
 pub use watermark::{Registration, Watermark};
 
@@ -136,6 +138,9 @@ pub trait Store: Send + Sync {
 
     /// Small state.
     fn meta(&self) -> &dyn Meta;
+
+    /// What went wrong with this store and with what stands on it.
+    fn incidents(&self) -> &Arc<Incidents>;
 
     /// How often this store has been opened without a clean close before: what leader epochs grow by.
     fn incarnation(&self) -> i32;

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::store::memory::Memory;
 use crate::store::{Capacity, Put as Kept, Versioned, Watermark};
 use crate::store::{
-    Error as Failure, Log, LogId, LogOptions, Meta, Opened, Placed, Segment, Slice, Span, Store,
+    Error as Failure, Incidents, Log, LogId, LogOptions, Meta, Opened, Placed, Segment, Slice, Span, Store,
 };
 
 /// Under what name something is kept beside the topic.
@@ -132,6 +132,10 @@ impl Store for Perishable {
 
     fn meta(&self) -> &dyn Meta {
         self
+    }
+
+    fn incidents(&self) -> &Arc<Incidents> {
+        self.inner.incidents()
     }
 
     fn incarnation(&self) -> i32 {

@@ -31,7 +31,7 @@ use self::log::{CHECKPOINT, LocalLog};
 use self::recovery::{Known, find};
 use self::segment::Files;
 use self::sync::{Job, Workers};
-use super::{Capacity, Error, Log, LogId, LogOptions, Meta, Opened, Result, Store};
+use super::{Capacity, Error, Incidents, Log, LogId, LogOptions, Meta, Opened, Result, Store};
 use crate::batch::Header;
 
 pub use self::map::{Mapped, Mapping};
@@ -62,6 +62,8 @@ pub struct LocalOptions {
     pub meta_syncs: bool,
     /// Descriptors kept open; `None` for half of what the process may open.
     pub max_files: Option<usize>,
+    /// Where failures are noted.
+    pub incidents: Arc<Incidents>,
 }
 
 impl Default for LocalOptions {
@@ -74,6 +76,7 @@ impl Default for LocalOptions {
             checkpoint_bytes: 1 << 20,
             meta_syncs: true,
             max_files: None,
+            incidents: Arc::default(),
         }
     }
 }
@@ -95,6 +98,8 @@ pub(in crate::store) struct Shared {
     /// See [`LocalOptions::checkpoint_bytes`].
     checkpoint_bytes: u64,
     dir: PathBuf,
+    /// See [`LocalOptions::incidents`].
+    incidents: Arc<Incidents>,
     files: Files,
     syncers: Arc<Workers>,
     tidier: Arc<Workers>,
@@ -160,6 +165,7 @@ impl Local {
         let threads = if options.inline { [0, 0] } else { [SYNC_THREADS, 1] };
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
+            incidents: options.incidents,
             early_writeback: options.early_writeback,
             checkpoint_bytes: options.checkpoint_bytes,
             files: Files::new(
@@ -300,6 +306,10 @@ impl Store for Local {
 
     fn meta(&self) -> &dyn Meta {
         &self.meta
+    }
+
+    fn incidents(&self) -> &Arc<Incidents> {
+        &self.shared.incidents
     }
 
     fn incarnation(&self) -> i32 {
