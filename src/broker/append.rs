@@ -160,7 +160,7 @@ impl Receipt {
     /// # Errors
     /// [`Error::Storage`] when a sync failed: the records may be lost in a crash.
     pub fn poll(&mut self, waker: &Waker) -> Poll<Result<(), Error>> {
-        self.log.durable().poll_reach(self.until, &mut self.place, waker).map_err(Error::Storage)
+        self.log.durable().poll_reach(self.until, &mut self.place, waker).map_err(Error::from)
     }
 }
 

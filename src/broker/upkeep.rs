@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Core;
 use crate::config::{Flush, TopicSettings};
-use crate::store;
+use crate::{store, topic};
 
 /// How often what was written is checkpointed: bounds what a recovery has to scan.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
@@ -78,6 +78,11 @@ async fn run(core: Arc<Core>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
+/// Whether the partition went while upkeep looked at it.
+fn is_deleted(error: &topic::Error) -> bool {
+    matches!(error, topic::Error::UnknownPartition)
+}
+
 fn duration(ms: u64) -> Duration {
     Duration::from_millis(ms.max(10))
 }
@@ -88,7 +93,9 @@ impl Core {
         let now_ms = self.now_ms();
         if matches!(self.flush, Flush::Interval { .. }) {
             for partition in self.topics.written() {
-                if let Err(error) = partition.sync() {
+                if let Err(error) = partition.sync()
+                    && !is_deleted(&error)
+                {
                     tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "sync: {error}");
                 }
             }
@@ -104,6 +111,7 @@ impl Core {
                         Ok(bytes) => tracing::info!(
                             topic = %topic.name(), partition = partition.id().partition, bytes, "retention removed"
                         ),
+                        Err(error) if is_deleted(&error) => {}
                         Err(error) => tracing::error!(topic = %topic.name(), "retention: {error}"),
                     }
                 }
@@ -121,6 +129,7 @@ impl Core {
         for partition in self.topics.take_dirty() {
             if let Err(error) =
                 partition.checkpoint(now_ms, producer_id_expiration_ms, max_producer_ids_per_partition)
+                && !is_deleted(&error)
             {
                 tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
             }

@@ -180,6 +180,7 @@ fn of_store(error: &StoreError) -> Code {
     match error {
         StoreError::Corrupt { .. } => Code::CORRUPT_MESSAGE,
         StoreError::OutOfRange { .. } => Code::OFFSET_OUT_OF_RANGE,
+        StoreError::Deleted => Code::UNKNOWN_TOPIC_OR_PARTITION,
         StoreError::Io { .. } | StoreError::Full { .. } | StoreError::Fenced | StoreError::Refused(_) => {
             Code::KAFKA_STORAGE_ERROR
         }

@@ -187,6 +187,8 @@ fn of_store(error: &StoreError) -> Fault {
         ),
         StoreError::Io { .. }
         | StoreError::Corrupt { .. }
+        // The topic room says "no such partition" instead.
+        | StoreError::Deleted
         | StoreError::OutOfRange { .. }
         | StoreError::Refused(_) => Fault::internal(),
     }

@@ -224,7 +224,7 @@ impl Incidents {
             Error::Full { path } => self.raise(Kind::DiskFull, &path.to_string_lossy(), error),
             Error::Corrupt { .. } => self.note(Kind::LogDamaged, error),
             Error::Io { .. } => self.note(otherwise, error),
-            Error::Fenced | Error::OutOfRange { .. } | Error::Refused(_) => {}
+            Error::Fenced | Error::Deleted | Error::OutOfRange { .. } | Error::Refused(_) => {}
         }
     }
 

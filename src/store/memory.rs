@@ -4,6 +4,7 @@
 //! durable at once. Deliberately absent: segments by time of their own, files, threads, limits.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -45,7 +46,8 @@ impl Store for Memory {
 
     fn delete_log(&self, id: LogId) -> Result<()> {
         if let Some(log) = locked(&self.logs).remove(&id) {
-            log.durable.fence();
+            log.deleted.store(true, Ordering::Release);
+            log.durable.delete();
         }
         Ok(())
     }
@@ -99,12 +101,13 @@ struct State {
 struct MemoryLog {
     state: Mutex<State>,
     durable: Watermark,
+    deleted: AtomicBool,
 }
 
 impl MemoryLog {
     fn new(options: LogOptions) -> Self {
         let state = State { options, start: 0, end: 0, batches: Vec::new(), parts: Vec::new(), note: None };
-        Self { state: Mutex::new(state), durable: Watermark::new(0) }
+        Self { state: Mutex::new(state), durable: Watermark::new(0), deleted: AtomicBool::new(false) }
     }
 }
 
@@ -150,6 +153,9 @@ impl State {
 
 impl Log for MemoryLog {
     fn append(&self, batches: &[Placed], now_ms: i64) -> Result<()> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(Error::Deleted);
+        }
         if self.durable.is_fenced() {
             return Err(Error::Fenced);
         }

@@ -171,7 +171,7 @@ pub trait Log: Send + Sync {
     /// ends where it did. Does not sync. `now_ms` dates a new segment.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::Fenced`], [`Error::Io`].
+    /// [`Error::Full`], [`Error::Fenced`], [`Error::Deleted`], [`Error::Io`].
     fn append(&self, batches: &[Placed], now_ms: i64) -> Result<()>;
 
     /// Whole batches from the one that contains `offset`, at most `max_bytes` unless the first alone is
@@ -317,6 +317,9 @@ pub enum Error {
     /// A sync failed earlier or another owner took over: no write will ever succeed.
     #[error("the log is fenced for writes")]
     Fenced,
+    /// The log was deleted, perhaps while it was used: nothing is wrong with the disk.
+    #[error("the log was deleted")]
+    Deleted,
     /// An offset outside the log.
     #[error("offset is outside {start}..={end}")]
     OutOfRange {

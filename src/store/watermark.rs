@@ -3,20 +3,24 @@
 //! Used for durability (the engine advances it) and for high watermarks (the partition's writer does).
 //! Advancing costs one store and one load when nobody waits: no lock, no task per waiter, no polling.
 
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 use super::Error;
 
-/// The value that stands for "will never advance again".
-const FENCED: i64 = i64::MIN;
+/// It may still advance.
+const OPEN: u8 = 0;
+/// It will never advance again: something failed.
+const FENCED: u8 = 1;
+/// It will never advance again: what it marks is gone. Outweighs a fence.
+const DELETED: u8 = 2;
 
 /// A growing offset with waiters.
 #[derive(Debug)]
 pub struct Watermark {
     value: AtomicI64,
-    fenced: AtomicI64,
+    state: AtomicU8,
     waiting: AtomicUsize,
     waiters: Mutex<Waiters>,
 }
@@ -37,7 +41,7 @@ impl Watermark {
     pub fn new(value: i64) -> Self {
         Self {
             value: AtomicI64::new(value),
-            fenced: AtomicI64::new(0),
+            state: AtomicU8::new(OPEN),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
         }
@@ -52,7 +56,7 @@ impl Watermark {
     /// Whether it will never advance again.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
-        self.fenced.load(Ordering::Acquire) == FENCED
+        self.state.load(Ordering::Acquire) != OPEN
     }
 
     /// Whether anybody waits.
@@ -68,17 +72,35 @@ impl Watermark {
         }
     }
 
-    /// Fails every waiter, now and later.
+    /// Fails every waiter, now and later, with [`Error::Fenced`].
     pub fn fence(&self) {
-        self.fenced.store(FENCED, Ordering::SeqCst);
+        self.stop(FENCED);
+    }
+
+    /// Fails every waiter, now and later, with [`Error::Deleted`]: nothing went wrong.
+    pub fn delete(&self) {
+        self.stop(DELETED);
+    }
+
+    fn stop(&self, state: u8) {
+        self.state.fetch_max(state, Ordering::SeqCst);
         self.wake(|_| true);
+    }
+
+    /// Why it will never advance again, if so.
+    fn stopped(&self) -> Option<Error> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN => None,
+            DELETED => Some(Error::Deleted),
+            _ => Some(Error::Fenced),
+        }
     }
 
     /// Ready when the value has reached `target`; otherwise registers `waker` under `place`
     /// (again on every call, so a moved task is woken where it now lives).
     ///
     /// # Errors
-    /// [`Error::Fenced`] when the target can no longer be reached.
+    /// [`Error::Fenced`] or [`Error::Deleted`] when the target can no longer be reached.
     pub fn poll_reach(
         &self,
         target: i64,
@@ -89,9 +111,9 @@ impl Watermark {
             self.forget(place);
             return Poll::Ready(Ok(()));
         }
-        if self.is_fenced() {
+        if let Some(error) = self.stopped() {
             self.forget(place);
-            return Poll::Ready(Err(Error::Fenced));
+            return Poll::Ready(Err(error));
         }
         self.register(target, place, waker);
         // The value may have moved between the look and the registration.
@@ -99,9 +121,9 @@ impl Watermark {
             self.forget(place);
             return Poll::Ready(Ok(()));
         }
-        if self.is_fenced() {
+        if let Some(error) = self.stopped() {
             self.forget(place);
-            return Poll::Ready(Err(Error::Fenced));
+            return Poll::Ready(Err(error));
         }
         Poll::Pending
     }

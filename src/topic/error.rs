@@ -130,7 +130,17 @@ pub enum Error {
     },
     /// The engine failed.
     #[error(transparent)]
-    Storage(#[from] store::Error),
+    Storage(store::Error),
+}
+
+impl From<store::Error> for Error {
+    /// A log that was deleted while somebody used it is no failure of the engine.
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Deleted => Self::UnknownPartition,
+            error => Self::Storage(error),
+        }
+    }
 }
 
 /// A limit of a shard.

@@ -18,7 +18,7 @@ use super::tally::Tally;
 use super::{Error, Limit, Result, TopicConfig};
 use crate::batch::{Batch, Batches, Header, Records, TimestampType};
 use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
-use crate::store::{Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
+use crate::store::{self, Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
 /// A batch on its way into a partition, and what became of it.
 #[derive(Debug)]
@@ -320,6 +320,9 @@ impl Partition {
         };
         let config = self.config();
         let mut writer = self.writer();
+        if self.deleted.load(Ordering::Acquire) {
+            return self.fail(appends, &Error::UnknownPartition);
+        }
         let span = log.span();
         let mut end = span.end;
         if let Some(shard) = writer.retired {
@@ -345,7 +348,7 @@ impl Partition {
                 writer.producers.restore(id, before);
             }
             writer.placed.clear();
-            let error = Error::Storage(error);
+            let error = Error::from(error);
             for append in appends.iter_mut() {
                 if append.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.next_offset > span.end))
                 {
@@ -517,7 +520,7 @@ impl Partition {
         let slice = if offset == high_watermark {
             Slice::empty(offset)
         } else {
-            log.read(offset, max_bytes, high_watermark).inspect_err(|_| self.tally.failed_read())?
+            log.read(offset, max_bytes, high_watermark).map_err(|error| self.failed_read(error))?
         };
         Ok(ReadOutcome { slice, high_watermark, log_start })
     }
@@ -564,10 +567,11 @@ impl Partition {
     /// [`Error::Storage`].
     pub fn offset_for_time(&self, timestamp: i64, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
-        let mut next = log.seek_time(timestamp)?;
+        let mut next = log.seek_time(timestamp).map_err(|error| self.unless_deleted(error))?;
         let end = self.high_watermark.value();
         while let Some(base) = next.filter(|base| *base < end) {
-            let bytes = log.read(base.max(log.span().start), 1, end)?.to_bytes()?;
+            let bytes = log.read(base.max(log.span().start), 1, end).and_then(|found| found.to_bytes());
+            let bytes = bytes.map_err(|error| self.unless_deleted(error))?;
             let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
             let found = batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?;
             if found.is_some() {
@@ -585,8 +589,10 @@ impl Partition {
     /// [`Error::Storage`].
     pub fn max_timestamp(&self, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
-        let Some((base, timestamp)) = log.max_timestamp()? else { return Ok(None) };
-        let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value())?.to_bytes()?;
+        let newest = log.max_timestamp().map_err(|error| self.unless_deleted(error))?;
+        let Some((base, timestamp)) = newest else { return Ok(None) };
+        let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value());
+        let bytes = bytes.and_then(|found| found.to_bytes()).map_err(|error| self.unless_deleted(error))?;
         let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
         Ok(batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?)
     }
@@ -637,7 +643,7 @@ impl Partition {
             return Err(Error::OffsetOutOfRange { start: log.span().start, end });
         }
         if target > log.span().start {
-            trim(&**log, &mut writer, target)?;
+            trim(&**log, &mut writer, target).map_err(|error| self.unless_deleted(error))?;
         }
         Ok(log.span().start)
     }
@@ -651,12 +657,13 @@ impl Partition {
         let log = self.log()?;
         if super::retention::must_seal(&config, &log.segments(), now_ms) {
             let _writer = self.writer();
-            log.seal()?;
+            log.seal().map_err(|error| self.unless_deleted(error))?;
         }
         let Some(cut) = super::retention::cut(&config, &log.segments(), now_ms) else { return Ok(0) };
         let mut writer = self.writer();
         let before: u64 = log.segments().iter().map(|s| s.bytes).sum();
-        trim(&**log, &mut writer, cut.min(self.high_watermark.value()))?;
+        trim(&**log, &mut writer, cut.min(self.high_watermark.value()))
+            .map_err(|error| self.unless_deleted(error))?;
         let after: u64 = log.segments().iter().map(|s| s.bytes).sum();
         Ok(before.saturating_sub(after))
     }
@@ -670,8 +677,7 @@ impl Partition {
         let mut writer = self.writer();
         writer.producers.expire(now_ms, producer_expiration_ms, producers_max);
         writer.listed_dirty = false;
-        log.checkpoint(&writer.note())?;
-        Ok(())
+        log.checkpoint(&writer.note()).map_err(|error| self.unless_deleted(error))
     }
 
     /// How many producer ids the partition remembers.
@@ -692,7 +698,7 @@ impl Partition {
     pub(super) fn delete(&self) -> Result<()> {
         self.deleted.store(true, Ordering::SeqCst);
         let _writer = self.writer();
-        self.high_watermark.fence();
+        self.high_watermark.delete();
         self.store.delete_log(self.id)?;
         Ok(())
     }
@@ -709,6 +715,10 @@ impl Partition {
             return Ok(log);
         }
         let mut writer = self.writer();
+        // Whoever waited here while the partition was deleted must not make its log anew.
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(Error::UnknownPartition);
+        }
         if self.log.get().is_none() {
             let mut replayed = Vec::new();
             let opened = self.store.open_log(self.id, options(&self.config()), &mut |h| replayed.push(*h))?;
@@ -729,6 +739,19 @@ impl Partition {
     #[cfg(test)]
     pub fn stalled(&self) -> impl Sized + '_ {
         self.writer()
+    }
+
+    /// What the engine answered, unless that is because the files went while it worked: then nothing is wrong with it.
+    fn unless_deleted(&self, error: store::Error) -> Error {
+        if self.deleted.load(Ordering::Acquire) { Error::UnknownPartition } else { error.into() }
+    }
+
+    fn failed_read(&self, error: store::Error) -> Error {
+        let error = self.unless_deleted(error);
+        if !matches!(error, Error::UnknownPartition) {
+            self.tally.failed_read();
+        }
+        error
     }
 
     fn fail(&self, appends: &mut [&mut Append], error: &Error) {
@@ -787,10 +810,10 @@ impl Writer {
 }
 
 /// Removes records, and keeps first what they told of producers and epochs: recovery reads only what is left.
-fn trim(log: &dyn Log, writer: &mut Writer, offset: i64) -> Result<()> {
+fn trim(log: &dyn Log, writer: &mut Writer, offset: i64) -> store::Result<()> {
     writer.producers.trimmed();
     log.checkpoint(&writer.note())?;
-    Ok(log.trim_to(offset)?)
+    log.trim_to(offset)
 }
 
 fn options(config: &TopicConfig) -> LogOptions {

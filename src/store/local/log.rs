@@ -122,7 +122,7 @@ impl LocalLog {
     pub fn retire(&self) {
         let _writer = locked(&self.writer);
         self.deleted.store(true, Ordering::Release);
-        self.durable.fence();
+        self.durable.delete();
         let _flush = locked(&self.flushing);
     }
 

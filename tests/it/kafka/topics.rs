@@ -3,8 +3,17 @@
 //! Every expectation here holds on Apache Kafka 4.3.1 as well (`subject.rs` says how to see it), but where it
 //! says so. Deliberately absent: configurations (unit tests of the API), visibility (`metadata.rs`).
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use weir_broker::batch::{Builder, Record};
+
 use super::subject::{AT_ONCE, Subject, batches, from};
 use super::{Client, NOBODY, Out, batch};
+use crate::cli::Serving;
 
 /// One topic of a CreateTopics request.
 #[derive(Clone, Copy)]
@@ -241,4 +250,68 @@ fn the_brokers_own_topic_takes_no_records_of_clients() {
     assert_eq!(client.append("__consumer_offsets", 0, &batch(NOBODY, 1, b"v")).0, 17);
     assert_eq!(client.delete_records("__consumer_offsets", 0, 0).0, 17);
     subject.end();
+}
+
+/// Clients that go on writing and reading are told that the topic is unknown, and nothing in the log looks like a dying
+/// disk: files that vanish under an append, a read or upkeep were deleted.
+#[test]
+fn topics_deleted_under_load_are_unknown_and_no_news_of_the_disk() {
+    const TOPICS: usize = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Serving::start(&[
+        "serve",
+        "--data-dir",
+        dir.path().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "-X",
+        "log.segment.bytes=1048576",
+        "-X",
+        "log.max.open.files=16",
+        "-X",
+        "log.retention.check.interval.ms=20",
+        "-X",
+        "auto.create.topics.enable=false",
+    ]);
+    let addr: SocketAddr = broker.address().parse().unwrap();
+    let mut large = Builder::new();
+    large.push(Record { timestamp_ms: 1, value: Some(vec![7; 300_000].into()), ..Record::default() });
+    let large = large.build().unwrap();
+    let (stop, seen) = (AtomicBool::new(false), Mutex::new(BTreeMap::<i16, u32>::new()));
+    std::thread::scope(|scope| {
+        for thread in 0..TOPICS {
+            let (stop, seen, large) = (&stop, &seen, large.bytes());
+            scope.spawn(move || {
+                let mut client = Client::connect(addr);
+                let topic = format!("t{thread}");
+                while !stop.load(Ordering::Relaxed) {
+                    let codes = [
+                        client.produce(&topic, -1, large).0,
+                        client.produce(&topic, 1, large).0,
+                        client.fetch(AT_ONCE, &[from(&topic, 0, 0)])[0].code,
+                        client.list_offset(&topic, 0).0,
+                    ];
+                    let mut seen = seen.lock().unwrap();
+                    codes.into_iter().for_each(|code| *seen.entry(code).or_default() += 1);
+                }
+            });
+        }
+        let mut client = Client::connect(addr);
+        for round in 0..120 {
+            let topic = format!("t{}", round % TOPICS);
+            if client.create_topic(&topic, &[("retention.bytes", "0")]) == 36 {
+                assert_eq!(client.delete_topic(&topic), 0);
+                assert_eq!(client.create_topic(&topic, &[]), 0);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.keys().all(|code| [0, 1, 3].contains(code)) && seen.contains_key(&0), "{seen:?}");
+    broker.signal(rustix::process::Signal::TERM);
+    let (code, said) = broker.end();
+    assert_eq!(code, Some(0), "{said}");
+    let bad: Vec<_> = said.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).take(5).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
 }

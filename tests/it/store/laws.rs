@@ -1,7 +1,9 @@
 //! Laws of `Store`, `Log` and `Meta` that hold for every engine.
 
+use std::task::{Poll, Waker};
+
 use weir_broker::batch::Header;
-use weir_broker::store::{Error, Placed, Put, Slice};
+use weir_broker::store::{Error, Placed, Put, Registration, Slice};
 
 use super::{SMALL, batch, headers, id, on_every_engine, open, push, read_all, wait_durable};
 
@@ -188,10 +190,26 @@ fn a_deleted_log_is_empty_when_opened_again() {
         store.delete_log(id(2)).unwrap();
         assert!(store.logs().unwrap().is_empty());
         let placed = Placed { base_offset: 5, leader_epoch: 0, batch: batch(1, 1, 1) };
-        assert!(matches!(log.append(&[placed], 0), Err(Error::Fenced)));
+        assert!(matches!(log.append(&[placed], 0), Err(Error::Deleted)));
         let log = open(store, id(1));
         assert_eq!(log.span().end, 0);
         assert_eq!(push(&*log, 1, 1, 10), 0);
+    });
+}
+
+/// A log that is gone is not one that failed.
+#[test]
+fn who_waits_for_a_deleted_log_is_told_that_it_was_deleted() {
+    on_every_engine(|store| {
+        let log = open(store, id(1));
+        push(&*log, 5, 1, 10);
+        let mut place = Registration::default();
+        assert!(log.durable().poll_reach(7, &mut place, Waker::noop()).is_pending());
+        store.delete_log(id(1)).unwrap();
+        let waited = log.durable().poll_reach(7, &mut place, Waker::noop());
+        assert!(matches!(waited, Poll::Ready(Err(Error::Deleted))), "{waited:?}");
+        log.sync();
+        assert!(matches!(log.durable().poll_reach(7, &mut place, Waker::noop()), Poll::Ready(Err(Error::Deleted))));
     });
 }
 

@@ -30,7 +30,10 @@ impl LocalLog {
             return Err(Error::Fenced);
         }
         let flushed = self.flush_segments();
-        if let Err(error) = &flushed {
+        // A log that is deleted meanwhile has lost its files to that, not to the disk.
+        if let Err(error) = &flushed
+            && !self.deleted.load(Ordering::Acquire)
+        {
             tracing::error!(log = %self.dir.display(), %error, "sync failed: the log is fenced for writes");
             self.durable.fence();
         }
@@ -130,7 +133,9 @@ impl LocalLog {
     /// One turn of the background thread; true when another is wanted.
     pub fn tidy_turn(&self) -> bool {
         self.tidying.begin();
-        if let Err(error) = self.tidy() {
+        if let Err(error) = self.tidy()
+            && !self.deleted.load(Ordering::Acquire)
+        {
             tracing::warn!(log = %self.dir.display(), %error, "upkeep failed; it is tried again with the next");
         }
         self.tidying.end()

@@ -43,7 +43,10 @@ pub(super) struct Active {
 
 impl LocalLog {
     pub(super) fn write(&self, writer: &mut Writer, batches: &[Placed], now_ms: i64) -> Result<()> {
-        if self.durable.is_fenced() || self.deleted.load(Ordering::Acquire) {
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(Error::Deleted);
+        }
+        if self.durable.is_fenced() {
             return Err(Error::Fenced);
         }
         let total: u64 = batches.iter().map(|b| b.batch.bytes().len() as u64).sum();
