@@ -49,8 +49,8 @@ impl Code {
     pub(super) const INVALID_TXN_STATE: Self = Self(48);
     pub(super) const INVALID_TRANSACTION_TIMEOUT: Self = Self(50);
     pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Self = Self(53);
+    pub(super) const SECURITY_DISABLED: Self = Self(54);
     pub(super) const KAFKA_STORAGE_ERROR: Self = Self(56);
-    pub(super) const UNKNOWN_PRODUCER_ID: Self = Self(59);
     pub(super) const NON_EMPTY_GROUP: Self = Self(68);
     pub(super) const GROUP_ID_NOT_FOUND: Self = Self(69);
     pub(super) const FETCH_SESSION_ID_NOT_FOUND: Self = Self(70);
@@ -125,7 +125,6 @@ pub(super) fn of_topic(error: &topic::Error) -> Code {
         E::LargerThanSegment { .. } => Code::RECORD_LIST_TOO_LARGE,
         E::InvalidTimestamp(_) => Code::INVALID_TIMESTAMP,
         E::OutOfSequence { .. } => Code::OUT_OF_ORDER_SEQUENCE_NUMBER,
-        E::UnknownProducer(_) => Code::UNKNOWN_PRODUCER_ID,
         E::StaleProducerEpoch { .. } => Code::INVALID_PRODUCER_EPOCH,
         E::NoTransaction => Code::INVALID_TXN_STATE,
         E::FencedLeaderEpoch { .. } => Code::FENCED_LEADER_EPOCH,

@@ -147,7 +147,6 @@ pub(super) fn of_topic(error: &topic::Error, place: &Place<'_>) -> Fault {
         }
         // Of Kafka producers alone; a put has neither id nor epoch.
         E::OutOfSequence { .. }
-        | E::UnknownProducer(_)
         | E::StaleProducerEpoch { .. }
         | E::NoTransaction
         | E::FencedLeaderEpoch { .. }

@@ -73,9 +73,6 @@ pub enum Error {
         /// The one that would have been accepted.
         expected: i32,
     },
-    /// A batch of a producer that this partition has never seen, and it does not start at 0.
-    #[error("unknown producer id {0}")]
-    UnknownProducer(i64),
     /// A producer epoch older than one seen.
     #[error("producer epoch {got} is older than {current}")]
     StaleProducerEpoch {

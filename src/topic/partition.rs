@@ -487,12 +487,14 @@ impl Partition {
             if rejects && !matches!(checked, Ok(Verdict::Append)) {
                 self.give_back_write(config, bytes, records);
             }
-            if let Verdict::Duplicate(base_offset) = checked? {
+            if let Verdict::Duplicate { base_offset, log_append_time_ms } = checked? {
                 appended.base_offset = base_offset;
+                appended.log_append_time_ms = log_append_time_ms;
                 appended.next_offset = base_offset + i64::from(header.last_offset_delta) + 1;
                 return Ok(appended);
             }
-            let before = writer.producers.record(&header, end, now_ms);
+            let stamp_ms = if config.timestamp_type == TimestampType::LogAppend { now_ms } else { -1 };
+            let before = writer.producers.record(&header, end, stamp_ms, now_ms);
             writer.undo.push((header.producer_id, before));
         }
         let batch = if config.timestamp_type == TimestampType::LogAppend {
@@ -636,14 +638,14 @@ impl Partition {
     /// [`Error::OffsetOutOfRange`], [`Error::Storage`].
     pub fn delete_records(&self, offset: i64) -> Result<i64> {
         let log = self.log()?;
-        let mut writer = self.writer();
+        let writer = self.writer();
         let end = self.high_watermark.value();
         let target = if offset == -1 { end } else { offset };
         if target < 0 || target > end {
             return Err(Error::OffsetOutOfRange { start: log.span().start, end });
         }
         if target > log.span().start {
-            trim(&**log, &mut writer, target).map_err(|error| self.unless_deleted(error))?;
+            trim(&**log, &writer, target).map_err(|error| self.unless_deleted(error))?;
         }
         Ok(log.span().start)
     }
@@ -660,9 +662,9 @@ impl Partition {
             log.seal().map_err(|error| self.unless_deleted(error))?;
         }
         let Some(cut) = super::retention::cut(&config, &log.segments(), now_ms) else { return Ok(0) };
-        let mut writer = self.writer();
+        let writer = self.writer();
         let before: u64 = log.segments().iter().map(|s| s.bytes).sum();
-        trim(&**log, &mut writer, cut.min(self.high_watermark.value()))
+        trim(&**log, &writer, cut.min(self.high_watermark.value()))
             .map_err(|error| self.unless_deleted(error))?;
         let after: u64 = log.segments().iter().map(|s| s.bytes).sum();
         Ok(before.saturating_sub(after))
@@ -768,9 +770,9 @@ impl Partition {
 }
 
 impl Writer {
-    /// version u8 = 1, epoch count u16, per epoch i32 + start i64, then the producers.
+    /// version u8 = 2 (1: producers without append times), epoch count u16, per epoch i32 + start i64, then the producers.
     fn note(&self) -> Vec<u8> {
-        let mut out = vec![1];
+        let mut out = vec![2];
         out.put_u16(u16::try_from(self.epochs.len()).unwrap_or(u16::MAX));
         for (epoch, start) in self.epochs.iter().rev().take(usize::from(u16::MAX)).rev() {
             out.put_i32(*epoch);
@@ -780,21 +782,18 @@ impl Writer {
         out
     }
 
-    /// A note that does not read is ignored: its state is then unknown, so later sequences are believed.
+    /// A note that does not read is ignored: its producers are then unknown, and may start anywhere.
     fn adopt(&mut self, note: &[u8]) {
         let read = |mut input: &[u8]| {
-            if input.try_get_u8().ok()? != 1 {
-                return None;
-            }
+            let version = input.try_get_u8().ok().filter(|version| (1..=2).contains(version))?;
             let mut epochs = Vec::new();
             for _ in 0..input.try_get_u16().ok()? {
                 epochs.push((input.try_get_i32().ok()?, input.try_get_i64().ok()?));
             }
-            Some((epochs, Producers::decode(&mut input)?))
+            Some((epochs, Producers::decode(&mut input, version >= 2)?))
         };
-        match read(note) {
-            Some((epochs, producers)) => (self.epochs, self.producers) = (epochs, producers),
-            None => self.producers.trimmed(),
+        if let Some((epochs, producers)) = read(note) {
+            (self.epochs, self.producers) = (epochs, producers);
         }
     }
 
@@ -804,14 +803,15 @@ impl Writer {
         }
         if header.producer_id >= 0 && header.base_sequence >= 0 {
             // The timestamps are the client's and may be of any age: they do not tell when it was heard of.
-            self.producers.record(header, header.base_offset, i64::MAX);
+            let stamped = header.timestamp_type() == TimestampType::LogAppend;
+            let stamp_ms = if stamped { header.max_timestamp } else { -1 };
+            self.producers.record(header, header.base_offset, stamp_ms, i64::MAX);
         }
     }
 }
 
 /// Removes records, and keeps first what they told of producers and epochs: recovery reads only what is left.
-fn trim(log: &dyn Log, writer: &mut Writer, offset: i64) -> store::Result<()> {
-    writer.producers.trimmed();
+fn trim(log: &dyn Log, writer: &Writer, offset: i64) -> store::Result<()> {
     log.checkpoint(&writer.note())?;
     log.trim_to(offset)
 }

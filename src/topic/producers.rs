@@ -1,6 +1,8 @@
 //! Idempotent producers of one partition: what each has sent last, so that a retry is not stored twice.
 //!
-//! Keeps the last five batches per producer id (KIP-98; Java and librdkafka keep at most five in flight).
+//! Keeps the last five batches per producer id (KIP-98; Java and librdkafka keep at most five in flight). A producer
+//! that is not known may start with any sequence, as in Apache Kafka since 2.4 (KIP-360): its topic may have been created
+//! anew under it, its past may have expired, and a client that is refused gives its records up.
 //! Source: apache/kafka ProducerAppendInfo.java, ProducerStateManager.java.
 //! Deliberately absent: transactions; the journal of this state (the partition keeps it in the log's note).
 
@@ -20,6 +22,8 @@ struct Sent {
     first_sequence: i32,
     last_sequence: i32,
     base_offset: i64,
+    /// When it was appended, on a log-append-time topic; else -1. Milliseconds.
+    log_append_time_ms: i64,
 }
 
 /// One producer's recent past on this partition.
@@ -37,28 +41,25 @@ pub(super) struct Entry {
 pub(super) enum Verdict {
     /// Append it.
     Append,
-    /// It is here already, at this base offset.
-    Duplicate(i64),
+    /// It is here already.
+    Duplicate {
+        /// Where it starts.
+        base_offset: i64,
+        /// When it was appended, on a log-append-time topic; else -1. Milliseconds.
+        log_append_time_ms: i64,
+    },
 }
 
 /// The producers known to one partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Producers {
     entries: HashMap<i64, Entry>,
-    /// Whether some producer's past was dropped (expiry, eviction, trimmed log): an unknown producer
-    /// that continues with a later sequence is then believed.
-    forgot: bool,
 }
 
 impl Producers {
     /// Judges a batch that carries a producer id.
     pub(super) fn check(&self, header: &Header) -> Result<Verdict> {
-        let Some(entry) = self.entries.get(&header.producer_id) else {
-            if header.base_sequence == 0 || self.forgot {
-                return Ok(Verdict::Append);
-            }
-            return Err(Error::UnknownProducer(header.producer_id));
-        };
+        let Some(entry) = self.entries.get(&header.producer_id) else { return Ok(Verdict::Append) };
         if header.producer_epoch < entry.epoch {
             return Err(Error::StaleProducerEpoch { got: header.producer_epoch, current: entry.epoch });
         }
@@ -72,7 +73,8 @@ impl Producers {
         if let Some(sent) =
             entry.sent().iter().find(|s| s.first_sequence == header.base_sequence && s.last_sequence == last)
         {
-            return Ok(Verdict::Duplicate(sent.base_offset));
+            let Sent { base_offset, log_append_time_ms, .. } = *sent;
+            return Ok(Verdict::Duplicate { base_offset, log_append_time_ms });
         }
         let expected = entry.sent().last().map_or(0, |s| next_sequence(s.last_sequence));
         if header.base_sequence == expected {
@@ -82,9 +84,15 @@ impl Producers {
         }
     }
 
-    /// Remembers a batch that was (or is being) appended at `base_offset`; returns the producer's past for
-    /// [`Producers::restore`].
-    pub(super) fn record(&mut self, header: &Header, base_offset: i64, now_ms: i64) -> Option<Entry> {
+    /// Remembers a batch that was (or is being) appended at `base_offset`, at `log_append_time_ms` if its topic counts
+    /// in that time (else -1); returns the producer's past for [`Producers::restore`].
+    pub(super) fn record(
+        &mut self,
+        header: &Header,
+        base_offset: i64,
+        log_append_time_ms: i64,
+        now_ms: i64,
+    ) -> Option<Entry> {
         let before = self.entries.get(&header.producer_id).copied();
         let mut entry = before.filter(|e| e.epoch == header.producer_epoch).unwrap_or(Entry {
             epoch: header.producer_epoch,
@@ -97,6 +105,7 @@ impl Producers {
             first_sequence: header.base_sequence,
             last_sequence: last_sequence(header),
             base_offset,
+            log_append_time_ms,
         });
         self.entries.insert(header.producer_id, entry);
         before
@@ -110,14 +119,8 @@ impl Producers {
         };
     }
 
-    /// Notes that records were removed from the log's front.
-    pub(super) fn trimmed(&mut self) {
-        self.forgot = true;
-    }
-
     /// Drops producers that were last heard of more than `expiration_ms` ago, then the oldest beyond `count_max`.
     pub(super) fn expire(&mut self, now_ms: i64, expiration_ms: i64, count_max: usize) {
-        let before = self.entries.len();
         let oldest_ms = now_ms.saturating_sub(expiration_ms);
         // Who was found in the log of an earlier life counts as heard of now.
         self.entries.values_mut().for_each(|e| e.last_timestamp_ms = e.last_timestamp_ms.min(now_ms));
@@ -128,7 +131,6 @@ impl Producers {
             let cut = ages.get(ages.len() - count_max).copied().unwrap_or(i64::MIN);
             self.entries.retain(|_, e| e.last_timestamp_ms >= cut);
         }
-        self.forgot |= self.entries.len() < before;
     }
 
     /// How many producers are known.
@@ -136,10 +138,9 @@ impl Producers {
         self.entries.len()
     }
 
-    /// Writes the whole state: `forgot` u8, count u32, then per producer id i64, epoch i16, last ms i64,
-    /// count u8, and per batch first i32, last i32, base offset i64.
+    /// Writes the whole state: count u32, then per producer id i64, epoch i16, last ms i64,
+    /// count u8, and per batch first i32, last i32, base offset i64, append time i64.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(u8::from(self.forgot));
         out.put_u32(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
         for (id, entry) in &self.entries {
             out.put_i64(*id);
@@ -150,13 +151,17 @@ impl Producers {
                 out.put_i32(sent.first_sequence);
                 out.put_i32(sent.last_sequence);
                 out.put_i64(sent.base_offset);
+                out.put_i64(sent.log_append_time_ms);
             }
         }
     }
 
-    /// Reads what [`Producers::encode`] wrote; `None` when it is not that.
-    pub(super) fn decode(input: &mut &[u8]) -> Option<Self> {
-        let forgot = input.try_get_u8().ok()? != 0;
+    /// Reads what [`Producers::encode`] wrote; `None` when it is not that. Before `timed` there was no append time, and
+    /// a u8 in front that no longer matters.
+    pub(super) fn decode(input: &mut &[u8], timed: bool) -> Option<Self> {
+        if !timed {
+            input.try_get_u8().ok()?;
+        }
         let count = input.try_get_u32().ok()?;
         let mut entries = HashMap::new();
         for _ in 0..count {
@@ -172,11 +177,12 @@ impl Producers {
                     first_sequence: input.try_get_i32().ok()?,
                     last_sequence: input.try_get_i32().ok()?,
                     base_offset: input.try_get_i64().ok()?,
+                    log_append_time_ms: if timed { input.try_get_i64().ok()? } else { -1 },
                 });
             }
             entries.insert(id, entry);
         }
-        Some(Self { entries, forgot })
+        Some(Self { entries })
     }
 }
 
@@ -230,13 +236,11 @@ mod tests {
         for n in 0..6 {
             let h = header(n * 2, 2, 0);
             assert_eq!(producers.check(&h).ok(), Some(Verdict::Append));
-            producers.record(&h, i64::from(n) * 2, 1);
+            producers.record(&h, i64::from(n) * 2, -1, 1);
         }
         for n in 1..6 {
-            assert_eq!(
-                producers.check(&header(n * 2, 2, 0)).ok(),
-                Some(Verdict::Duplicate(i64::from(n) * 2))
-            );
+            let found = Verdict::Duplicate { base_offset: i64::from(n) * 2, log_append_time_ms: -1 };
+            assert_eq!(producers.check(&header(n * 2, 2, 0)).ok(), Some(found));
         }
         assert!(matches!(
             producers.check(&header(0, 2, 0)),
@@ -247,7 +251,7 @@ mod tests {
     #[test]
     fn a_new_epoch_starts_at_zero_and_an_old_one_is_fenced() {
         let mut producers = Producers::default();
-        producers.record(&header(0, 1, 3), 0, 1);
+        producers.record(&header(0, 1, 3), 0, -1, 1);
         assert!(matches!(producers.check(&header(1, 1, 4)), Err(Error::OutOfSequence { expected: 0, .. })));
         assert_eq!(producers.check(&header(0, 1, 4)).ok(), Some(Verdict::Append));
         assert!(matches!(producers.check(&header(1, 1, 2)), Err(Error::StaleProducerEpoch { .. })));
@@ -255,31 +259,56 @@ mod tests {
 
     #[test]
     fn sequences_wrap_to_zero() {
-        let mut producers = Producers { forgot: true, ..Producers::default() };
-        producers.record(&header(i32::MAX - 1, 2, 0), 0, 1);
+        let mut producers = Producers::default();
+        producers.record(&header(i32::MAX - 1, 2, 0), 0, -1, 1);
         assert_eq!(producers.check(&header(0, 1, 0)).ok(), Some(Verdict::Append));
+        assert!(producers.check(&header(1, 1, 0)).is_err());
+        // Inside a batch, too.
+        producers.record(&header(i32::MAX - 1, 4, 1), 2, -1, 1);
+        assert_eq!(producers.check(&header(2, 1, 1)).ok(), Some(Verdict::Append));
     }
 
     #[test]
-    fn an_unknown_producer_continues_only_where_something_was_forgotten() {
+    fn an_unknown_producer_starts_anywhere_and_goes_on_from_there() {
         let mut producers = Producers::default();
-        assert!(matches!(producers.check(&header(5, 1, 0)), Err(Error::UnknownProducer(7))));
-        producers.trimmed();
-        assert_eq!(producers.check(&header(5, 1, 0)).ok(), Some(Verdict::Append));
+        let first = header(5, 2, 3);
+        assert_eq!(producers.check(&first).ok(), Some(Verdict::Append));
+        producers.record(&first, 0, -1, 1);
+        assert!(matches!(producers.check(&header(8, 1, 3)), Err(Error::OutOfSequence { expected: 7, .. })));
+        assert!(matches!(producers.check(&header(0, 1, 3)), Err(Error::OutOfSequence { .. })));
+        assert!(matches!(producers.check(&first), Ok(Verdict::Duplicate { base_offset: 0, .. })));
+        assert_eq!(producers.check(&header(7, 1, 3)).ok(), Some(Verdict::Append));
     }
 
     #[test]
     fn the_encoded_state_reads_back_and_a_cut_one_does_not() {
         let mut producers = Producers::default();
-        producers.record(&header(0, 3, 1), 10, 99);
-        producers.record(&header(3, 1, 1), 13, 100);
+        producers.record(&header(0, 3, 1), 10, 98, 99);
+        producers.record(&header(3, 1, 1), 13, -1, 100);
         let mut bytes = Vec::new();
         producers.encode(&mut bytes);
-        let read = Producers::decode(&mut bytes.as_slice());
+        let read = Producers::decode(&mut bytes.as_slice(), true);
         assert_eq!(read.map(|p| p.entries), Some(producers.entries));
         for cut in 0..bytes.len() {
-            assert!(Producers::decode(&mut bytes.get(..cut).unwrap_or_default()).is_none());
+            assert!(Producers::decode(&mut bytes.get(..cut).unwrap_or_default(), true).is_none());
         }
+    }
+
+    /// What weir wrote before it kept append times: `forgot`, one producer, one batch.
+    #[test]
+    fn a_state_without_append_times_reads() {
+        let mut bytes = vec![1];
+        bytes.put_u32(1);
+        bytes.put_i64(7);
+        bytes.put_i16(0);
+        bytes.put_i64(100);
+        bytes.put_u8(1);
+        bytes.put_i32(0);
+        bytes.put_i32(2);
+        bytes.put_i64(40);
+        let read = Producers::decode(&mut bytes.as_slice(), false).unwrap_or_default();
+        let found = Verdict::Duplicate { base_offset: 40, log_append_time_ms: -1 };
+        assert_eq!(read.check(&header(0, 3, 0)).ok(), Some(found));
     }
 
     #[test]
@@ -288,17 +317,16 @@ mod tests {
         for id in 0..10 {
             let mut h = header(0, 1, 0);
             h.producer_id = id;
-            producers.record(&h, id, id);
+            producers.record(&h, id, -1, id);
         }
         producers.expire(10, 8, 5);
         assert_eq!(producers.len(), 5);
-        assert!(producers.forgot);
     }
 
     #[test]
     fn a_producer_of_an_earlier_life_expires_counted_from_this_one() {
         let mut producers = Producers::default();
-        producers.record(&header(0, 1, 0), 0, i64::MAX);
+        producers.record(&header(0, 1, 0), 0, -1, i64::MAX);
         for (now_ms, known) in [(1_000, 1), (1_100, 1), (1_101, 0)] {
             producers.expire(now_ms, 100, 5);
             assert_eq!(producers.len(), known, "at {now_ms}");

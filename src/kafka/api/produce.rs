@@ -17,7 +17,8 @@
 //!
 //! Known deviations from Apache Kafka: with `shard.quota.mode=reject` a batch over the limits is answered with
 //! NOT_ENOUGH_REPLICAS, which every client retries; compressed batches are not decompressed to check them unless the topic
-//! is compacted; `timeout.ms` is not used (one node acknowledges at once or fails).
+//! is compacted; the retry of an idempotent batch tells the append time on log-append-time topics only; a produce with
+//! a transactional id is INVALID_TXN_STATE, because there are no transactions yet; `timeout.ms` is not used (one node acknowledges at once or fails).
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -121,7 +122,7 @@ impl Request<'_, '_> {
         } else if !(-1..=1).contains(&acks) {
             Some(Code::INVALID_REQUIRED_ACKS)
         } else if transactional {
-            Some(Code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+            Some(Code::INVALID_TXN_STATE)
         } else {
             None
         };

@@ -3,7 +3,7 @@
 //! Every expectation here holds on Apache Kafka 4.3.1 as well (`subject.rs` says how to see it), but where it
 //! says so. Deliberately absent: restarts (`restart.rs`).
 
-use super::subject::{AT_ONCE, Subject, batches, from};
+use super::subject::{AT_ONCE, Subject, batches, from, stamped};
 use super::{Client, Out, Producer, batch, produce_body, produced};
 
 /// InitProducerId v1.
@@ -17,6 +17,12 @@ impl Producer {
     pub(super) fn at(self, sequence: i32) -> Self {
         Self { sequence, ..self }
     }
+}
+
+/// One record of now: Kafka forgets producers by the time of their records.
+fn recent(me: Producer) -> Vec<u8> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    stamped(me, &[i64::try_from(now).unwrap()])
 }
 
 #[test]
@@ -55,14 +61,70 @@ fn a_gap_is_45_and_nothing_after_it_is_taken_until_it_is_filled() {
     subject.end();
 }
 
-/// Kafka takes any first sequence; weir knows that it has forgotten nothing, so records are missing.
 #[test]
-fn a_stranger_in_the_middle_of_its_sequence_is_59() {
+fn a_stranger_may_start_anywhere_and_goes_on_from_there() {
     let subject = Subject::start();
     let mut client = subject.client();
     let (topic, me) = (subject.topic(&mut client, 1, &[]), producer(&mut client));
-    let code = client.append(&topic, 0, &batch(me.at(5), 1, b"v")).0;
-    assert_eq!(code, if subject.is_weir() { 59 } else { 0 });
+    let me = Producer { epoch: 3, ..me };
+    assert_eq!(client.append(&topic, 0, &recent(me.at(5))), (0, 0));
+    assert_eq!(client.append(&topic, 0, &recent(me.at(5))), (0, 0), "a duplicate");
+    for sequence in [0, 4, 7] {
+        assert_eq!(client.append(&topic, 0, &recent(me.at(sequence))).0, 45, "{sequence}");
+    }
+    assert_eq!(client.append(&topic, 0, &recent(me.at(6))), (0, 1));
+    assert_eq!(client.append(&topic, 0, &recent(Producer { epoch: 2, ..me }.at(7))).0, 47);
+    assert_eq!(client.append(&topic, 0, &recent(Producer { epoch: 4, ..me }.at(7))).0, 45);
+    subject.end();
+}
+
+/// The Java client retries a refusal (59) until the record's time is up, and drops it.
+#[test]
+fn a_topic_that_is_created_anew_under_a_living_producer_takes_what_comes_next() {
+    let subject = Subject::start();
+    let mut client = subject.client();
+    let (topic, me) = (subject.topic(&mut client, 1, &[]), producer(&mut client));
+    for sequence in 0..3 {
+        assert_eq!(client.append(&topic, 0, &recent(me.at(sequence))), (0, i64::from(sequence)));
+    }
+    assert_eq!(client.delete_topic(&topic), 0);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while client.create_partitioned(&topic, 1, &[]) != 0 || client.list_offset_of(&topic, 0, -1).0 != 0 {
+        assert!(!subject.is_weir() && until > std::time::Instant::now());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(client.append(&topic, 0, &recent(me.at(3))), (0, 0));
+    assert_eq!(client.append(&topic, 0, &recent(me.at(3))), (0, 0), "a duplicate");
+    assert_eq!(client.append(&topic, 0, &recent(me.at(4))), (0, 1));
+    assert_eq!(client.append(&topic, 0, &recent(me.at(2))).0, 45, "it was stored in the old one");
+    subject.end();
+}
+
+#[test]
+fn sequences_go_on_at_0_after_the_largest() {
+    let subject = Subject::start();
+    let mut client = subject.client();
+    let (topic, me) = (subject.topic(&mut client, 1, &[]), producer(&mut client));
+    let around = batch(me.at(i32::MAX - 1), 4, b"v");
+    assert_eq!(client.append(&topic, 0, &around), (0, 0));
+    assert_eq!(client.append(&topic, 0, &around), (0, 0));
+    assert_eq!(client.append(&topic, 0, &batch(me.at(3), 1, b"v")).0, 45);
+    assert_eq!(client.append(&topic, 0, &batch(me.at(2), 1, b"v")), (0, 4));
+    subject.end();
+}
+
+#[test]
+fn a_duplicate_tells_the_time_of_the_first_append_where_that_counts() {
+    let subject = Subject::start();
+    let mut client = subject.client();
+    let me = producer(&mut client);
+    let topic = subject.topic(&mut client, 1, &[("message.timestamp.type", "LogAppendTime")]);
+    let mut send = |sequence| client.produce(&topic, -1, &recent(me.at(sequence)));
+    let first = send(0);
+    assert!(first.0 == 0 && first.2 > 0);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let second = send(1);
+    assert_eq!((send(0), send(1)), (first, second));
     subject.end();
 }
 

@@ -145,7 +145,7 @@ pub(super) fn rows() -> Vec<Row> {
         refused(77, "a producer id without a sequence", INVALID, [sequence(7, 0, -1)]),
         refused(78, "a producer id without an epoch", INVALID, [sequence(7, -1, 0)]),
         row(79, "an unknown producer that starts at 0", Case::Appended(1, vec![sequence(1_079, 0, 0)])),
-        refused(79, "an unknown producer in its middle", 59, [sequence(2_079, 0, 5)]),
+        row(79, "an unknown producer in its middle", Case::Appended(1, vec![sequence(2_079, 0, 5)])),
         driven(80, "sequences with a gap, and round the end", sequences),
         driven(81, "duplicates of the last batches", duplicates),
         driven(82, "timestamps out of this world", timestamps),
