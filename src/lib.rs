@@ -35,6 +35,7 @@ mod broker;
 mod kafka;
 mod kinesis;
 mod listen;
+mod lock;
 mod server;
 
 pub use broker::Clock;

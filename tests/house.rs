@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// A leaf: what every room may import, and which imports nothing of ours.
+const LEAVES: &[&str] = &["lock"];
+
 /// A room and the rooms that it may import (ARCHITECTURE.md). Imports point down only.
 const ROOMS: &[(&str, &[&str])] = &[
     ("batch", &[]),
@@ -75,7 +78,8 @@ const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "
 /// Rooms that a file imports and may not.
 fn forbidden_imports(path: &str, text: &str) -> Vec<String> {
     let Some(room) = room_of(path) else { return Vec::new() };
-    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+    let leaf = LEAVES.iter().find(|name| **name == room).map(|name| (*name, &[][..]));
+    let Some((_, allowed)) = ROOMS.iter().copied().chain(leaf).find(|(name, _)| *name == room) else {
         return vec![format!("{path}: there is no room {room}; add it to ROOMS and say what it may import")];
     };
     let rooms: BTreeSet<_> = ROOMS.iter().map(|(name, _)| *name).collect();
@@ -101,6 +105,29 @@ fn escaped_third_parties(path: &str, text: &str) -> Vec<String> {
         .filter(|(name, places)| lives_in(places) && has_word(&code, name))
         .map(|(name, _)| format!("{path}: this room must not know {name}"));
     escaped.chain(impure).collect()
+}
+
+/// Locks without a rank, outside the file that ranks them. Tests may, and what locks across an await is tokio's.
+fn unranked_locks(path: &str, text: &str) -> Vec<String> {
+    if path == "src/lock.rs" || path.ends_with("tests.rs") {
+        return Vec::new();
+    }
+    let code = code_of(text);
+    let code = code.split("mod tests {").next().unwrap_or_default();
+    let all: Vec<_> = words(code).map(|(word, _)| word).collect();
+    let mut found = Vec::new();
+    let std_sync = |at: usize| at >= 2 && all[at - 2..at] == ["std", "sync"];
+    for name in ["Mutex", "MutexGuard", "RwLock", "Condvar", "PoisonError"] {
+        // Named whole, or in the braces of the one import of `std::sync`.
+        let whole = (0..all.len()).any(|at| all[at] == name && std_sync(at));
+        let listed = code
+            .match_indices("use std::sync::{")
+            .any(|(at, opening)| items(&code[at + opening.len()..]).iter().any(|item| item.trim() == name));
+        if whole || listed {
+            found.push(format!("{path}: std::sync::{name} has no rank: take it from src/lock.rs"));
+        }
+    }
+    found
 }
 
 /// `unsafe` outside the one file that may.
@@ -447,6 +474,11 @@ fn unsafe_lives_in_one_file() {
 }
 
 #[test]
+fn every_lock_has_a_rank() {
+    hold(&["src"], unranked_locks);
+}
+
+#[test]
 fn every_file_says_what_it_owns() {
     hold(&["src", "tests", "benches"], missing_head);
 }
@@ -602,6 +634,31 @@ fn an_allowed_import_and_words_in_comments_and_strings_pass() {
         assert_eq!(forbidden_imports("src/store/local/log.rs", text), Vec::<String>::new(), "{text}");
     }
     assert!(!forbidden_imports("src/cellar/mod.rs", "").is_empty());
+}
+
+#[test]
+fn a_planted_lock_without_a_rank_is_found() {
+    for text in [
+        "use std::sync::Mutex;",
+        "use std::sync::{Arc, PoisonError, RwLock};",
+        "fn f(lock: &std::sync::Mutex<u8>) {}",
+    ] {
+        assert!(!unranked_locks("src/topic/mod.rs", text).is_empty(), "{text}");
+        assert!(unranked_locks("src/lock.rs", text).is_empty(), "{text}");
+        assert!(unranked_locks("src/topic/tests.rs", text).is_empty(), "{text}");
+    }
+    for text in [
+        "use std::sync::{Arc, OnceLock};\nuse crate::lock::{Mutex, rank};",
+        "use tokio::sync::{Mutex, RwLock};",
+        "// std::sync::Mutex",
+    ] {
+        assert_eq!(unranked_locks("src/topic/mod.rs", text), Vec::<String>::new(), "{text}");
+    }
+    assert!(
+        !forbidden_imports("src/lock.rs", "use crate::store::Error;").is_empty(),
+        "a leaf imports nothing"
+    );
+    assert!(forbidden_imports("src/batch/mod.rs", "use crate::lock::Mutex;").is_empty());
 }
 
 #[test]

@@ -3,13 +3,14 @@
 //! Invariant: nothing is written when stderr is not a terminal. Deliberately absent: estimates.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::lock::{Mutex, rank};
 
 /// The progress of one scenario.
 pub(super) struct Progress {
     name: String,
-    shown: Option<Mutex<Option<Instant>>>,
+    shown: Option<Mutex<rank::Progress, Option<Instant>>>,
 }
 
 impl Progress {
@@ -22,12 +23,12 @@ impl Progress {
 
     /// Shows `text()`, at most five times a second.
     pub(super) fn tick(&self, text: impl FnOnce() -> String) {
-        if let Some(shown) = &self.shown
-            && let Ok(mut last) = shown.lock()
-            && last.is_none_or(|at| at.elapsed() > Duration::from_millis(200))
-        {
-            *last = Some(Instant::now());
-            let _ = write!(stderr(), "\r\x1b[K{} {}", self.name, text());
+        if let Some(shown) = &self.shown {
+            let mut last = shown.lock();
+            if last.is_none_or(|at| at.elapsed() > Duration::from_millis(200)) {
+                *last = Some(Instant::now());
+                let _ = write!(stderr(), "\r\x1b[K{} {}", self.name, text());
+            }
         }
     }
 }

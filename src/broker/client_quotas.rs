@@ -37,7 +37,7 @@ impl Core {
         validate_only: bool,
     ) -> topic::Result<()> {
         self.blocking(move |core| {
-            let _change = core.config_changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let _change = core.config_changes.lock();
             let mut quotas = Quotas::clone(&core.client_quotas.quotas());
             for (entity, changes) in changes {
                 let values = quotas.entry(entity.clone()).or_default();

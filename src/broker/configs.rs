@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -177,7 +177,7 @@ impl Core {
         change: Change,
         validate_only: bool,
     ) -> topic::Result<()> {
-        let _change = self.config_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.config_changes.lock();
         let config = self.config();
         let broker = |key: &str| config.value(key).map(str::to_owned);
         let present = topic.overrides();
@@ -200,7 +200,7 @@ impl Core {
         change: Change,
         validate_only: bool,
     ) -> topic::Result<()> {
-        let _change = self.config_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.config_changes.lock();
         let source = scope.source();
         let mut config = Config::clone(&self.config());
         let present: BTreeMap<String, String> =
@@ -227,9 +227,9 @@ impl Core {
         }
         save(self.store.meta(), scope, &wanted)?;
         let config = Arc::new(config);
-        *self.advertised.write().unwrap_or_else(PoisonError::into_inner) = advertised;
-        *self.admission.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(admission);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+        *self.advertised.write() = advertised;
+        *self.admission.write() = Arc::new(admission);
+        *self.config.write() = Arc::clone(&config);
         self.topics.set_defaults(super::topic_defaults(&config));
         Ok(())
     }

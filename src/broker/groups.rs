@@ -6,7 +6,7 @@
 //! Deliberately absent: the rules of groups (`group/`), Kafka's error codes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
@@ -15,6 +15,7 @@ use super::{Core, Receipt};
 use crate::batch::{Batches, Builder, MAX_PLAIN_BYTES, Record};
 use crate::config::Config;
 use crate::group::{Coordinator, Error, Event, JournalRecord, Outcome, Reply, Settings, Token};
+use crate::lock::{Mutex, rank};
 use crate::topic::{self, Append, NewTopic, Partition, Topic};
 
 /// The internal topic, by Kafka's name and with Kafka's own record format.
@@ -24,7 +25,7 @@ const LOAD_BYTES: usize = 1 << 20;
 
 /// The coordinator with its journal.
 pub(super) struct Groups {
-    state: Mutex<State>,
+    state: Mutex<rank::Groups, State>,
     /// Told when the next deadline came nearer.
     sooner: Notify,
 }
@@ -61,7 +62,7 @@ impl Core {
         let (sender, receiver) = oneshot::channel();
         let now_ms = self.now_ms();
         {
-            let mut state = self.groups.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.groups.state.lock();
             let token = state.next_token;
             state.next_token += 1;
             state.waiting.insert(token, sender);
@@ -93,7 +94,7 @@ impl Core {
     /// Forgets the offsets that groups committed for a deleted topic.
     pub fn forget_topic(&self, name: &str) {
         let now_ms = self.now_ms();
-        let mut state = self.groups.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.groups.state.lock();
         let outcome = state.coordinator.topic_deleted(name);
         self.carry_out(&mut state, now_ms, outcome);
     }
@@ -101,7 +102,7 @@ impl Core {
     /// Rebuilds the groups from the journal; before that they answer "loading".
     pub(super) fn load_groups(&self) -> topic::Result<()> {
         let now_ms = self.now_ms();
-        let mut state = self.groups.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.groups.state.lock();
         if let Some(topic) = self.topics.by_name(JOURNAL) {
             for partition in topic.partitions().iter() {
                 replay(partition, &mut state.coordinator, now_ms)?;
@@ -116,7 +117,7 @@ impl Core {
     pub(super) async fn time_groups(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         loop {
             let deadline_ms = {
-                let mut state = self.groups.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = self.groups.state.lock();
                 let now_ms = self.now_ms();
                 if state.coordinator.next_deadline().is_some_and(|at| at <= now_ms) {
                     let outcome = state.coordinator.tick(now_ms);

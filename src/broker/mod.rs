@@ -20,11 +20,12 @@ mod upkeep;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::config::{Config, ConnectionSettings, Flush, TopicSettings};
+use crate::lock::{Mutex, RwLock, rank};
 use crate::store::Store;
 use crate::topic::{self, NewTopic, Registry, Topic};
 
@@ -59,12 +60,12 @@ pub struct Core {
     clock: Clock,
     /// Where the engine keeps its bytes.
     location: PathBuf,
-    config: RwLock<Arc<Config>>,
+    config: RwLock<rank::Config, Arc<Config>>,
     /// Serialises changes of configuration: each is a read, an edit and a write.
-    config_changes: Mutex<()>,
+    config_changes: Mutex<rank::ConfigChanges, ()>,
     /// Advertised address per listener; a listener without one advertises what the client connected to.
-    advertised: RwLock<HashMap<String, (String, u16)>>,
-    admission: RwLock<Arc<Admission>>,
+    advertised: RwLock<rank::Advertised, HashMap<String, (String, u16)>>,
+    admission: RwLock<rank::Admission, Arc<Admission>>,
     connection_settings: ConnectionSettings,
     topic_settings: TopicSettings,
     flush: Flush,
@@ -123,7 +124,7 @@ impl Core {
     /// The configuration as it stands.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.config.read())
     }
 
     /// Limits of connections and requests.
@@ -141,7 +142,7 @@ impl Core {
     /// Who may connect, and how fast, as it stands.
     #[must_use]
     pub fn admission(&self) -> Arc<Admission> {
-        Arc::clone(&self.admission.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.admission.read())
     }
 
     /// Limits and defaults of topics.
@@ -178,7 +179,7 @@ impl Core {
     /// connected to (`local`).
     #[must_use]
     pub fn advertised(&self, listener: &str, local: SocketAddr) -> (String, u16) {
-        let advertised = self.advertised.read().unwrap_or_else(PoisonError::into_inner);
+        let advertised = self.advertised.read();
         match advertised.get(listener) {
             Some((host, 0)) => (host.clone(), local.port()),
             Some((host, port)) => (host.clone(), *port),

@@ -349,11 +349,20 @@ mod tests {
     async fn a_look_waits_for_no_writer() {
         let core = in_memory(Config::default()).unwrap();
         let topic = with_records(&core, 3).await;
-        let partition = topic.partition(0).unwrap();
-        let held = partition.stalled();
+        let partition = Arc::clone(topic.partitions().first().unwrap());
+        // Held by another thread, as a writer would: this one looks.
+        let (stalled, is_stalled) = std::sync::mpsc::channel();
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let writer = std::thread::spawn(move || {
+            let _held = partition.stalled();
+            stalled.send(()).unwrap();
+            is_released.recv().unwrap_err();
+        });
+        is_stalled.recv().unwrap();
         let mut observer = Observer::new(Arc::clone(&core));
         let seen = tokio::time::timeout(std::time::Duration::from_secs(10), observer.look()).await.unwrap();
-        drop(held);
+        drop(release);
+        writer.join().unwrap();
         let part = &seen.topics[0].partitions[0];
         assert_eq!(part.log.map(|log| (log.start, log.end, log.fenced)), Some((0, 3, false)));
         assert_eq!(part.counted.written.map(|passed| passed.records), [0, 3]);

@@ -1,13 +1,14 @@
 //! Opens a broker: store, cluster id, topics; nothing is scanned that has not changed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::producer_ids::ProducerIds;
 use super::{Clock, Core};
 use crate::config::{Config, Flush};
+use crate::lock::{Mutex, RwLock};
 use crate::store::local::{Local, LocalOptions};
 use crate::store::{self, Meta, Put, Store};
 use crate::topic::{self, Registry};

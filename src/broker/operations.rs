@@ -5,9 +5,11 @@
 //! partitions count for them).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::lock::{Mutex, rank};
 
 /// Upper bounds of the classes of time, microseconds; what took longer is in none of them.
 pub const WITHIN_US: [u64; 12] =
@@ -31,7 +33,7 @@ pub enum Fate {
 pub struct Operation {
     name: &'static str,
     succeeded: AtomicU64,
-    refused: Mutex<BTreeMap<&'static str, u64>>,
+    refused: Mutex<rank::Refused, BTreeMap<&'static str, u64>>,
     took_us: AtomicU64,
     within: [AtomicU64; WITHIN_US.len()],
     records: [AtomicU64; 4],
@@ -56,7 +58,7 @@ pub struct SeenOperation {
 
 /// The operations of all doors that count theirs.
 #[derive(Default)]
-pub struct Operations(Mutex<Vec<Arc<Operation>>>);
+pub struct Operations(Mutex<rank::Operations, Vec<Arc<Operation>>>);
 
 impl Operations {
     /// Counts an operation under `name` from now on.
@@ -70,13 +72,13 @@ impl Operations {
             within: Default::default(),
             records: Default::default(),
         });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&operation));
+        self.0.lock().push(Arc::clone(&operation));
         operation
     }
 
     /// Those that were ever called, as they stand.
     pub(super) fn seen(&self) -> Vec<SeenOperation> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         all.iter().map(|operation| operation.seen()).filter(|seen| seen.calls() > 0).collect()
     }
 }
@@ -87,7 +89,7 @@ impl Operation {
         match refusal {
             None => _ = self.succeeded.fetch_add(1, Ordering::Relaxed),
             Some(name) => {
-                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut refused = self.refused.lock();
                 *refused.entry(name).or_default() += 1;
             }
         }
@@ -113,7 +115,7 @@ impl Operation {
             sum += *class;
             *class = sum;
         }
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = self.refused.lock();
         SeenOperation {
             name: self.name,
             succeeded: load(&self.succeeded),

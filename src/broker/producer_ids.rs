@@ -3,8 +3,8 @@
 //! Invariant: a block is durable in `Meta` before its first id is given (KIP-730 does the same).
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
+use crate::lock::{Mutex, rank};
 use crate::store::{Error, Meta, Put};
 use crate::topic;
 
@@ -13,17 +13,17 @@ const BLOCK: i64 = 1000;
 
 /// The ids that may still be given.
 #[derive(Default)]
-pub(super) struct ProducerIds(Mutex<Range<i64>>);
+pub(super) struct ProducerIds(Mutex<rank::ProducerIds, Range<i64>>);
 
 impl ProducerIds {
     /// The next id of the block, if there is one.
     pub(super) fn take(&self) -> Option<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+        self.0.lock().next()
     }
 
     /// Reserves a block and gives its first id.
     pub(super) fn refill(&self, meta: &dyn Meta) -> topic::Result<i64> {
-        let mut block = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut block = self.0.lock();
         if let Some(id) = block.next() {
             return Ok(id);
         }

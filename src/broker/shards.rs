@@ -11,7 +11,7 @@ mod power_tests;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
@@ -22,6 +22,8 @@ use crate::batch::{Batches, Builder, Record, Records};
 use crate::quota::{Bucket, Verdict};
 use crate::store;
 use crate::topic::{self, Append, Error, Limit, Partition, Plan, Reshape, Route, Shard, Topic};
+
+use crate::lock::{Mutex, rank};
 
 /// A merge is refused while clients that choose the partition themselves wrote to it this lately.
 const CLIENT_WRITES_MS: i64 = 60_000;
@@ -88,7 +90,7 @@ pub struct GotRecord {
 
 /// One gate per topic that was ever put to or resharded.
 #[derive(Default)]
-pub(super) struct Gates(Mutex<HashMap<Uuid, Arc<RwLock<Gate>>>>);
+pub(super) struct Gates(Mutex<rank::Gates, HashMap<Uuid, Arc<RwLock<Gate>>>>);
 
 /// What is known behind a gate.
 #[derive(Default)]
@@ -99,7 +101,7 @@ struct Gate {
 
 impl Gates {
     fn of(&self, topic: Uuid) -> Arc<RwLock<Gate>> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.0.lock();
         Arc::clone(gates.entry(topic).or_default())
     }
 
@@ -115,7 +117,7 @@ impl Gates {
 
     /// Forgets topics that are gone.
     pub(super) fn retain(&self, known: impl Fn(Uuid) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| known(*id));
+        self.0.lock().retain(|id, _| known(*id));
     }
 }
 

@@ -8,12 +8,14 @@
 //! Deliberately absent: memory of answers, which `connection.rs` bounds for each connection.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Task, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::lock::{Mutex, MutexGuard, rank};
 
 /// What a connection may hold whatever the others do: metadata, heartbeats and small batches go on.
 const SMALL_BYTES: usize = 16 * 1024;
@@ -24,7 +26,7 @@ const TURN: Duration = Duration::from_secs(5);
 pub(super) struct Budget {
     limit: usize,
     used: AtomicUsize,
-    line: Mutex<Line>,
+    line: Mutex<rank::MemoryLine, Line>,
 }
 
 #[derive(Default)]
@@ -70,8 +72,8 @@ impl Budget {
         self.used.load(Ordering::Relaxed) >= self.limit
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> MutexGuard<'_, rank::MemoryLine, Line> {
+        self.line.lock()
     }
 }
 

@@ -8,8 +8,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -28,6 +28,7 @@ use super::token::{Refused, Tokens, Use};
 use crate::broker::{Core, Operation};
 use crate::config::KinesisSettings;
 use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
+use crate::lock::{Mutex, rank};
 
 const FIRST_REQUEST_MS: i64 = 10_000;
 const IDLE_MS: i64 = 60_000;
@@ -55,7 +56,7 @@ pub(super) struct Shared {
     pub(super) subscriptions: Arc<Subscriptions>,
     /// Bytes of all bodies that are being read or answered.
     pub(super) body_bytes: AtomicUsize,
-    paces: Mutex<Paces>,
+    paces: Mutex<rank::Paces, Paces>,
     /// Counters, one per line of the table.
     pub(super) operations: Vec<Arc<Operation>>,
     /// Counts records that are spread without keys.
@@ -114,7 +115,7 @@ impl Shared {
         if !self.settings.limits_control {
             return true;
         }
-        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paces = self.paces.lock();
         if paces.len() >= paces.capacity() {
             paces.retain(|(_, window_ms, ..), times| times.back().is_some_and(|at| *at > now_ms - window_ms));
         }

@@ -6,7 +6,7 @@
 //! Invariant: traits are durable before they are visible; changes of them happen one at a time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -17,6 +17,7 @@ use super::shape::{Field, Pattern, consumer_of_resource, resource_of_arn};
 use super::writer::{Form, Writer};
 use super::{cbor, json};
 use crate::broker::Core;
+use crate::lock::{RwLock, rank};
 use crate::topic::config::ShardMode;
 use crate::topic::{Shard, Topic};
 
@@ -270,7 +271,7 @@ type Known = (Option<u64>, Arc<Traits>);
 pub(super) struct Streams {
     core: Arc<Core>,
     account: Arc<str>,
-    cache: RwLock<HashMap<Uuid, Known>>,
+    cache: RwLock<rank::StreamCache, HashMap<Uuid, Known>>,
     /// Serialises changes.
     changes: tokio::sync::Mutex<()>,
 }
@@ -290,7 +291,7 @@ impl Streams {
     }
 
     fn kept(&self, topic: Uuid) -> crate::topic::Result<Known> {
-        if let Some(kept) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&topic) {
+        if let Some(kept) = self.cache.read().get(&topic) {
             return Ok(kept.clone());
         }
         let kept = self.core.attachment(topic, TRAITS)?;
@@ -307,7 +308,7 @@ impl Streams {
     }
 
     fn remember(&self, topic: Uuid, entry: Known) {
-        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.cache.write();
         // Topics that were deleted leave when they have become many.
         if cache.len() >= cache.capacity() {
             cache.retain(|id, _| self.core.topics().by_id(*id).is_some());

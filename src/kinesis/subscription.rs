@@ -5,8 +5,8 @@
 //! over once the present one is five seconds old. Dropping the response ends it: nothing else holds it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::sequence::Sequence;
 use super::stream::Stream;
 use super::writer::{Form, Writer};
 use crate::broker::{Fate, Got, Operation, ReadCharge, Registration, Watermark};
+use crate::lock::{Mutex, rank};
 use crate::quota::Bucket;
 use crate::topic::{Error, Partition, Shard, Topic};
 
@@ -42,7 +43,7 @@ type Key = (Uuid, String, i64, u32);
 /// Who is subscribed.
 #[derive(Default)]
 pub(super) struct Subscriptions {
-    seats: Mutex<HashMap<Key, Seat>>,
+    seats: Mutex<rank::Seats, HashMap<Key, Seat>>,
     next: AtomicU64,
 }
 
@@ -62,7 +63,7 @@ struct Place {
 
 impl Subscriptions {
     fn take(self: &Arc<Self>, key: Key, now_ms: i64) -> Result<Place, Fault> {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seats = self.seats.lock();
         if let Some(seat) = seats.get(&key) {
             if now_ms.saturating_sub(seat.since_ms) < TAKE_OVER_MS {
                 return Err(Fault::in_use(format!(
@@ -82,7 +83,7 @@ impl Subscriptions {
 
     /// Ends every subscription of a consumer that is no more.
     pub(super) fn end(&self, topic: Uuid, consumer: &str) {
-        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let seats = self.seats.lock();
         for (_, seat) in seats.iter().filter(|(key, _)| key.0 == topic && key.1 == consumer) {
             let _ = seat.end.send(true);
         }
@@ -91,7 +92,7 @@ impl Subscriptions {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut seats = self.subscriptions.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seats = self.subscriptions.seats.lock();
         if seats.get(&self.key).is_some_and(|seat| seat.id == self.id) {
             seats.remove(&self.key);
         }

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::lock::{Mutex, MutexGuard, rank};
 
 /// The rate of new connections is kept over this long: so much may come at once after a quiet time.
 const PACE_WINDOW: Duration = Duration::from_secs(10);
@@ -38,7 +40,7 @@ pub enum Limits {
 pub struct Census {
     /// What this process's descriptors allow.
     descriptors_max: usize,
-    count: Mutex<Count>,
+    count: Mutex<rank::Census, Count>,
 }
 
 struct Count {
@@ -154,8 +156,8 @@ impl Census {
         (Some(Seat { census: Arc::clone(self), listener: listener.clone(), ip }), pause)
     }
 
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    fn count(&self) -> MutexGuard<'_, rank::Census, Count> {
+        self.count.lock()
     }
 }
 

@@ -7,14 +7,16 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::lock::{Mutex, MutexGuard, rank};
 
 /// Bytes have come.
 const HEARD: u8 = 1;
@@ -36,7 +38,7 @@ pub struct LastWord(Arc<Wire>);
 
 struct Wire {
     /// hyper's, until the last word.
-    write: Mutex<OwnedWriteHalf>,
+    write: Mutex<rank::WriteHalf, OwnedWriteHalf>,
     state: AtomicU8,
 }
 
@@ -49,8 +51,8 @@ pub fn line(stream: TcpStream) -> (Line, LastWord) {
 }
 
 impl Wire {
-    fn write(&self) -> MutexGuard<'_, OwnedWriteHalf> {
-        self.write.lock().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> MutexGuard<'_, rank::WriteHalf, OwnedWriteHalf> {
+        self.write.lock()
     }
 }
 

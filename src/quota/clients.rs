@@ -6,10 +6,12 @@
 //! Deliberately absent: where quotas are kept, wire formats, throttling itself.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Bucket, Rate, Steady};
+
+use crate::lock::{Mutex, MutexGuard, rank};
 
 /// Client ids are chosen by clients; beyond so many buckets those that nobody holds go.
 const MAX_BUCKETS: usize = 10_000;
@@ -53,7 +55,7 @@ type Holder = (Option<String>, Option<String>);
 #[derive(Debug, Default)]
 pub struct Clients {
     version: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<rank::ClientQuotas, State>,
     steady: Steady,
 }
 
@@ -155,8 +157,8 @@ impl Clients {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, rank::ClientQuotas, State> {
+        self.state.lock()
     }
 }
 

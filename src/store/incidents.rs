@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Error;
+use crate::lock::{Mutex, rank};
 
 /// After an incident that is a fault, health stays degraded for this long.
 pub const FRESH: Duration = Duration::from_secs(60);
@@ -161,7 +161,7 @@ struct Entry {
     pace: Pace,
     /// Entries of `standing`, so that nobody locks to learn that there is nothing.
     stands: AtomicUsize,
-    kept: Mutex<Kept>,
+    kept: Mutex<rank::Incident, Kept>,
 }
 
 #[derive(Debug, Default)]
@@ -213,7 +213,7 @@ impl Incidents {
         let Some(suppressed) = entry.pace.admit() else { return };
         let text = bounded(text);
         say(kind, suppressed, &text);
-        locked(&entry.kept).text = text;
+        entry.kept.lock().text = text;
     }
 
     /// Notes a failure of the engine under the kind it is of: no space and damage by themselves, anything else of the
@@ -233,7 +233,7 @@ impl Incidents {
     pub fn raise(&self, kind: Kind, key: &str, text: &dyn Display) {
         self.note(kind, text);
         let Some(entry) = self.entries.get(kind.index()) else { return };
-        let mut kept = locked(&entry.kept);
+        let mut kept = entry.kept.lock();
         if kept.standing.contains_key(key) {
             return;
         }
@@ -251,7 +251,7 @@ impl Incidents {
         if entry.stands.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut kept = locked(&entry.kept);
+        let mut kept = entry.kept.lock();
         if kept.standing.remove(key).is_none() {
             return;
         }
@@ -281,7 +281,7 @@ impl Incidents {
             kind,
             count: entry.count.load(Ordering::Relaxed),
             standing: entry.stands.load(Ordering::Acquire),
-            text: locked(&entry.kept).text.clone(),
+            text: entry.kept.lock().text.clone(),
             age: self.age(entry),
         };
         Kind::ALL.into_iter().zip(&self.entries).map(seen).collect()
@@ -292,7 +292,7 @@ impl Incidents {
     pub fn reasons(&self) -> Vec<Reason> {
         let mut reasons = Vec::new();
         for (kind, entry) in Kind::ALL.into_iter().zip(&self.entries) {
-            let kept = locked(&entry.kept);
+            let kept = entry.kept.lock();
             let standing =
                 kept.standing.values().map(|text| Reason { kind, text: text.clone(), standing: true });
             reasons.extend(standing.take(MAX_REASONS));
@@ -342,10 +342,6 @@ fn bounded(text: &dyn Display) -> String {
     // An error says that the text was cut.
     let _ = write!(kept, "{text}");
     kept.0
-}
-
-fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -423,8 +419,8 @@ mod tests {
             incidents.raise(Kind::LogDamaged, &format!("t/{n}"), &long);
         }
         let entry = incidents.entries.get(Kind::LogDamaged.index()).unwrap();
-        assert_eq!(locked(&entry.kept).standing.len(), MAX_STANDING);
-        assert!(locked(&entry.kept).standing.values().all(|text| text.len() <= MAX_TEXT_BYTES));
+        assert_eq!(entry.kept.lock().standing.len(), MAX_STANDING);
+        assert!(entry.kept.lock().standing.values().all(|text| text.len() <= MAX_TEXT_BYTES));
         assert_eq!(incidents.reasons().len(), MAX_REASONS);
         for n in 0..MAX_STANDING - 1 {
             incidents.clear(Kind::LogDamaged, &format!("t/{n}"));

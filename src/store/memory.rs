@@ -4,8 +4,8 @@
 //! durable at once. Deliberately absent: segments by time of their own, files, threads, limits.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,11 +14,12 @@ use super::{
     Slice, Span, Store, Versioned, Watermark,
 };
 use crate::batch::Header;
+use crate::lock::{Mutex, MutexGuard, Rank, rank};
 
 /// A store that forgets everything when it is dropped.
 #[derive(Default)]
 pub struct Memory {
-    logs: Mutex<HashMap<LogId, Arc<MemoryLog>>>,
+    logs: Mutex<rank::MemoryLogs, HashMap<LogId, Arc<MemoryLog>>>,
     meta: MemoryMeta,
     incidents: Arc<Incidents>,
 }
@@ -99,7 +100,7 @@ struct State {
 }
 
 struct MemoryLog {
-    state: Mutex<State>,
+    state: Mutex<rank::MemoryLog, State>,
     durable: Watermark,
     deleted: AtomicBool,
 }
@@ -251,7 +252,7 @@ fn stored(placed: &Placed) -> Stored {
 /// Small state in an ordered map.
 #[derive(Default)]
 struct MemoryMeta {
-    state: Mutex<(u64, BTreeMap<String, Versioned>)>,
+    state: Mutex<rank::MemoryMeta, (u64, BTreeMap<String, Versioned>)>,
 }
 
 impl Meta for MemoryMeta {
@@ -286,6 +287,6 @@ impl Meta for MemoryMeta {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<R: Rank, T>(mutex: &Mutex<R, T>) -> MutexGuard<'_, R, T> {
+    mutex.lock()
 }

@@ -4,10 +4,10 @@
 //! Advancing costs one store and one load when nobody waits: no lock, no task per waiter, no polling.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 use super::Error;
+use crate::lock::{Mutex, rank};
 
 /// It may still advance.
 const OPEN: u8 = 0;
@@ -22,7 +22,7 @@ pub struct Watermark {
     value: AtomicI64,
     state: AtomicU8,
     waiting: AtomicUsize,
-    waiters: Mutex<Waiters>,
+    waiters: Mutex<rank::Waiters, Waiters>,
 }
 
 #[derive(Debug, Default)]
@@ -131,7 +131,7 @@ impl Watermark {
     /// Gives a place back.
     pub fn forget(&self, place: &mut Registration) {
         let Some(id) = place.0.take() else { return };
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiters = self.waiters.lock();
         if let Some(at) = waiters.list.iter().position(|w| w.0 == id) {
             waiters.list.swap_remove(at);
             self.waiting.store(waiters.list.len(), Ordering::SeqCst);
@@ -139,7 +139,7 @@ impl Watermark {
     }
 
     fn register(&self, target: i64, place: &mut Registration, waker: &Waker) {
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiters = self.waiters.lock();
         if let Some(id) = place.0
             && let Some(entry) = waiters.list.iter_mut().find(|w| w.0 == id)
         {
@@ -160,7 +160,7 @@ impl Watermark {
         }
         let mut woken = Vec::new();
         {
-            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiters = self.waiters.lock();
             waiters.list.retain(|(_, target, waker)| {
                 let hit = reached(*target);
                 if hit {

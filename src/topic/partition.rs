@@ -8,7 +8,7 @@
 //! Deliberately absent: waiting, for durability (the caller holds [`Partition::sync`]) as for a quota.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::{Buf, BufMut};
 
@@ -17,6 +17,7 @@ use super::producers::{Entry, Producers, Verdict};
 use super::tally::Tally;
 use super::{Error, Limit, Result, TopicConfig};
 use crate::batch::{Batch, Batches, Header, Records, TimestampType};
+use crate::lock::{Mutex, MutexGuard, RwLock, rank};
 use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
 use crate::store::{self, Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
@@ -100,11 +101,11 @@ pub struct Partition {
     id: LogId,
     leader_epoch: i32,
     store: Arc<dyn Store>,
-    config: Arc<RwLock<Arc<TopicConfig>>>,
+    config: Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
     log: OnceLock<Arc<dyn Log>>,
     high_watermark: Watermark,
     deleted: AtomicBool,
-    writer: Mutex<Writer>,
+    writer: Mutex<rank::PartitionWriter, Writer>,
     dirty: Arc<Dirty>,
     buckets: Buckets,
     steady: Arc<Steady>,
@@ -114,14 +115,14 @@ pub struct Partition {
     client_wrote_ms: AtomicI64,
     tally: Tally,
     /// Who that was, as of the last second in which it changed.
-    client: Mutex<Option<Arc<str>>>,
+    client: Mutex<rank::LastClient, Option<Arc<str>>>,
     /// The last shard that was closed here and where it ends, from before the table of shards says so.
-    closed: Mutex<Option<(u32, i64)>>,
+    closed: Mutex<rank::ClosedShard, Option<(u32, i64)>>,
 }
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
 #[derive(Default)]
-pub(super) struct Dirty(Mutex<Vec<Weak<Partition>>>);
+pub(super) struct Dirty(Mutex<rank::DirtyPartitions, Vec<Weak<Partition>>>);
 
 #[derive(Default)]
 struct Writer {
@@ -137,11 +138,11 @@ struct Writer {
 
 impl Dirty {
     pub(super) fn list(&self) -> Vec<Arc<Partition>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+        self.0.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn take(&self) -> Vec<Arc<Partition>> {
-        let taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(&mut *self.0.lock());
         taken.iter().filter_map(Weak::upgrade).collect()
     }
 }
@@ -151,11 +152,11 @@ impl Partition {
         id: LogId,
         leader_epoch: i32,
         store: Arc<dyn Store>,
-        config: Arc<RwLock<Arc<TopicConfig>>>,
+        config: Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
         dirty: Arc<Dirty>,
         steady: Arc<Steady>,
     ) -> Self {
-        let limits_reads = config.read().unwrap_or_else(PoisonError::into_inner).shard_read_bytes.is_some();
+        let limits_reads = config.read().shard_read_bytes.is_some();
         Self {
             id,
             leader_epoch,
@@ -191,7 +192,7 @@ impl Partition {
     /// The topic's configuration now.
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.config.read())
     }
 
     /// What the open shard here has left of its limits.
@@ -216,7 +217,7 @@ impl Partition {
     /// Who that was.
     #[must_use]
     pub fn client(&self) -> Option<Arc<str>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.client.lock().clone()
     }
 
     /// Bytes of batches that were taken since the start.
@@ -278,8 +279,8 @@ impl Partition {
         self.closed().filter(|(id, _)| *id == shard).map(|(_, end)| end)
     }
 
-    fn closed(&self) -> MutexGuard<'_, Option<(u32, i64)>> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn closed(&self) -> MutexGuard<'_, rank::ClosedShard, Option<(u32, i64)>> {
+        self.closed.lock()
     }
 
     /// Takes no more records: `heir` has the keys of its last shard.
@@ -367,7 +368,7 @@ impl Partition {
         self.tally.wrote(route, bytes as u64, records, writer.placed.len() as u64);
         writer.placed.clear();
         if !std::mem::replace(&mut writer.listed_dirty, true) {
-            self.dirty.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(self));
+            self.dirty.0.lock().push(Arc::downgrade(self));
         }
         // Inside the lock: the mark must not pass a slower writer's bytes before they are there.
         self.high_watermark.advance(end);
@@ -381,7 +382,7 @@ impl Partition {
         if let Some(append) = appends.iter().find(|append| append.route == Route::Client) {
             let before = self.client_wrote_ms.swap(now_ms, Ordering::Relaxed);
             if before.div_euclid(1000) != now_ms.div_euclid(1000) {
-                self.client.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&append.client);
+                self.client.lock().clone_from(&append.client);
             }
         }
         if !config.limits_writes() || config.shard_quota_mode == QuotaMode::Reject {
@@ -763,9 +764,9 @@ impl Partition {
         }
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
+    fn writer(&self) -> MutexGuard<'_, rank::PartitionWriter, Writer> {
         // A panic under the lock leaves at worst an unpublished append: `placed` is cleared at the next use.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock()
     }
 }
 

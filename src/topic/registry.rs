@@ -6,13 +6,14 @@
 //! Deliberately absent: randomness (ids are passed in), defaults' origin (the broker passes them in).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
 use super::partition::{Dirty, Partition};
 use super::{Error, Plan, Reshape, Result, Shard, Shards, TopicConfig};
+use crate::lock::{Mutex, ReadGuard, RwLock, rank};
 use crate::quota::Steady;
 use crate::store::{self, LogId, Put, Store, Watermark};
 
@@ -35,14 +36,14 @@ pub struct Topic {
     /// The store's incarnation when it was created: leader epochs count from there.
     born: i32,
     created_ms: i64,
-    config: Arc<RwLock<Arc<TopicConfig>>>,
-    overrides: RwLock<Arc<BTreeMap<String, String>>>,
-    partitions: RwLock<Arc<[Arc<Partition>]>>,
+    config: Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
+    overrides: RwLock<rank::TopicOverrides, Arc<BTreeMap<String, String>>>,
+    partitions: RwLock<rank::TopicPartitions, Arc<[Arc<Partition>]>>,
     /// None until somebody asks, on a topic that was never resharded.
-    shards: RwLock<Option<Arc<Shards>>>,
+    shards: RwLock<rank::TopicShards, Option<Arc<Shards>>>,
     /// Counts the changes of the shards; fenced when the topic is deleted.
     changes: Watermark,
-    version: Mutex<u64>,
+    version: Mutex<rank::TopicVersion, u64>,
 }
 
 /// A topic to be created.
@@ -74,10 +75,10 @@ pub type Defaults = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// All topics of a broker.
 pub struct Registry {
     store: Arc<dyn Store>,
-    defaults: RwLock<Defaults>,
-    maps: RwLock<Maps>,
+    defaults: RwLock<rank::TopicDefaults, Defaults>,
+    maps: RwLock<rank::TopicMaps, Maps>,
     /// Serialises changes, so that a look-up never waits for the disk.
-    changes: Mutex<()>,
+    changes: Mutex<rank::TopicChanges, ()>,
     partitions_max: usize,
     partitions_per_topic_max: i32,
     dirty: Arc<Dirty>,
@@ -121,10 +122,10 @@ impl Topic {
     /// Its shards now.
     #[must_use]
     pub fn shards(&self) -> Arc<Shards> {
-        if let Some(shards) = &*self.shards.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(shards) = &*self.shards.read() {
             return Arc::clone(shards);
         }
-        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.write();
         let uniform = || {
             let count = i32::try_from(self.partitions().len()).unwrap_or(i32::MAX);
             Arc::new(Shards::uniform(count, self.created_ms.div_euclid(1000)))
@@ -135,19 +136,19 @@ impl Topic {
     /// Its shards if it was ever resharded or asked for them; else shard n is partition n, and nothing is made for it.
     #[must_use]
     pub fn known_shards(&self) -> Option<Arc<Shards>> {
-        self.shards.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shards.read().clone()
     }
 
     /// The effective configuration.
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.config.read())
     }
 
     /// What was set on this topic, by Kafka's names.
     #[must_use]
     pub fn overrides(&self) -> Arc<BTreeMap<String, String>> {
-        Arc::clone(&self.overrides.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.overrides.read())
     }
 
     /// Counts the changes of its shards; whoever waits for one registers here. Fails when the topic is deleted.
@@ -159,7 +160,7 @@ impl Topic {
     /// The partitions, by index.
     #[must_use]
     pub fn partitions(&self) -> Arc<[Arc<Partition>]> {
-        Arc::clone(&self.partitions.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.partitions.read())
     }
 
     /// One partition.
@@ -167,7 +168,7 @@ impl Topic {
     /// # Errors
     /// [`Error::UnknownPartition`].
     pub fn partition(&self, index: i32) -> Result<Arc<Partition>> {
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.read();
         usize::try_from(index).ok().and_then(|i| partitions.get(i)).cloned().ok_or(Error::UnknownPartition)
     }
 }
@@ -260,7 +261,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::create`].
     pub fn create_with(&self, new: NewTopic, beside: &[(&str, Bytes)]) -> Result<Arc<Topic>> {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.lock();
         self.check(&new)?;
         // First, because what belongs to no topic is swept at the next start.
         for (name, bytes) in beside {
@@ -279,12 +280,12 @@ impl Registry {
     /// # Errors
     /// [`Error::UnknownTopicId`], [`Error::Storage`].
     pub fn delete(&self, id: Uuid) -> Result<Arc<Topic>> {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.lock();
         let topic = self.by_id(id).ok_or(Error::UnknownTopicId)?;
-        let version = *topic.version.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = *topic.version.lock();
         won(self.store.meta().delete_if(&key(id), version)?)?;
         {
-            let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+            let mut maps = self.maps.write();
             maps.by_name.remove(&topic.name);
             maps.by_id.remove(&id);
             maps.by_metric_name.remove(&metric_name(&topic.name));
@@ -346,7 +347,7 @@ impl Registry {
         ends: &BTreeMap<i32, i64>,
         now_ms: i64,
     ) -> Result<()> {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.lock();
         self.by_id(topic.id).ok_or(Error::UnknownTopicId)?;
         let shards = topic.shards().after(plan, now_ms, &|p| ends.get(&p).copied().unwrap_or(0));
         self.show(topic, Arc::new(shards), plan.partitions)
@@ -371,7 +372,7 @@ impl Registry {
         if shards.without(&emptied).is_none() {
             return Ok(());
         }
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.lock();
         let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
         match topic.shards().without(&emptied) {
             Some(shards) => self.show(topic, Arc::new(shards), partitions),
@@ -389,10 +390,10 @@ impl Registry {
         }
         let added = grown.len() - present.len();
         if added > 0 {
-            *topic.partitions.write().unwrap_or_else(PoisonError::into_inner) = grown.into();
-            self.maps.write().unwrap_or_else(PoisonError::into_inner).partition_count += added;
+            *topic.partitions.write() = grown.into();
+            self.maps.write().partition_count += added;
         }
-        *topic.shards.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&shards));
+        *topic.shards.write() = Some(Arc::clone(&shards));
         retire(&shards, &topic.partitions());
         topic.changes.advance(topic.changes.value() + 1);
         Ok(())
@@ -413,7 +414,7 @@ impl Registry {
     /// # Errors
     /// [`Error::UnknownTopicId`], [`Error::InUse`] when somebody else was faster, [`Error::Storage`].
     pub fn attach(&self, topic: Uuid, name: &str, bytes: &[u8], expected: Option<u64>) -> Result<u64> {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.lock();
         self.by_id(topic).ok_or(Error::UnknownTopicId)?;
         match self.store.meta().put_if(&attachment_key(topic, name), bytes, expected)? {
             Put::Won(version) => Ok(version),
@@ -445,7 +446,7 @@ impl Registry {
         overrides: BTreeMap<String, String>,
         validate_only: bool,
     ) -> Result<()> {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.lock();
         let config = self.effective(&topic.name, &overrides)?;
         if validate_only {
             return Ok(());
@@ -455,15 +456,15 @@ impl Registry {
         // Ids of a topic that was never resharded end with its partitions.
         let resharded = shards.next_id() != u32::try_from(count).unwrap_or(u32::MAX);
         self.persist(topic, count, &overrides, resharded.then_some(shards))?;
-        *topic.overrides.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(overrides);
+        *topic.overrides.write() = Arc::new(overrides);
         set_config(topic, config);
         Ok(())
     }
 
     /// Changes the defaults that topics without an override follow.
     pub fn set_defaults(&self, defaults: Defaults) {
-        let _change = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.defaults.write().unwrap_or_else(PoisonError::into_inner) = defaults;
+        let _change = self.changes.lock();
+        *self.defaults.write() = defaults;
         for topic in self.all() {
             // Overrides that were legal stay legal: defaults are not part of their check.
             if let Ok(config) = self.effective(&topic.name, &topic.overrides()) {
@@ -490,12 +491,12 @@ impl Registry {
         self.dirty.list()
     }
 
-    fn maps(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
-        self.maps.read().unwrap_or_else(PoisonError::into_inner)
+    fn maps(&self) -> ReadGuard<'_, rank::TopicMaps, Maps> {
+        self.maps.read()
     }
 
     fn effective(&self, name: &str, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
-        let defaults = self.defaults.read().unwrap_or_else(PoisonError::into_inner);
+        let defaults = self.defaults.read();
         let config = TopicConfig::from_overrides(&**defaults, overrides)
             .map_err(|refusal| Error::InvalidConfig(refusal.to_string()))?;
         // The broker's own journals are not slowed down by a profile that is meant for streams.
@@ -537,7 +538,7 @@ impl Registry {
             created_ms: topic.created_ms,
         };
         let record = encode(&Kept { new, born: topic.born, shards });
-        let mut version = topic.version.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut version = topic.version.lock();
         *version = self.save(topic.id, &record, Some(*version))?;
         Ok(())
     }
@@ -573,7 +574,7 @@ impl Registry {
         topic: Uuid,
         index: i32,
         born: i32,
-        config: &Arc<RwLock<Arc<TopicConfig>>>,
+        config: &Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
     ) -> Arc<Partition> {
         let epoch = self.store.incarnation() - born;
         let id = LogId { topic, partition: index };
@@ -588,7 +589,7 @@ impl Registry {
     }
 
     fn insert(&self, topic: Arc<Topic>) {
-        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+        let mut maps = self.maps.write();
         maps.partition_count += topic.partitions().len();
         maps.by_metric_name.insert(metric_name(&topic.name), Arc::clone(&topic.name));
         maps.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
@@ -643,7 +644,7 @@ fn attachment_key(topic: Uuid, name: &str) -> String {
 }
 
 fn set_config(topic: &Topic, config: TopicConfig) {
-    *topic.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    *topic.config.write() = Arc::new(config);
     for partition in topic.partitions().iter() {
         partition.reconfigured();
     }

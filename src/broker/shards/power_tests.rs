@@ -5,6 +5,7 @@
 //! key, every shard lies within its partition, the topic has what was created beside it, and everything goes on.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tests::{by_key, put_of, record};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 
 use super::map::{self, Mapping};
+use crate::lock::{Waits, about_to_wait};
 use crate::store::Capacity;
 
 /// What holding the data directory means; dropping it releases the lock.
@@ -136,39 +137,47 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        about_to_wait(Waits::Files);
         fs::create_dir_all(dir)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        about_to_wait(Waits::Files);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         Ok(Arc::new(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        about_to_wait(Waits::Files);
         use std::os::unix::fs::OpenOptionsExt;
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
         Ok(Arc::new(file))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        about_to_wait(Waits::Disk);
         // The parent of a relative name of one part is "".
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         fs::File::open(dir)?.sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        about_to_wait(Waits::Files);
         fs::rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        about_to_wait(Waits::Disk);
         fs::remove_file(path)
     }
 
     fn remove_dirs(&self, dir: &Path) -> io::Result<()> {
+        about_to_wait(Waits::Disk);
         fs::remove_dir_all(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        about_to_wait(Waits::Files);
         let entries = match fs::read_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -185,6 +194,7 @@ impl Disk for RealDisk {
     }
 
     fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        about_to_wait(Waits::Files);
         match fs::symlink_metadata(path) {
             Ok(found) => Ok(found.is_file().then_some(found.len())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -217,6 +227,7 @@ impl Disk for RealDisk {
 
     #[cfg(target_os = "linux")]
     fn sync_ahead(&self, dir: &Path) {
+        about_to_wait(Waits::Disk);
         if let Ok(dir) = fs::File::open(dir) {
             let _hint = rustix::fs::syncfs(dir);
         }
@@ -225,6 +236,7 @@ impl Disk for RealDisk {
 
 impl File for fs::File {
     fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        about_to_wait(Waits::Files);
         loop {
             match rustix::io::pwritev(self, parts, at) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -234,22 +246,27 @@ impl File for fs::File {
     }
 
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        about_to_wait(Waits::Files);
         FileExt::read_at(self, buf, at)
     }
 
     fn sync(&self) -> io::Result<()> {
+        about_to_wait(Waits::Disk);
         self.sync_data()
     }
 
     fn bytes(&self) -> io::Result<u64> {
+        about_to_wait(Waits::Files);
         Ok(self.metadata()?.len())
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
+        about_to_wait(Waits::Files);
         Self::set_len(self, bytes)
     }
 
     fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        about_to_wait(Waits::Files);
         Ok(rustix::fs::fallocate(self, FallocateFlags::KEEP_SIZE, at, bytes)?)
     }
 
@@ -258,6 +275,7 @@ impl File for fs::File {
     }
 
     fn map(&self, bytes: usize) -> Option<Mapping> {
+        about_to_wait(Waits::Files);
         Mapping::new(self, bytes)
     }
 }

@@ -9,7 +9,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -18,6 +18,7 @@ use super::disk::File;
 use super::segment::Segment;
 use super::sync::{Job, Turn};
 use super::{Shared, locked};
+use crate::lock::{Mutex, RwLock, rank};
 use crate::store::{
     Error, Log, LogId, LogOptions, Note, Placed, Result, Segment as Listed, Slice, Span, Watermark,
 };
@@ -36,15 +37,15 @@ pub(super) struct LocalLog {
     start: AtomicI64,
     end: AtomicI64,
     durable: Watermark,
-    segments: RwLock<Vec<Arc<Segment>>>,
+    segments: RwLock<rank::Segments, Vec<Arc<Segment>>>,
     interval: AtomicU32,
-    writer: Mutex<Writer>,
-    flushing: Mutex<()>,
+    writer: Mutex<rank::LogWriter, Writer>,
+    flushing: Mutex<rank::Flushing, ()>,
     syncing: Turn,
     tidying: Turn,
-    state: Mutex<Kept>,
-    checkpointing: Mutex<()>,
-    spare: Mutex<Option<Arc<dyn File>>>,
+    state: Mutex<rank::CheckpointState, Kept>,
+    checkpointing: Mutex<rank::Checkpointing, ()>,
+    spare: Mutex<rank::Spare, Option<Arc<dyn File>>>,
     written_back: AtomicU64,
     deleted: AtomicBool,
 }
@@ -95,17 +96,17 @@ impl LocalLog {
     }
 
     fn list(&self) -> Vec<Arc<Segment>> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.segments.read().clone()
     }
 
     /// The newest segment.
     fn last(&self) -> Option<Arc<Segment>> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).last().cloned()
+        self.segments.read().last().cloned()
     }
 
     /// The segment that holds `offset`.
     fn holding(&self, offset: i64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.segments.read();
         let after = segments.partition_point(|s| s.base <= offset);
         segments.get(after.checked_sub(1)?).cloned()
     }
@@ -128,7 +129,7 @@ impl LocalLog {
 
     fn drop_below(&self, start: i64) {
         let dropped: Vec<_> = {
-            let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+            let mut segments = self.segments.write();
             let below = |segment: &&Arc<Segment>| {
                 let tail = locked(&segment.tail);
                 tail.sealed && tail.part.next_offset <= start
@@ -206,7 +207,7 @@ impl Log for LocalLog {
                 sealed: tail.sealed,
             }
         };
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).iter().map(listed).collect()
+        self.segments.read().iter().map(listed).collect()
     }
 
     fn durable(&self) -> &Watermark {

@@ -8,14 +8,15 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use super::locked;
+use crate::lock::{Mutex, rank};
 use crate::store::{Error, Meta, Put, Result, Versioned};
 
 const TABLE: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new("state");
@@ -27,7 +28,7 @@ const CACHE_BYTES: usize = 1 << 20;
 pub(super) struct RedbMeta {
     path: PathBuf,
     syncs: bool,
-    opened: Mutex<Option<Opened>>,
+    opened: Mutex<rank::MetaDatabase, Option<Opened>>,
 }
 
 struct Opened {

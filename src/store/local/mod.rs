@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
 
@@ -33,6 +33,7 @@ use self::segment::Files;
 use self::sync::{Job, Workers};
 use super::{Capacity, Error, Incidents, Log, LogId, LogOptions, Meta, Opened, Result, Store};
 use crate::batch::Header;
+use crate::lock::{Mutex, MutexGuard, Rank, rank};
 
 pub use self::map::{Mapped, Mapping};
 
@@ -85,7 +86,7 @@ impl Default for LocalOptions {
 pub struct Local {
     shared: Arc<Shared>,
     incarnation: i32,
-    open: Mutex<HashMap<LogId, Arc<LocalLog>>>,
+    open: Mutex<rank::OpenLogs, HashMap<LogId, Arc<LocalLog>>>,
     meta: LazyMeta,
     closed: AtomicBool,
     _guard: disk::Guard,
@@ -105,13 +106,13 @@ pub(in crate::store) struct Shared {
     tidier: Arc<Workers>,
     generation: u64,
     format: Format,
-    settled: Mutex<bool>,
+    settled: Mutex<rank::Settling, bool>,
     /// Whether somebody syncs on a thread that is not ours ([`Log::sync_in`]).
     in_place: AtomicBool,
     /// Topics whose directories' names are durable.
-    named: Mutex<HashSet<Uuid>>,
-    past: Mutex<Past>,
-    quarantined: Mutex<HashSet<LogId>>,
+    named: Mutex<rank::NamedTopics, HashSet<Uuid>>,
+    past: Mutex<rank::Past, Past>,
+    quarantined: Mutex<rank::Quarantined, HashSet<LogId>>,
 }
 
 /// What the last close, or one before it, knew of every log.
@@ -262,7 +263,8 @@ impl Store for Local {
 
     fn delete_log(&self, id: LogId) -> Result<()> {
         let shared = &self.shared;
-        if let Some(log) = locked(&self.open).remove(&id) {
+        let open = locked(&self.open).remove(&id);
+        if let Some(log) = open {
             log.retire();
         }
         {
@@ -332,11 +334,10 @@ impl Store for Local {
             let mut past = locked(&shared.past);
             if past.clean { std::mem::take(&mut past.records.logs) } else { HashMap::new() }
         };
-        let open = locked(&self.open);
-        if open.values().filter(|log| log.is_dirty()).count() > MANY_LOGS {
+        let logs: Vec<_> = locked(&self.open).iter().map(|(id, log)| (*id, log.clone())).collect();
+        if logs.iter().filter(|(_, log)| log.is_dirty()).count() > MANY_LOGS {
             shared.files.disk.sync_ahead(&shared.dir);
         }
-        let logs: Vec<_> = open.iter().collect();
         let each = logs.len().div_ceil(CLOSE_THREADS).max(MANY_LOGS);
         std::thread::scope(|scope| {
             let finish = |part| scope.spawn(move || finish_all(part));
@@ -553,7 +554,7 @@ struct LazyMeta {
     path: PathBuf,
     shared: Arc<Shared>,
     opened: OnceLock<meta::RedbMeta>,
-    opening: Mutex<()>,
+    opening: Mutex<rank::MetaOpening, ()>,
 }
 
 impl LazyMeta {
@@ -586,8 +587,8 @@ impl Meta for LazyMeta {
     }
 }
 
-fn finish_all(logs: &[(&LogId, &Arc<LocalLog>)]) -> Result<Vec<(LogId, Record)>> {
-    logs.iter().map(|(id, log)| Ok((**id, log.finish()?))).collect()
+fn finish_all(logs: &[(LogId, Arc<LocalLog>)]) -> Result<Vec<(LogId, Record)>> {
+    logs.iter().map(|(id, log)| Ok((*id, log.finish()?))).collect()
 }
 
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<disk::Guard> {
@@ -622,6 +623,6 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<R: Rank, T: ?Sized>(mutex: &Mutex<R, T>) -> MutexGuard<'_, R, T> {
+    mutex.lock()
 }

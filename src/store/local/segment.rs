@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::checkpoint::{Part, read_all};
 use super::disk::{Disk, File};
@@ -17,6 +17,7 @@ use super::index::Index;
 use super::map::Mapping;
 use super::{failed, locked};
 use crate::batch::{HEADER_BYTES, Header};
+use crate::lock::{Mutex, rank};
 use crate::store::{Error, Result};
 
 /// Where a batch begins, or the last one ends: position, and the offset of the record that stands there or is to come.
@@ -24,6 +25,8 @@ pub(super) type Boundary = (u64, i64);
 
 /// Maps grow in powers of two from here, so that an active segment is mapped a few times only.
 const MIN_MAP_BYTES: usize = 1 << 20;
+/// Descriptors looked at when one comes too many: with more than these pinned, the cache is over its limit for a while.
+const SWEEP: usize = 64;
 /// Batch boundaries remembered beside the index: where tailing readers start.
 const RECENT: usize = 32;
 
@@ -31,7 +34,7 @@ const RECENT: usize = 32;
 pub(super) struct Handle {
     pub file: Arc<dyn File>,
     disk: Arc<dyn Disk>,
-    map: Mutex<Option<Arc<Mapping>>>,
+    map: Mutex<rank::FileMap, Option<Arc<Mapping>>>,
     index: OnceLock<Index>,
 }
 
@@ -48,11 +51,15 @@ pub(super) struct Tail {
 pub(super) struct Segment {
     pub base: i64,
     dir: Arc<Path>,
-    handle: Mutex<Option<Arc<Handle>>>,
+    handle: Mutex<rank::FileHandle, Option<Arc<Handle>>>,
     used: AtomicBool,
-    pub tail: Mutex<Tail>,
+    pub tail: Mutex<rank::Tail, Tail>,
     /// What the last sync covered.
-    pub synced: Mutex<Part>,
+    synced: Mutex<rank::Synced, Part>,
+    /// Bytes that are written or about to be, and those that a sync covered: what the cache of descriptors has to
+    /// know without a lock.
+    dirty_to: AtomicU64,
+    synced_to: AtomicU64,
     /// Whether its name in the directory is durable.
     pub named: AtomicBool,
 }
@@ -67,6 +74,8 @@ impl Segment {
             used: AtomicBool::new(false),
             tail: Mutex::new(Tail { part, sealed, index, recent: VecDeque::new() }),
             synced: Mutex::new(part),
+            dirty_to: AtomicU64::new(part.bytes),
+            synced_to: AtomicU64::new(part.bytes),
             named: AtomicBool::new(true),
         }
     }
@@ -74,6 +83,27 @@ impl Segment {
     /// What is written now.
     pub fn part(&self) -> Part {
         locked(&self.tail).part
+    }
+
+    /// What the last sync covered.
+    pub fn synced(&self) -> Part {
+        *locked(&self.synced)
+    }
+
+    /// A sync has covered `part`.
+    pub fn mark_synced(&self, part: Part) {
+        *locked(&self.synced) = part;
+        self.synced_to.store(part.bytes, Ordering::SeqCst);
+    }
+
+    /// The file is about to be written up to `bytes`. Said before the descriptor is asked for, so that this one stays open
+    /// until the bytes are synced: a write error is only sure to be reported to descriptors that were open at the time.
+    pub fn about_to_write(&self, bytes: u64) {
+        self.dirty_to.store(bytes, Ordering::SeqCst);
+    }
+
+    fn is_unsynced(&self) -> bool {
+        self.dirty_to.load(Ordering::SeqCst) != self.synced_to.load(Ordering::SeqCst)
     }
 
     /// The file of batches.
@@ -91,14 +121,15 @@ impl Segment {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
-        if let Some(handle) = &*locked(&self.handle) {
-            return Ok(handle.clone());
+        let cached = locked(&self.handle).clone();
+        if let Some(handle) = cached {
+            return Ok(handle);
         }
         let file = files.disk.open(&self.path()).map_err(failed("open", &self.path()))?;
         Ok(self.adopt(file, files))
     }
 
-    /// Puts an open descriptor into the cache.
+    /// Puts an open descriptor into the cache; whoever was faster has put in the one that counts.
     pub fn adopt(self: &Arc<Self>, file: Arc<dyn File>, files: &Files) -> Arc<Handle> {
         let handle = Arc::new(Handle {
             file,
@@ -106,14 +137,35 @@ impl Segment {
             map: Mutex::new(None),
             index: OnceLock::new(),
         });
-        *locked(&self.handle) = Some(handle.clone());
+        {
+            let mut cached = locked(&self.handle);
+            if let Some(other) = &*cached {
+                return other.clone();
+            }
+            *cached = Some(handle.clone());
+        }
         files.admit(self);
         handle
     }
 
     /// Drops the cached descriptor; users of it keep theirs.
     pub fn forget_handle(&self) {
-        *locked(&self.handle) = None;
+        let dropped = locked(&self.handle).take();
+        drop(dropped);
+    }
+
+    /// Drops the cached descriptor unless it is pinned; whether it did.
+    fn evict_handle(&self, pin_unsynced: bool) -> bool {
+        let dropped = {
+            let mut cached = locked(&self.handle);
+            // Looked at under the lock: whoever says that it is going to write asks for the descriptor after that.
+            if pin_unsynced && self.is_unsynced() {
+                return false;
+            }
+            cached.take()
+        };
+        drop(dropped);
+        true
     }
 
     /// Records batches that have been written.
@@ -123,6 +175,7 @@ impl Segment {
             tail.part.opened_ms = now_ms;
         }
         headers.for_each(|header| tail.push(&header, interval));
+        self.dirty_to.store(tail.part.bytes, Ordering::SeqCst);
         tail.part
     }
 
@@ -322,7 +375,7 @@ pub(super) struct Files {
     /// Whether files with unsynced bytes stay open: a write error is only sure to be reported to descriptors
     /// that were open at the time. Of no use where nobody syncs.
     pin_unsynced: bool,
-    open: Mutex<VecDeque<Weak<Segment>>>,
+    open: Mutex<rank::OpenFiles, VecDeque<Weak<Segment>>>,
 }
 
 impl Files {
@@ -332,20 +385,30 @@ impl Files {
     }
 
     fn admit(&self, segment: &Arc<Segment>) {
+        for evicted in self.surplus(segment) {
+            if !evicted.evict_handle(self.pin_unsynced) {
+                locked(&self.open).push_back(Arc::downgrade(&evicted));
+            }
+        }
+    }
+
+    /// Counts one more descriptor, and names those that go for it. Takes no other lock meanwhile.
+    fn surplus(&self, segment: &Arc<Segment>) -> Vec<Arc<Segment>> {
+        let mut surplus = Vec::new();
         let mut open = locked(&self.open);
         open.push_back(Arc::downgrade(segment));
-        let mut sweeps = 2 * open.len();
+        let mut sweeps = (2 * open.len()).min(SWEEP);
         while open.len() > self.limit && sweeps > 0 {
             sweeps -= 1;
             let Some(oldest) = open.pop_front() else { break };
             let Some(found) = oldest.upgrade() else { continue };
-            let unsynced = self.pin_unsynced && locked(&found.synced).bytes != found.part().bytes;
-            if found.used.swap(false, Ordering::Relaxed) || unsynced {
+            if found.used.swap(false, Ordering::Relaxed) || (self.pin_unsynced && found.is_unsynced()) {
                 open.push_back(oldest);
             } else {
-                found.forget_handle();
+                surplus.push(found);
             }
         }
+        surplus
     }
 }
 

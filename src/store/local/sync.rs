@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::disk::Disk;
 use super::log::LocalLog;
 use super::{Shared, locked};
+
+use crate::lock::{Condvar, Mutex, rank};
 
 /// Work for a thread.
 pub(super) enum Job {
@@ -64,7 +66,7 @@ fn removed(outcome: std::io::Result<()>, path: &std::path::Path) {
 pub(super) struct Workers {
     name: &'static str,
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<rank::Workers, State>,
     wake: Condvar,
 }
 
@@ -79,7 +81,7 @@ struct State {
 impl Workers {
     /// Up to `limit` threads; with 0 every job runs on the thread that submits it.
     pub fn new(name: &'static str, limit: usize) -> Arc<Self> {
-        Arc::new(Self { name, limit, state: Mutex::default(), wake: Condvar::new() })
+        Arc::new(Self { name, limit, state: Mutex::default(), wake: Condvar::default() })
     }
 
     /// Queues a job.
@@ -122,7 +124,7 @@ impl Workers {
                 return;
             } else {
                 state.idle += 1;
-                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.wake.wait(state);
                 state.idle -= 1;
             }
         }

@@ -209,7 +209,10 @@ fn who_waits_for_a_deleted_log_is_told_that_it_was_deleted() {
         let waited = log.durable().poll_reach(7, &mut place, Waker::noop());
         assert!(matches!(waited, Poll::Ready(Err(Error::Deleted))), "{waited:?}");
         log.sync();
-        assert!(matches!(log.durable().poll_reach(7, &mut place, Waker::noop()), Poll::Ready(Err(Error::Deleted))));
+        assert!(matches!(
+            log.durable().poll_reach(7, &mut place, Waker::noop()),
+            Poll::Ready(Err(Error::Deleted))
+        ));
     });
 }
 

@@ -3,8 +3,8 @@
 //! Invariant: the durable watermark moves only after a sync that covered the bytes and after the file's name is
 //! durable; a failed sync fences the log and is never retried. Deliberately absent: the threads (`sync.rs`).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use super::super::checkpoint::{Record, Records, replace};
 use super::super::disk::File;
@@ -44,7 +44,7 @@ impl LocalLog {
         let mut end = None;
         for segment in self.unsynced() {
             let part = segment.part();
-            let before = *locked(&segment.synced);
+            let before = segment.synced();
             if part.bytes == before.bytes {
                 continue;
             }
@@ -55,7 +55,7 @@ impl LocalLog {
                 self.sync_names()?;
                 segment.named.store(true, Ordering::Release);
             }
-            *locked(&segment.synced) = part;
+            segment.mark_synced(part);
             locked(&self.state).synced_bytes += part.bytes - before.bytes;
             end = Some(part.next_offset);
         }
@@ -81,10 +81,10 @@ impl LocalLog {
 
     /// Segments with bytes that no sync has covered, oldest first: few, and always the newest.
     fn unsynced(&self) -> Vec<Arc<Segment>> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.segments.read();
         let dirty = |segment: &&Arc<Segment>| {
             let tail = locked(&segment.tail);
-            !tail.sealed || tail.part.bytes != locked(&segment.synced).bytes
+            !tail.sealed || tail.part.bytes != segment.synced().bytes
         };
         let mut found: Vec<_> = segments.iter().rev().take_while(dirty).cloned().collect();
         found.reverse();
@@ -93,7 +93,7 @@ impl LocalLog {
 
     /// Bytes that a recovery would have to scan.
     pub(super) fn unsaved_bytes(&self) -> u64 {
-        let unsynced = self.unsynced().iter().map(|s| s.part().bytes - locked(&s.synced).bytes).sum::<u64>();
+        let unsynced = self.unsynced().iter().map(|s| s.part().bytes - s.synced().bytes).sum::<u64>();
         locked(&self.state).synced_bytes + unsynced
     }
 
@@ -217,7 +217,7 @@ impl LocalLog {
     /// What is durable of this log now.
     pub fn record(&self) -> Record {
         let start = self.start.load(Ordering::Acquire);
-        let parts = self.list().iter().map(|s| *locked(&s.synced)).filter(|p| p.bytes > 0).collect();
+        let parts = self.list().iter().map(|s| s.synced()).filter(|p| p.bytes > 0).collect();
         Record { start, parts, notes: locked(&self.state).notes.clone() }
     }
 

@@ -4,8 +4,8 @@
 //! one. Deliberately absent: syncs, save the one that makes such a cut durable.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use super::super::checkpoint::Part;
 use super::super::disk::File;
@@ -58,6 +58,7 @@ impl LocalLog {
             self.open_segment(writer, now_ms)?;
         }
         let Some(active) = &mut writer.active else { return Err(Error::Fenced) };
+        active.segment.about_to_write(active.part.bytes + total);
         let handle = active.segment.handle(&self.shared.files)?;
         self.mend(active, &*handle.file)?;
         active.reserve(&*handle.file, total);
@@ -131,7 +132,7 @@ impl LocalLog {
         let segment = Arc::new(Segment::new(&self.dir, part, Some(Index::default()), false));
         segment.named.store(false, Ordering::Release);
         segment.adopt(file, &self.shared.files);
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment.clone());
+        self.segments.write().push(segment.clone());
         self.written_back.store(0, Ordering::Relaxed);
         writer.active = Some(Active { segment, part, reserved: 0, chunk: 0, torn: false });
         Ok(())
