@@ -48,6 +48,8 @@ pub enum Kind {
     TailCut,
     /// A log, a file or small state was set aside because nobody can explain it. Standing until moved away.
     Quarantined,
+    /// A fault of the broker's own: work panicked, or an answer could not be built.
+    Internal,
     /// A change of a group could not be written to `__consumer_offsets`.
     JournalRefused,
     /// A part of `__consumer_offsets` cannot be read. Standing: groups may miss what it held.
@@ -58,7 +60,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WriteFailed,
         Self::OpenFailed,
         Self::ReadFailed,
@@ -69,6 +71,7 @@ impl Kind {
         Self::FileDamaged,
         Self::TailCut,
         Self::Quarantined,
+        Self::Internal,
         Self::JournalRefused,
         Self::JournalDamaged,
         Self::UpkeepFailed,
@@ -88,6 +91,7 @@ impl Kind {
             Self::FileDamaged => "file_damaged",
             Self::TailCut => "tail_cut",
             Self::Quarantined => "quarantined",
+            Self::Internal => "internal",
             Self::JournalRefused => "journal_refused",
             Self::JournalDamaged => "journal_damaged",
             Self::UpkeepFailed => "upkeep_failed",
@@ -216,13 +220,14 @@ impl Incidents {
         entry.kept.lock().text = text;
     }
 
-    /// Notes a failure of the engine under the kind it is of: no space and damage by themselves, anything else of the
-    /// system's as `otherwise`. A refusal that is no failure (an offset out of range, a log that is gone or was fenced
-    /// before, a foreign directory) is not noted.
+    /// Notes a failure of the engine under the kind it is of: no space, damage and what could not be opened by
+    /// themselves, anything else of the system's as `otherwise`. Space and damage stand. A refusal that is no failure
+    /// (an offset out of range, a log that was fenced before, a foreign directory) is not noted.
     pub fn note_error(&self, otherwise: Kind, error: &Error) {
         match error {
-            Error::Full { path } => self.raise(Kind::DiskFull, &path.to_string_lossy(), error),
-            Error::Corrupt { .. } => self.note(Kind::LogDamaged, error),
+            Error::Full { .. } => self.raise(Kind::DiskFull, "", error),
+            Error::Corrupt { path, .. } => self.raise(Kind::LogDamaged, &path.to_string_lossy(), error),
+            Error::Io { op: "open" | "create", .. } => self.note(Kind::OpenFailed, error),
             Error::Io { .. } => self.note(otherwise, error),
             Error::Fenced | Error::Deleted | Error::OutOfRange { .. } | Error::Refused(_) => {}
         }
@@ -260,6 +265,24 @@ impl Incidents {
         if kept.standing.is_empty() {
             tracing::info!(kind = kind.name(), key, "over");
         }
+    }
+
+    /// Everything that was raised for `dir` or below has ended: it was deleted.
+    pub fn clear_below(&self, dir: &std::path::Path) {
+        for (kind, entry) in Kind::ALL.into_iter().zip(&self.entries) {
+            if entry.stands.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let below = |key: &&String| std::path::Path::new(key.as_str()).starts_with(dir);
+            let keys: Vec<_> = locked(&entry.kept).standing.keys().filter(below).cloned().collect();
+            keys.iter().for_each(|key| self.clear(kind, key));
+        }
+    }
+
+    /// Time since the last of a kind.
+    #[must_use]
+    pub fn since(&self, kind: Kind) -> Option<Duration> {
+        self.entries.get(kind.index()).and_then(|entry| self.age(entry))
     }
 
     /// Whether anything of this kind stands.
@@ -431,6 +454,17 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_for_a_directory_ends_with_it() {
+        let incidents = Incidents::default();
+        for key in ["/d/t/1", "/d/t/1/0.log", "/d/t/10"] {
+            incidents.raise(Kind::LogDamaged, key, &key);
+        }
+        incidents.clear_below(std::path::Path::new("/d/t/1"));
+        let left: Vec<_> = incidents.reasons().into_iter().map(|reason| reason.text).collect();
+        assert_eq!(left, ["/d/t/10"]);
+    }
+
+    #[test]
     fn an_engines_error_finds_its_kind_and_a_refusal_has_none() {
         let incidents = Incidents::default();
         let io = |source: std::io::Error| Error::Io { op: "write", path: "f".into(), source: source.into() };
@@ -442,6 +476,6 @@ mod tests {
         incidents.note_error(Kind::ReadFailed, &Error::OutOfRange { start: 0, end: 1 });
         let counts: Vec<_> = incidents.seen().into_iter().filter(|s| s.count > 0).collect();
         let kinds: Vec<_> = counts.iter().map(|seen| (seen.kind, seen.count, seen.standing)).collect();
-        assert_eq!(kinds, [(Kind::WriteFailed, 1, 0), (Kind::DiskFull, 1, 1), (Kind::LogDamaged, 1, 0)]);
+        assert_eq!(kinds, [(Kind::WriteFailed, 1, 0), (Kind::DiskFull, 1, 1), (Kind::LogDamaged, 1, 1)]);
     }
 }

@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 
 use super::config::QuotaMode;
 use super::producers::{Entry, Producers, Verdict};
@@ -19,7 +19,7 @@ use super::{Error, Limit, Result, TopicConfig};
 use crate::batch::{Batch, Batches, Header, Records, TimestampType};
 use crate::lock::{Mutex, MutexGuard, RwLock, rank};
 use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
-use crate::store::{self, Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
+use crate::store::{self, Kind, Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
 
 /// A batch on its way into a partition, and what became of it.
 #[derive(Debug)]
@@ -247,7 +247,7 @@ impl Partition {
     /// # Errors
     /// [`Error::Storage`], [`Error::OffsetOutOfRange`].
     pub fn time_at(&self, offset: i64) -> Result<Option<i64>> {
-        let head = self.read(offset, 1)?.slice.first(crate::batch::HEADER_BYTES)?;
+        let head = self.noted(self.read(offset, 1)?.slice.first(crate::batch::HEADER_BYTES))?;
         Ok(Header::read(&head).map(|header| match header.timestamp_type() {
             TimestampType::LogAppend => header.max_timestamp,
             TimestampType::Create => header.base_timestamp,
@@ -573,8 +573,8 @@ impl Partition {
         let mut next = log.seek_time(timestamp).map_err(|error| self.unless_deleted(error))?;
         let end = self.high_watermark.value();
         while let Some(base) = next.filter(|base| *base < end) {
-            let bytes = log.read(base.max(log.span().start), 1, end).and_then(|found| found.to_bytes());
-            let bytes = bytes.map_err(|error| self.unless_deleted(error))?;
+            let read = log.read(base.max(log.span().start), 1, end);
+            let bytes = self.bytes_of(&read.map_err(|error| self.unless_deleted(error))?)?;
             let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
             let found = batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?;
             if found.is_some() {
@@ -594,10 +594,28 @@ impl Partition {
         let log = self.log()?;
         let newest = log.max_timestamp().map_err(|error| self.unless_deleted(error))?;
         let Some((base, timestamp)) = newest else { return Ok(None) };
-        let bytes = log.read(base.max(log.span().start), 1, self.high_watermark.value());
-        let bytes = bytes.and_then(|found| found.to_bytes()).map_err(|error| self.unless_deleted(error))?;
+        let read = log.read(base.max(log.span().start), 1, self.high_watermark.value());
+        let bytes = self.bytes_of(&read.map_err(|error| self.unless_deleted(error))?)?;
         let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
         Ok(batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?)
+    }
+
+    /// A copy of what was read here, that user space may look into: reads the disk where the slice is a mapping.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn bytes_of(&self, slice: &Slice) -> Result<Bytes> {
+        self.noted(slice.to_bytes())
+    }
+
+    /// Notes that bytes which the engine had handed out could not be read.
+    fn noted(&self, bytes: crate::store::Result<Bytes>) -> Result<Bytes> {
+        bytes.map_err(|error| {
+            if !self.deleted.load(Ordering::Acquire) {
+                self.store.incidents().note_error(Kind::ReadFailed, &error);
+            }
+            self.unless_deleted(error)
+        })
     }
 
     /// Checks a client's idea of the leader epoch (-1: it has none).

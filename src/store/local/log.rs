@@ -20,7 +20,7 @@ use super::sync::{Job, Turn};
 use super::{Shared, locked};
 use crate::lock::{Mutex, RwLock, rank};
 use crate::store::{
-    Error, Log, LogId, LogOptions, Note, Placed, Result, Segment as Listed, Slice, Span, Watermark,
+    Error, Kind, Log, LogId, LogOptions, Note, Placed, Result, Segment as Listed, Slice, Span, Watermark,
 };
 
 /// The checkpoint's name in a log's directory.
@@ -119,6 +119,19 @@ impl LocalLog {
         Error::OutOfRange { start: self.start.load(Ordering::Acquire), end: self.end.load(Ordering::Acquire) }
     }
 
+    /// Notes a failure, once, where it leaves the log; of a deleted log nothing is wrong.
+    fn noted<T>(&self, kind: Kind, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() && self.deleted.load(Ordering::Acquire) {
+            return outcome;
+        }
+        self.shared.noted(kind, outcome)
+    }
+
+    /// As [`LocalLog::noted`], of a verb that may have fenced the log: that was told then.
+    fn noted_unless_fenced<T>(&self, kind: Kind, outcome: Result<T>) -> Result<T> {
+        if self.durable.is_fenced() { outcome } else { self.noted(kind, outcome) }
+    }
+
     /// Takes the log out of service; its files are the caller's to remove.
     pub fn retire(&self) {
         let _writer = locked(&self.writer);
@@ -140,6 +153,7 @@ impl LocalLog {
         let disk = &self.shared.files.disk;
         for segment in dropped {
             segment.forget_handle();
+            self.shared.incidents.clear_below(&segment.path());
             let (path, gone) = (segment.path(), segment.path().with_extension("deleted"));
             if disk.rename(&path, &gone).is_ok() {
                 self.shared.tidier.submit(Job::RemoveFile(disk.clone(), gone));
@@ -156,19 +170,20 @@ impl Log for LocalLog {
         if batches.is_empty() {
             return Ok(());
         }
-        self.write(&mut locked(&self.writer), batches, now_ms)
+        let written = self.write(&mut locked(&self.writer), batches, now_ms);
+        self.noted_unless_fenced(Kind::WriteFailed, written)
     }
 
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
-        self.read_slice(offset, max_bytes, until)
+        self.noted(Kind::ReadFailed, self.read_slice(offset, max_bytes, until))
     }
 
     fn seek_time(&self, timestamp: i64) -> Result<Option<i64>> {
-        self.first_batch_since(timestamp)
+        self.noted(Kind::ReadFailed, self.first_batch_since(timestamp))
     }
 
     fn max_timestamp(&self) -> Result<Option<(i64, i64)>> {
-        self.newest_batch()
+        self.noted(Kind::ReadFailed, self.newest_batch())
     }
 
     fn trim_to(&self, offset: i64) -> Result<()> {
@@ -180,12 +195,13 @@ impl Log for LocalLog {
             return Ok(());
         }
         if writer.active.as_ref().is_some_and(|active| active.part.next_offset <= offset) {
-            self.roll(&mut writer)?;
+            let rolled = self.roll(&mut writer);
+            self.noted_unless_fenced(Kind::WriteFailed, rolled)?;
         }
         // The record must not name a start past what is durable.
-        self.flush()?;
-        self.finish_sealed()?;
-        self.write_checkpoint(offset)?;
+        let recorded =
+            self.flush().and_then(|()| self.finish_sealed()).and_then(|()| self.write_checkpoint(offset));
+        self.noted_unless_fenced(Kind::UpkeepFailed, recorded)?;
         self.drop_below(offset);
         Ok(())
     }
@@ -241,7 +257,8 @@ impl Log for LocalLog {
     }
 
     fn seal(&self) -> Result<()> {
-        self.roll(&mut locked(&self.writer))
+        let rolled = self.roll(&mut locked(&self.writer));
+        self.noted_unless_fenced(Kind::WriteFailed, rolled)
     }
 
     fn checkpoint(&self, note: &[u8]) -> Result<()> {

@@ -31,7 +31,7 @@ use self::log::{CHECKPOINT, LocalLog};
 use self::recovery::{Known, find};
 use self::segment::Files;
 use self::sync::{Job, Workers};
-use super::{Capacity, Error, Incidents, Log, LogId, LogOptions, Meta, Opened, Result, Store};
+use super::{Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Opened, Result, Store};
 use crate::batch::Header;
 use crate::lock::{Mutex, MutexGuard, Rank, rank};
 
@@ -166,7 +166,7 @@ impl Local {
         let threads = if options.inline { [0, 0] } else { [SYNC_THREADS, 1] };
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            incidents: options.incidents,
+            incidents: options.incidents.clone(),
             early_writeback: options.early_writeback,
             checkpoint_bytes: options.checkpoint_bytes,
             files: Files::new(
@@ -174,8 +174,8 @@ impl Local {
                 options.max_files.unwrap_or(usize::MAX).min(half_of_descriptors()),
                 options.early_writeback,
             ),
-            syncers: Workers::new("weir-sync", threads[0]),
-            tidier: Workers::new("weir-tidy", threads[1]),
+            syncers: Workers::new("weir-sync", threads[0], options.incidents.clone()),
+            tidier: Workers::new("weir-tidy", threads[1], options.incidents),
             generation: format.generation,
             format,
             settled: Mutex::new(false),
@@ -250,14 +250,14 @@ impl Store for Local {
         let log = match found {
             Some(log) => log,
             None => {
-                let log = self.recover(id, options)?;
+                let log = self.shared.noted(Kind::OpenFailed, self.recover(id, options))?;
                 locked(&self.open).entry(id).or_insert(log).clone()
             }
         };
         log.set_options(options);
         let note = log.record().notes.pop();
         let from = note.as_ref().map_or_else(|| log.span().start, |note| note.offset);
-        log.replay(from, replay)?;
+        self.shared.noted(Kind::ReadFailed, log.replay(from, replay))?;
         Ok(Opened { log, note })
     }
 
@@ -273,11 +273,13 @@ impl Store for Local {
             past.deleted.insert(id);
         }
         let (disk, dir) = (&shared.files.disk, shared.log_dir(id));
-        if !shared.has_dir(id)? {
+        if !shared.noted(Kind::UpkeepFailed, shared.has_dir(id))? {
             return Ok(());
         }
         let gone = dir.with_extension(format!("deleted-{}", shared.generation));
-        disk.rename(&dir, &gone).map_err(failed("rename", &dir))?;
+        let renamed = disk.rename(&dir, &gone).map_err(failed("rename", &dir));
+        shared.noted(Kind::UpkeepFailed, renamed)?;
+        shared.incidents.clear_below(&dir);
         shared.tidier.submit(Job::RemoveDirs(disk.clone(), gone));
         Ok(())
     }
@@ -362,6 +364,11 @@ impl Drop for Local {
 }
 
 impl Shared {
+    /// Notes a failure, once, where it leaves the engine.
+    fn noted<T>(&self, kind: Kind, outcome: Result<T>) -> Result<T> {
+        outcome.inspect_err(|error| self.incidents.note_error(kind, error))
+    }
+
     fn log_dir(&self, id: LogId) -> PathBuf {
         self.dir.join("topics").join(id.topic.to_string()).join(id.partition.to_string())
     }
@@ -379,7 +386,11 @@ impl Shared {
         written.map_err(failed("write", &path))?;
         let quarantine = self.dir.join("quarantine");
         let entries = disk.list(&quarantine).map_err(failed("list", &quarantine))?;
-        locked(&self.quarantined).extend(entries.iter().filter_map(|e| quarantined_id(&e.name)));
+        let ids = entries.iter().filter_map(|entry| Some((&entry.name, quarantined_id(&entry.name)?)));
+        for (name, id) in ids {
+            self.tell_quarantined(&quarantine.join(name));
+            locked(&self.quarantined).insert(id);
+        }
         Ok(())
     }
 
@@ -429,9 +440,15 @@ impl Shared {
         let n = (0..u32::MAX).find(free).unwrap_or(u32::MAX);
         let path = to.join(format!("{}.{}.{n}", id.topic, id.partition));
         disk.rename(dir, &path).map_err(failed("rename", dir))?;
-        tracing::error!(from = %dir.display(), to = %path.display(), "damaged log set aside");
+        self.tell_quarantined(&path);
         locked(&self.quarantined).insert(id);
         Ok(())
+    }
+
+    fn tell_quarantined(&self, path: &Path) {
+        let text =
+            format_args!("{}: a damaged log was set aside; its partition does not open", path.display());
+        self.incidents.raise(Kind::Quarantined, &path.to_string_lossy(), &text);
     }
 
     fn walk_topics(&self) -> Result<Vec<LogId>> {
@@ -566,24 +583,44 @@ impl LazyMeta {
         let opened = meta::RedbMeta::open(&self.path, self.syncs)?;
         Ok(self.opened.get_or_init(|| opened))
     }
+
+    /// Small state that fails stands until it works again.
+    fn told<T>(&self, verb: &'static str, outcome: Result<T>) -> Result<T> {
+        let incidents = &self.shared.incidents;
+        match &outcome {
+            Ok(_) => incidents.clear(Kind::StateFailed, verb),
+            Err(error @ Error::Full { .. }) => incidents.note_error(Kind::StateFailed, error),
+            Err(error) => incidents.raise(Kind::StateFailed, verb, &format_args!("small state: {error}")),
+        }
+        outcome
+    }
+
+    fn write(&self, work: impl FnOnce(&meta::RedbMeta) -> Result<super::Put>) -> Result<super::Put> {
+        let outcome = self.shared.settle().and_then(|()| work(self.ready()?));
+        if let Ok(super::Put::Unknown) = &outcome {
+            let text = format_args!("{}: nobody knows whether a write reached the disk", self.path.display());
+            self.shared.incidents.raise(Kind::StateFailed, "write", &text);
+            return outcome;
+        }
+        self.told("write", outcome)
+    }
 }
 
 impl Meta for LazyMeta {
     fn get(&self, key: &str) -> Result<Option<super::Versioned>> {
-        self.ready()?.get(key)
+        self.told("read", self.ready().and_then(|meta| meta.get(key)))
     }
 
     fn put_if(&self, key: &str, value: &[u8], expected: Option<u64>) -> Result<super::Put> {
-        self.shared.settle()?;
-        self.ready()?.put_if(key, value, expected)
+        self.write(|meta| meta.put_if(key, value, expected))
     }
 
     fn delete_if(&self, key: &str, expected: u64) -> Result<super::Put> {
-        self.ready()?.delete_if(key, expected)
+        self.write(|meta| meta.delete_if(key, expected))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, super::Versioned)>> {
-        self.ready()?.list(prefix)
+        self.told("read", self.ready().and_then(|meta| meta.list(prefix)))
     }
 }
 

@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 
 use super::disk::Disk;
 use super::log::LocalLog;
-use super::{Shared, locked};
-
+use super::{Shared, failed, locked};
 use crate::lock::{Condvar, Mutex, rank};
+use crate::store::{Incidents, Kind};
 
 /// Work for a thread.
 pub(super) enum Job {
@@ -32,33 +32,35 @@ pub(super) enum Job {
 
 impl Job {
     /// Does the work; gives it back when it is wanted once more.
-    fn run(self) -> Option<Self> {
+    fn run(self, incidents: &Incidents) -> Option<Self> {
         match self {
             Self::Sync(log) => return log.sync_turn().then_some(Self::Sync(log)),
             Self::Settle(shared) => {
+                // The first write tries again.
                 if let Err(error) = shared.settle() {
-                    tracing::warn!(%error, "format file not durable yet; the first write tries again");
+                    incidents.note_error(Kind::UpkeepFailed, &error);
                 }
             }
             Self::Tidy(log) => return log.tidy_turn().then_some(Self::Tidy(log)),
-            Self::RemoveFile(disk, path) => removed(disk.remove_file(&path), &path),
-            Self::RemoveDirs(disk, path) => removed(disk.remove_dirs(&path), &path),
+            Self::RemoveFile(disk, path) => removed(disk.remove_file(&path), &path, incidents),
+            Self::RemoveDirs(disk, path) => removed(disk.remove_dirs(&path), &path, incidents),
         }
         None
     }
 
     /// Does the work on this thread for as long as it is wanted.
-    fn finish(self) {
+    fn finish(self, incidents: &Incidents) {
         let mut next = Some(self);
         while let Some(job) = next {
-            next = job.run();
+            next = job.run(incidents);
         }
     }
 }
 
-fn removed(outcome: std::io::Result<()>, path: &std::path::Path) {
-    if let Err(error) = outcome {
-        tracing::warn!(path = %path.display(), %error, "could not be removed; it is tried again at the next open");
+/// What could not be removed is tried again at the next open.
+fn removed(outcome: std::io::Result<()>, path: &std::path::Path, incidents: &Incidents) {
+    if let Err(error) = outcome.map_err(failed("remove", path)) {
+        incidents.note_error(Kind::UpkeepFailed, &error);
     }
 }
 
@@ -66,6 +68,7 @@ fn removed(outcome: std::io::Result<()>, path: &std::path::Path) {
 pub(super) struct Workers {
     name: &'static str,
     limit: usize,
+    incidents: Arc<Incidents>,
     state: Mutex<rank::Workers, State>,
     wake: Condvar,
 }
@@ -80,8 +83,8 @@ struct State {
 
 impl Workers {
     /// Up to `limit` threads; with 0 every job runs on the thread that submits it.
-    pub fn new(name: &'static str, limit: usize) -> Arc<Self> {
-        Arc::new(Self { name, limit, state: Mutex::default(), wake: Condvar::default() })
+    pub fn new(name: &'static str, limit: usize, incidents: Arc<Incidents>) -> Arc<Self> {
+        Arc::new(Self { name, limit, incidents, state: Mutex::default(), wake: Condvar::default() })
     }
 
     /// Queues a job.
@@ -89,7 +92,7 @@ impl Workers {
         let mut state = locked(&self.state);
         if self.limit == 0 || state.stopped {
             drop(state);
-            return job.finish();
+            return job.finish(&self.incidents);
         }
         state.queue.push_back(job);
         if state.queue.len() <= state.idle {
@@ -101,10 +104,11 @@ impl Workers {
             match thread.spawn(move || this.serve()) {
                 Ok(thread) => state.threads.push(thread),
                 Err(error) if state.threads.is_empty() => {
-                    tracing::warn!(%error, "no thread for {}: done inline", self.name);
+                    let text = format_args!("no thread for {}, done inline: {error}", self.name);
+                    self.incidents.note(Kind::UpkeepFailed, &text);
                     let job = state.queue.pop_back();
                     drop(state);
-                    job.into_iter().for_each(Job::finish);
+                    job.into_iter().for_each(|job| job.finish(&self.incidents));
                 }
                 Err(_) => {}
             }
@@ -116,7 +120,7 @@ impl Workers {
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                let again = job.run();
+                let again = job.run(&self.incidents);
                 state = locked(&self.state);
                 // Behind what the others want, and without waking a second thread for it.
                 state.queue.extend(again);

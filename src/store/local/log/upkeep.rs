@@ -12,7 +12,7 @@ use super::super::segment::Segment;
 use super::super::sync::Job;
 use super::super::{failed, locked};
 use super::{CHECKPOINT, LocalLog, SPARE};
-use crate::store::{Error, LogOptions, Result};
+use crate::store::{Error, Kind, LogOptions, Result};
 
 /// Dirty bytes after which writeback is started early, so that a sync finds little to do.
 pub(super) const WRITEBACK_BYTES: u64 = 8 << 20;
@@ -34,10 +34,16 @@ impl LocalLog {
         if let Err(error) = &flushed
             && !self.deleted.load(Ordering::Acquire)
         {
-            tracing::error!(log = %self.dir.display(), %error, "sync failed: the log is fenced for writes");
-            self.durable.fence();
+            self.fence(error);
         }
         flushed
+    }
+
+    /// Takes no more writes until a restart has read what the disk holds.
+    pub(super) fn fence(&self, error: &Error) {
+        let text = format_args!("{error}: the log is fenced for writes until a restart reads it again");
+        self.shared.incidents.raise(Kind::SyncFailed, &self.dir.to_string_lossy(), &text);
+        self.durable.fence();
     }
 
     fn flush_segments(&self) -> Result<()> {
@@ -133,10 +139,11 @@ impl LocalLog {
     /// One turn of the background thread; true when another is wanted.
     pub fn tidy_turn(&self) -> bool {
         self.tidying.begin();
+        // A sync that failed was told, and a deleted log has nothing to tell; anything else is tried again with the next.
         if let Err(error) = self.tidy()
-            && !self.deleted.load(Ordering::Acquire)
+            && !self.durable.is_fenced()
         {
-            tracing::warn!(log = %self.dir.display(), %error, "upkeep failed; it is tried again with the next");
+            self.shared.incidents.note_error(Kind::UpkeepFailed, &error);
         }
         self.tidying.end()
     }
@@ -202,8 +209,9 @@ impl LocalLog {
             let handle = segment.handle(&self.shared.files)?;
             trim_blocks(&segment, &*handle.file, part.bytes)?;
             if let Err(error) = handle.file.sync() {
-                self.durable.fence();
-                return Err(failed("fdatasync", &segment.path())(error));
+                let error = failed("fdatasync", &segment.path())(error);
+                self.fence(&error);
+                return Err(error);
             }
             let file =
                 segment.with_index(&handle, self.interval(), |index| index.encode(part.base, part.bytes))?;

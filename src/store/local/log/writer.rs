@@ -89,8 +89,9 @@ impl LocalLog {
             let path = active.segment.path();
             file.set_len(active.part.bytes).map_err(failed("truncate", &path))?;
             if let Err(error) = file.sync() {
-                self.durable.fence();
-                return Err(failed("fdatasync", &path)(error));
+                let error = failed("fdatasync", &path)(error);
+                self.fence(&error);
+                return Err(error);
             }
             active.torn = false;
             active.reserved = active.part.bytes;
