@@ -107,14 +107,16 @@ struct Serve {
 }
 
 #[derive(Args)]
-#[group(multiple = false)]
 struct Health {
     /// A Kafka listener [default: the one that the environment names, else 127.0.0.1:9092]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["admin", "strict"])]
     kafka: Option<String>,
-    /// The admin listener
+    /// The admin listener [default: WEIR_ADMIN, else 127.0.0.1:9644; not needed without --strict]
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
+    /// Exit 1 while the broker is degraded, too: it serves, and a disk, a log or a file is not well
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Subcommand)]
@@ -338,7 +340,9 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Config(ConfigCommand::Check { file }) => check_config(&file),
         Command::Inspect { segment } => quiet_pipe(inspect::run(&segment, &mut io::stdout().lock())),
-        Command::Health(Health { kafka, admin }) => health::run(kafka, admin, &mut io::stdout().lock()),
+        Command::Health(Health { kafka, admin, strict }) => {
+            health::run(kafka, admin, strict, &mut io::stdout().lock())
+        }
         Command::Shard(command) => run_shard(command),
         Command::Bench(args) => run_bench(*args),
         Command::Completions { shell } => {

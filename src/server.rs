@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::broker::{self, Clock, Core, OpenError};
+use crate::broker::{self, Clock, Core, IncidentKind, OpenError};
 use crate::config::Config;
 use crate::listen::{BindError, Census, Doorway};
 use crate::{admin, kafka, kinesis};
@@ -249,6 +249,12 @@ impl Broker {
     #[must_use]
     pub fn cluster_id(&self) -> &str {
         self.core.cluster_id()
+    }
+
+    /// What a panic hook tells: counted, said once a second at most, and a reason for being degraded.
+    pub fn on_panic(&self) -> impl Fn(&dyn std::fmt::Display) + Send + Sync + use<> {
+        let incidents = Arc::clone(self.core.incidents());
+        move |panic| incidents.note(IncidentKind::Internal, panic)
     }
 
     /// Drains the connections, makes everything durable, marks the data clean.

@@ -13,18 +13,20 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
 
 use super::door::{Phase, Shared};
 use super::exposition::{Labels, Pages, Reply};
 use super::families::{self, Family};
 use super::redpanda;
 use super::shards;
+use crate::broker::Reason;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 /// Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves\n/metrics  Prometheus' text format\n\
+const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves; what is degraded\n/healthz  it serves and nothing is degraded\n/metrics  Prometheus' text format\n\
     /public_metrics  as Redpanda names them\n\
     /v1/topics/TOPIC/shards  the shards of a topic, and (POST) changes of them\n";
 
@@ -40,7 +42,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
         (None, None) => match path {
             "/" => whole(StatusCode::OK, TEXT, INDEX.to_owned()),
             "/livez" => whole(StatusCode::OK, JSON, r#"{"status":"live"}"#.to_owned()),
-            "/readyz" | "/v1/status/ready" => ready(shared),
+            "/readyz" | "/v1/status/ready" => ready(shared, StatusCode::OK),
+            "/healthz" => ready(shared, StatusCode::SERVICE_UNAVAILABLE),
             "/metrics" => metrics(shared, families::FAMILIES).await,
             "/public_metrics" => metrics(shared, redpanda::FAMILIES).await,
             _ => whole(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
@@ -91,13 +94,38 @@ fn is_allowed(host: &str, allowed: &[String]) -> bool {
     plain || allowed.iter().any(|name| name == "*" || name.eq_ignore_ascii_case(host))
 }
 
-fn ready(shared: &Shared) -> Response<Reply> {
-    let (status, word) = match *shared.phase.borrow() {
-        Phase::Booting => (StatusCode::SERVICE_UNAVAILABLE, "booting"),
-        Phase::Ready { .. } => (StatusCode::OK, "ready"),
-        Phase::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+/// What `/readyz` and `/healthz` tell.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<Why>,
+}
+
+/// One reason for being degraded.
+#[derive(Serialize)]
+struct Why {
+    kind: &'static str,
+    /// It holds until somebody mends it; else it happened within the last minute.
+    standing: bool,
+    text: String,
+}
+
+/// A degraded broker is ready: it serves what it can, and whoever restarted it or took it away would lose that, too.
+/// `degraded` is the status of its answer, for those who ask whether all is well.
+fn ready(shared: &Shared, degraded: StatusCode) -> Response<Reply> {
+    let phase = shared.phase.borrow().clone();
+    let (status, word, reasons) = match phase {
+        Phase::Booting => (StatusCode::SERVICE_UNAVAILABLE, "booting", Vec::new()),
+        Phase::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", Vec::new()),
+        Phase::Ready { core, .. } => match core.reasons() {
+            reasons if reasons.is_empty() => (StatusCode::OK, "ready", reasons),
+            reasons => (degraded, "degraded", reasons),
+        },
     };
-    whole(status, JSON, format!(r#"{{"status":"{word}"}}"#))
+    let why = |reason: Reason| Why { kind: reason.kind.name(), standing: reason.standing, text: reason.text };
+    let health = Health { status: word, reasons: reasons.into_iter().map(why).collect() };
+    whole(status, JSON, serde_json::to_string(&health).unwrap_or_default())
 }
 
 async fn metrics(shared: &Arc<Shared>, table: &'static [Family]) -> Response<Reply> {

@@ -60,6 +60,29 @@ pub(super) const FAMILIES: &[Family] = &[
             }
         }),
     ),
+    counter(
+        "weir_incidents_total",
+        "What went wrong, by kind: failures of the disk, damage, records of groups that were refused.",
+        Of::Broker(|seen, lines| {
+            for incident in &seen.incidents {
+                lines.put(&[("kind", Text(incident.kind.name()))], Value::Whole(incident.count));
+            }
+        }),
+    ),
+    gauge(
+        "weir_incidents_standing",
+        "What is wrong now and until somebody mends it, by kind: fenced logs, damaged files, a full disk.",
+        Of::Broker(|seen, lines| {
+            for incident in &seen.incidents {
+                lines.put(&[("kind", Text(incident.kind.name()))], whole(incident.standing));
+            }
+        }),
+    ),
+    gauge(
+        "weir_degraded",
+        "1: something stands, or a fault happened within the last minute; /readyz says what.",
+        Of::Broker(|seen, lines| lines.put(&[], Value::Whole(seen.degraded.into()))),
+    ),
     gauge(
         "weir_topic_open_shards",
         "Shards that take records.",
@@ -336,8 +359,10 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge(
         "kafka_log_logmanager_offlinelogdirectorycount",
-        "1: the data directory has a log that takes no more records.",
-        Of::Broker(|seen, lines| lines.put(&[], whole(fenced(seen).min(1)))),
+        "1: the data directory is full, its small state fails, or it has a log that takes no more records.",
+        Of::Broker(|seen, lines| {
+            lines.put(&[], Value::Whole((seen.refuses_writes || fenced(seen) > 0).into()));
+        }),
     ),
     gauge(
         "kafka_server_socket_server_metrics_connection_count",

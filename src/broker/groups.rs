@@ -16,6 +16,7 @@ use crate::batch::{Batches, Builder, MAX_PLAIN_BYTES, Record};
 use crate::config::Config;
 use crate::group::{Coordinator, Error, Event, JournalRecord, Outcome, Reply, Settings, Token};
 use crate::lock::{Mutex, rank};
+use crate::store::{Incidents, Kind};
 use crate::topic::{self, Append, NewTopic, Partition, Topic};
 
 /// The internal topic, by Kafka's name and with Kafka's own record format.
@@ -105,7 +106,7 @@ impl Core {
         let mut state = self.groups.state.lock();
         if let Some(topic) = self.topics.by_name(JOURNAL) {
             for partition in topic.partitions().iter() {
-                replay(partition, &mut state.coordinator, now_ms)?;
+                replay(partition, &mut state.coordinator, now_ms, self.incidents())?;
             }
         }
         let outcome = state.coordinator.finish_loading(now_ms);
@@ -142,7 +143,8 @@ impl Core {
         match durable {
             Ok(ends) => send(state, outcome.after, &ends),
             Err(error) => {
-                tracing::error!("group journal: {error}");
+                let text = format_args!("a change of groups was refused by {JOURNAL}: {error}");
+                self.incidents().note(Kind::JournalRefused, &text);
                 let undone = state.coordinator.abandon(&outcome.records, now_ms);
                 let refused =
                     outcome.after.into_iter().map(|(t, r)| (t, r.with_error(Error::Storage))).collect();
@@ -178,7 +180,7 @@ impl Core {
             partition.append(now_ms, &mut [&mut append]);
             let appended = append.outcome.unwrap_or(Err(topic::Error::UnknownPartition))?;
             for record in records {
-                apply(&mut state.coordinator, &record.key, record.value.as_deref(), now_ms);
+                apply(&mut state.coordinator, &record.key, record.value.as_deref(), now_ms, self.incidents());
             }
             if self.acks_wait_for_sync() {
                 ends.push((partition, appended.next_offset));
@@ -239,10 +241,15 @@ fn batch(records: &[&JournalRecord], now_ms: i64) -> topic::Result<crate::batch:
     Ok(builder.build()?)
 }
 
-fn replay(partition: &Arc<Partition>, coordinator: &mut Coordinator, now_ms: i64) -> topic::Result<()> {
+fn replay(
+    partition: &Arc<Partition>,
+    coordinator: &mut Coordinator,
+    now_ms: i64,
+    incidents: &Incidents,
+) -> topic::Result<()> {
     let mut offset = partition.span()?.start;
     loop {
-        let bytes = partition.read(offset, LOAD_BYTES)?.slice.to_bytes()?;
+        let bytes = partition.bytes_of(&partition.read(offset, LOAD_BYTES)?.slice)?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -255,16 +262,22 @@ fn replay(partition: &Arc<Partition>, coordinator: &mut Coordinator, now_ms: i64
             let section = batch.section(MAX_PLAIN_BYTES)?;
             for record in crate::batch::Records::new(&section, batch.header.record_count) {
                 let record = record?;
-                apply(coordinator, record.key.unwrap_or_default(), record.value, now_ms);
+                apply(coordinator, record.key.unwrap_or_default(), record.value, now_ms, incidents);
             }
         }
     }
 }
 
 /// A record that does not read is skipped, and said: the others still count.
-fn apply(coordinator: &mut Coordinator, key: &[u8], value: Option<&[u8]>, now_ms: i64) {
+fn apply(
+    coordinator: &mut Coordinator,
+    key: &[u8],
+    value: Option<&[u8]>,
+    now_ms: i64,
+    incidents: &Incidents,
+) {
     if let Err(error) = coordinator.replay(key, value, now_ms) {
-        tracing::warn!("group journal: {error}");
+        incidents.note(Kind::JournalDamaged, &format_args!("a record of {JOURNAL} was skipped: {error}"));
     }
 }
 

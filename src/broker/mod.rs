@@ -8,6 +8,7 @@ mod client_quotas;
 mod clock;
 mod configs;
 mod groups;
+mod health;
 mod notes;
 mod observe;
 mod ondemand;
@@ -32,12 +33,13 @@ use crate::topic::{self, NewTopic, Registry, Topic};
 pub use crate::quota::clients;
 // What a door holds of the engine: bytes on their way out, a place in a queue of waiters, a failure.
 pub use crate::store::{
-    Error as StoreError, FRESH, Incidents, Kind as IncidentKind, Pace, Reason, Registration, Slice, Watermark,
+    Error as StoreError, Incidents, Kind as IncidentKind, Reason, Registration, Slice, Watermark,
 };
 pub use crate::topic::Error as TopicError;
 pub use append::{Receipt, Wave};
 pub use clock::Clock;
 pub use configs::{Admission, Change, Edit, Scope, is_alterable};
+pub use health::Lines;
 pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopic};
 #[cfg(test)]
 pub use open::in_memory;
@@ -71,6 +73,7 @@ pub struct Core {
     flush: Flush,
     cluster_id: String,
     node_id: i32,
+    lines: Lines,
 }
 
 /// Advertised addresses by listener.
@@ -111,7 +114,7 @@ impl Core {
 
     /// What went wrong, in the engine and above it.
     #[must_use]
-    pub fn incidents(&self) -> &Incidents {
+    pub fn incidents(&self) -> &Arc<Incidents> {
         self.store.incidents()
     }
 
@@ -249,7 +252,7 @@ impl Core {
         let core = Arc::clone(self);
         match tokio::task::spawn_blocking(move || work(&core)).await {
             Ok(outcome) => outcome,
-            // The work panicked: nothing is known about what it did.
+            // The work panicked, which was told: nothing is known about what it did.
             Err(_) => Err(topic::Error::Storage(crate::store::Error::Fenced)),
         }
     }

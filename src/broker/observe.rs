@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{Core, SeenOperation};
 use crate::group::{Event, FetchGroup, Reply};
 use crate::quota::Rate;
-use crate::store::{Capacity, LogId};
+use crate::store::{Capacity, LogId, Seen as SeenIncident};
 use crate::topic::{Counted, Partition, Topic};
 
 /// Groups asked for under one hold of the coordinator's lock.
@@ -53,6 +53,12 @@ pub struct Seen {
     pub groups: Vec<SeenGroup>,
     /// Operations of doors that count theirs, if they were called.
     pub operations: Vec<SeenOperation>,
+    /// What went wrong, by kind.
+    pub incidents: Vec<SeenIncident>,
+    /// Whether health is degraded.
+    pub degraded: bool,
+    /// See [`Core::refuses_writes`].
+    pub refuses_writes: bool,
     /// Bytes of the engine's space: all, free.
     pub capacity: Option<(u64, u64)>,
     /// Part of the workers' time since the last look that was idle, in thousandths.
@@ -163,6 +169,9 @@ impl Observer {
             topics,
             groups,
             operations: self.core.operations().seen(),
+            incidents: self.core.incidents().seen(),
+            degraded: !self.core.incidents().reasons().is_empty(),
+            refuses_writes: self.core.refuses_writes(),
             capacity: capacity.map(|Capacity { total_bytes, free_bytes }| (total_bytes, free_bytes)),
             idle_permille: self.idle_permille(),
         }

@@ -46,7 +46,12 @@ impl Core {
             let unused = |p| topic.partition(p).is_ok_and(|p| !self.clients_write_to(&p));
             let Some(reshape) = history.decide(&shards, thresholds, &unused) else { continue };
             if let Err(error) = self.reshape(&topic, reshape.clone(), false).await {
-                tracing::warn!(topic = %topic.name(), "on demand: {reshape:?}: {error}");
+                match self.lines.not_resharded.admit() {
+                    Some(suppressed) => {
+                        tracing::warn!(topic = %topic.name(), suppressed, "on demand: {reshape:?}: {error}");
+                    }
+                    None => tracing::debug!(topic = %topic.name(), "on demand: {reshape:?}: {error}"),
+                }
             }
         }
     }

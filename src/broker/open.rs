@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::producer_ids::ProducerIds;
-use super::{Clock, Core};
+use super::{Clock, Core, Lines};
 use crate::config::{Config, Flush};
 use crate::lock::{Mutex, RwLock};
 use crate::store::local::{Local, LocalOptions};
@@ -83,6 +83,7 @@ pub(super) fn open_on(
         topic_settings,
         flush: config.store_settings().flush,
         cluster_id,
+        lines: Lines::default(),
         node_id: config.identity().node_id,
         location,
         config: RwLock::new(config),

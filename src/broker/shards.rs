@@ -561,7 +561,7 @@ fn read(
         if outcome.slice.is_empty() {
             break;
         }
-        let slice = outcome.slice.to_bytes()?;
+        let slice = partition.bytes_of(&outcome.slice)?;
         for batch in Batches::new(&slice) {
             let batch = batch?;
             let header = batch.header;

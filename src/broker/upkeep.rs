@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Core;
 use crate::config::{Flush, TopicSettings};
-use crate::{store, topic};
+use crate::store;
 
 /// How often what was written is checkpointed: bounds what a recovery has to scan.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
@@ -70,6 +70,7 @@ async fn run(core: Arc<Core>, mut stopped: watch::Receiver<bool>) {
             next_checkpoint = now + CHECKPOINT_EVERY;
         }
         let work = core.blocking(move |core| {
+            core.look_for_space(CHECKPOINT_EVERY);
             core.tend(checkpoint, retain);
             Ok(())
         });
@@ -78,25 +79,18 @@ async fn run(core: Arc<Core>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Whether the partition went while upkeep looked at it.
-fn is_deleted(error: &topic::Error) -> bool {
-    matches!(error, topic::Error::UnknownPartition)
-}
-
 fn duration(ms: u64) -> Duration {
     Duration::from_millis(ms.max(10))
 }
 
 impl Core {
-    /// One round of upkeep. Errors are logged here: nobody else handles them.
+    /// One round of upkeep. What fails was noted where it failed, and is tried again with the next round.
     fn tend(&self, checkpoint: bool, retain: bool) {
         let now_ms = self.now_ms();
         if matches!(self.flush, Flush::Interval { .. }) {
             for partition in self.topics.written() {
-                if let Err(error) = partition.sync()
-                    && !is_deleted(&error)
-                {
-                    tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "sync: {error}");
+                if let Err(error) = partition.sync() {
+                    tracing::debug!(topic = %partition.id().topic, partition = partition.id().partition, "sync: {error}");
                 }
             }
         }
@@ -111,12 +105,11 @@ impl Core {
                         Ok(bytes) => tracing::info!(
                             topic = %topic.name(), partition = partition.id().partition, bytes, "retention removed"
                         ),
-                        Err(error) if is_deleted(&error) => {}
-                        Err(error) => tracing::error!(topic = %topic.name(), "retention: {error}"),
+                        Err(error) => tracing::debug!(topic = %topic.name(), "retention: {error}"),
                     }
                 }
                 if let Err(error) = self.topics.expire_shards(&topic, now_ms) {
-                    tracing::error!(topic = %topic.name(), "lineage of shards: {error}");
+                    tracing::debug!(topic = %topic.name(), "lineage of shards: {error}");
                 }
             }
             self.gates.retain(|id| self.topics.by_id(id).is_some());
@@ -129,9 +122,8 @@ impl Core {
         for partition in self.topics.take_dirty() {
             if let Err(error) =
                 partition.checkpoint(now_ms, producer_id_expiration_ms, max_producer_ids_per_partition)
-                && !is_deleted(&error)
             {
-                tracing::error!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
+                tracing::debug!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
             }
         }
     }

@@ -26,7 +26,7 @@ use super::door::Shared;
 use super::out::{Body, Out};
 use super::schema;
 use crate::broker::clients::Meters;
-use crate::broker::{Core, Wave};
+use crate::broker::{Core, IncidentKind, Wave};
 use crate::listen::{Guest, Seat};
 
 /// Why a connection ends.
@@ -179,15 +179,31 @@ impl Connection {
                     Ok(true) => {}
                     Ok(false) => return Poll::Pending,
                     Err(close) => {
-                        if let Close::Refused(why) = &close {
-                            // One line, with nothing raw from the client in it.
-                            tracing::info!(peer = %self.peer, "connection closed: {why}");
-                        }
+                        self.tell(&close);
                         return Poll::Ready(());
                     }
                 }
             }
         })
+    }
+
+    /// One line a second at most, with nothing raw from the client in it.
+    fn tell(&self, close: &Close) {
+        let core = &self.shared.core;
+        match close {
+            Close::Refused(why) => match core.lines().closed.admit() {
+                Some(suppressed) => {
+                    tracing::info!(peer = %self.peer, suppressed, "connection closed: {why}");
+                }
+                None => tracing::debug!(peer = %self.peer, "connection closed: {why}"),
+            },
+            // The kernel could not read what it was to send from a segment's mapping.
+            Close::Io(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                let text = "bytes of a segment could not be read while they were sent: its file was cut, or the disk failed";
+                core.incidents().note(IncidentKind::ReadFailed, &text);
+            }
+            Close::Io(_) | Close::Quiet => {}
+        }
     }
 
     /// One round; `Ok(false)` when everything waits for something that will wake this task.

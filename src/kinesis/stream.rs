@@ -16,7 +16,7 @@ use super::error::{Fault, of_topic};
 use super::shape::{Field, Pattern, consumer_of_resource, resource_of_arn};
 use super::writer::{Form, Writer};
 use super::{cbor, json};
-use crate::broker::Core;
+use crate::broker::{Core, IncidentKind};
 use crate::lock::{RwLock, rank};
 use crate::topic::config::ShardMode;
 use crate::topic::{Shard, Topic};
@@ -298,7 +298,8 @@ impl Streams {
         let version = kept.as_ref().map(|(version, _)| *version);
         let traits = kept.map(|(_, bytes)| {
             Traits::decode(&bytes).unwrap_or_else(|| {
-                tracing::error!(%topic, "what is kept of a stream does not read; defaults are used");
+                let text = format_args!("what is kept of stream {topic} does not read: defaults are used");
+                self.core.incidents().note(IncidentKind::StateFailed, &text);
                 Traits::default()
             })
         });

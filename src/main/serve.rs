@@ -159,6 +159,8 @@ async fn serve(wishes: Wishes, config: Config) -> Result<(), Failure> {
         started = builder.start() => started.map_err(start_failure)?,
         () = end.second() => return Err(Failure::Run("stopped while starting".to_owned())),
     };
+    let note = broker.on_panic();
+    std::panic::set_hook(Box::new(move |panic| note(panic)));
     let place = if wishes.ephemeral { "ephemeral".to_owned() } else { dir.display().to_string() };
     announce(&broker, &place, wishes.kafka_ready_words.then_some(node_id))?;
     end.first().await;

@@ -1,7 +1,8 @@
 //! DescribeLogDirs (key 35), versions 1-5, flexible from 2. The answer of v5 is written by hand.
 //!
 //! Behaviour: one directory, the data directory, with the bytes of every partition (null) or of those asked
-//! for; partitions that do not exist are left out, as in Apache Kafka.
+//! for; partitions that do not exist are left out, as in Apache Kafka. While the disk is full, small state fails or a log
+//! is fenced the directory carries KAFKA_STORAGE_ERROR, as Kafka's offline ones do, beside what it still holds.
 //!
 //! - v1: throttling happens after the response (KIP-219). v2: flexible. v3: top-level error.
 //! - v4: total and usable bytes (KIP-827). v5: is cordoned (KIP-1066), never.
@@ -23,7 +24,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use super::{Api, Context, Reply};
 use crate::broker::Core;
 use crate::kafka::connection::Close;
-use crate::kafka::error;
+use crate::kafka::error::{self, Code};
 use crate::kafka::wire::Writer;
 use crate::topic::{Partition, Topic};
 
@@ -98,7 +99,9 @@ fn measure(core: &Core, selection: &Selection) -> DescribeLogDirsResult {
         .collect();
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let capacity = core.capacity();
+    let code = if core.refuses_writes() { Code::KAFKA_STORAGE_ERROR } else { Code::NONE };
     DescribeLogDirsResult::default()
+        .with_error_code(code.0)
         .with_log_dir(StrBytes::from_string(core.location().to_string_lossy().into_owned()))
         .with_topics(topics)
         .with_total_bytes(capacity.map_or(-1, |c| bytes(c.total_bytes)))
@@ -113,9 +116,9 @@ fn size(topic: &str, partition: &Partition) -> Option<DescribeLogDirsPartition> 
             let described = DescribeLogDirsPartition::default().with_partition_index(index);
             Some(described.with_partition_size(i64::try_from(bytes).unwrap_or(i64::MAX)))
         }
-        // Deleted meanwhile, or its log does not open: it is not in this directory.
+        // Deleted meanwhile, or its log does not open, which was told: it is not in this directory.
         Err(error) => {
-            tracing::info!(topic, partition = index, "not measured: {error}");
+            tracing::debug!(topic, partition = index, "not measured: {error}");
             None
         }
     }

@@ -58,7 +58,10 @@ impl Api for Metadata {
             for name in missing {
                 // A refusal shows in the look-up below (an illegal name) or as an unknown topic (a limit).
                 if let Err(error) = core.create_topic_with_defaults(name.clone()).await {
-                    tracing::info!(topic = name, "not created: {error}");
+                    match core.lines().not_created.admit() {
+                        Some(suppressed) => tracing::info!(topic = name, suppressed, "not created: {error}"),
+                        None => tracing::debug!(topic = name, "not created: {error}"),
+                    }
                 }
             }
             let topics = asked.into_iter().map(|t| look_up(&core, t)).collect();

@@ -54,7 +54,7 @@ use super::out::Body;
 use super::schema;
 use super::wire::Malformed;
 use crate::broker::clients::{Meter, Meters};
-use crate::broker::{Core, Wave};
+use crate::broker::{Core, IncidentKind, Wave};
 
 /// A future that completes an answer.
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -264,11 +264,12 @@ fn typed<A: Api<Request: Request<Response: Send + 'static>>>(
         Ok(()) | Err(_) => {}
     }
     let request = A::decode(version, &mut body)?;
+    let incidents = Arc::clone(cx.core.incidents());
     let encode = move |response: &ResponseOf<A>| match A::encode(version, response) {
         Ok(bytes) => Body::from(bytes),
         // Only a response that we built wrong cannot be encoded.
         Err(close) => {
-            tracing::error!("{close}");
+            incidents.note(IncidentKind::Internal, &close);
             debug_assert!(false, "{close}");
             Body::default()
         }
