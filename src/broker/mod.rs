@@ -233,6 +233,21 @@ impl Core {
         }
     }
 
+    /// Deletes a topic with its logs and what is kept for it: offsets of groups, its gate.
+    ///
+    /// # Errors
+    /// As [`Registry::delete`].
+    pub fn delete_topic(&self, id: uuid::Uuid) -> topic::Result<()> {
+        let topic = self.topics.by_id(id).ok_or(topic::Error::UnknownTopicId)?;
+        let deleted = self.topics.delete(id);
+        // It is gone, too, when a log of it could not be removed.
+        if self.topics.by_id(id).is_none() {
+            self.forget_topic(topic.name());
+            self.gates.forget(id);
+        }
+        deleted.map(drop)
+    }
+
     /// A producer id that was never given before, also not before a restart.
     ///
     /// # Errors

@@ -67,6 +67,7 @@ pub(super) fn open_on(
         topic_settings.max_partitions,
         topic_settings.max_partitions_per_topic,
     )?;
+    topics.limit_producers(topic_settings.max_producer_ids_per_partition);
     let core = Arc::new(Core {
         groups: super::groups::Groups::new(&config),
         gates: super::shards::Gates::default(),

@@ -115,7 +115,18 @@ impl Gates {
         if gate.broken { Err(Error::Storage(store::Error::Fenced)) } else { Ok(gate) }
     }
 
-    /// Forgets topics that are gone.
+    /// Forgets a topic that was deleted.
+    pub(super) fn forget(&self, topic: Uuid) {
+        self.0.lock().remove(&topic);
+    }
+
+    /// How many topics have one.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Forgets topics that are gone, and those whose last put came after the deletion.
     pub(super) fn retain(&self, known: impl Fn(Uuid) -> bool) {
         self.0.lock().retain(|id, _| known(*id));
     }

@@ -119,6 +119,7 @@ impl Core {
     fn checkpoint(&self, now_ms: i64) {
         let TopicSettings { producer_id_expiration_ms, max_producer_ids_per_partition, .. } =
             self.config().topic_settings();
+        self.topics.limit_producers(max_producer_ids_per_partition);
         for partition in self.topics.take_dirty() {
             if let Err(error) =
                 partition.checkpoint(now_ms, producer_id_expiration_ms, max_producer_ids_per_partition)
@@ -179,5 +180,29 @@ mod tests {
         append(9, 2_100);
         core.checkpoint(2_100);
         assert_eq!(partition.producer_count(), 2, "the first one is forgotten");
+    }
+
+    #[test]
+    fn producer_ids_are_bounded_where_no_checkpoint_comes() {
+        let mut config = Config::default();
+        config.set("max.producer.ids.per.partition", "100", crate::config::Source::CommandLine).unwrap();
+        let core = crate::broker::in_memory(config).unwrap();
+        let new = NewTopic {
+            id: core.clock().uuid(),
+            name: "t".into(),
+            partitions: 1,
+            overrides: BTreeMap::new(),
+            created_ms: 0,
+        };
+        let topic = core.topics().create(new).unwrap();
+        let partition = topic.partition(0).unwrap();
+        for producer in 0..5_000 {
+            let mut batch = Builder::new().producer(producer, 0, 0);
+            batch.push(Record { timestamp_ms: 1, key: None, value: Some("v".into()), headers: Vec::new() });
+            let mut append = Append::new(batch.build().unwrap());
+            partition.append(producer, &mut [&mut append]);
+            assert!(append.outcome.is_some_and(|outcome| outcome.is_ok()));
+        }
+        assert!((100..=126).contains(&partition.producer_count()), "{}", partition.producer_count());
     }
 }

@@ -100,6 +100,9 @@ impl Default for Traits {
     }
 }
 
+/// Streams of deleted topics that are kept before anybody looks for them.
+const UNSWEPT: usize = 64;
+
 impl Traits {
     pub(super) fn consumer(&self, name: &str) -> Option<&Consumer> {
         self.consumers.iter().find(|c| c.name == name)
@@ -310,8 +313,8 @@ impl Streams {
 
     fn remember(&self, topic: Uuid, entry: Known) {
         let mut cache = self.cache.write();
-        // Topics that were deleted leave when they have become many.
-        if cache.len() >= cache.capacity() {
+        // Topics that were deleted leave when they have become as many as there are.
+        if cache.len() >= 2 * self.core.topics().count() + UNSWEPT {
             cache.retain(|id, _| self.core.topics().by_id(*id).is_some());
         }
         cache.insert(topic, entry);

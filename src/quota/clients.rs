@@ -13,8 +13,11 @@ use super::{Bucket, Rate, Steady};
 
 use crate::lock::{Mutex, MutexGuard, rank};
 
-/// Client ids are chosen by clients; beyond so many buckets those that nobody holds go.
+/// Client ids are chosen by clients; beyond so many buckets, or twice as many as were held at the last look, those that
+/// nobody holds go.
 const MAX_BUCKETS: usize = 10_000;
+/// Bytes of a user or a client id that tell it from others.
+const MAX_NAME_BYTES: usize = 256;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +66,8 @@ pub struct Clients {
 struct State {
     quotas: Arc<Quotas>,
     buckets: HashMap<(Kind, Holder), Arc<Bucket>>,
+    /// Buckets that were held when they were last looked through.
+    held: usize,
 }
 
 /// A limit with the bucket that it counts in.
@@ -143,9 +148,11 @@ impl Clients {
         let mut meter = |kind: Kind| {
             let (value, holder) = find(&quotas, kind, user, client)?;
             let rate = kind.rate(value)?;
-            if state.buckets.len() >= MAX_BUCKETS {
+            if state.buckets.len() >= MAX_BUCKETS.max(2 * state.held) {
                 state.buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1);
+                state.held = state.buckets.len();
             }
+            let holder = (holder.0.map(shortened), holder.1.map(shortened));
             let bucket = Arc::clone(state.buckets.entry((kind, holder)).or_default());
             Some(Meter { rate, bucket })
         };
@@ -160,6 +167,11 @@ impl Clients {
     fn state(&self) -> MutexGuard<'_, rank::ClientQuotas, State> {
         self.state.lock()
     }
+}
+
+fn shortened(mut name: String) -> String {
+    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    name
 }
 
 /// The quota that counts, and who shares it.
@@ -270,5 +282,27 @@ mod tests {
             drop(all.of("u", &n.to_string()));
         }
         assert!(all.state().buckets.len() <= MAX_BUCKETS);
+    }
+
+    #[test]
+    fn many_clients_at_once_are_looked_through_seldom_and_leave_little_behind() {
+        let all = clients(&[("", "*", 10.0)]);
+        let held: Vec<_> = (0..MAX_BUCKETS * 3).map(|n| all.of("u", &n.to_string())).collect();
+        assert_eq!(all.state().buckets.len(), held.len());
+        assert!(all.state().held >= MAX_BUCKETS, "looked through when they had doubled");
+        drop(held);
+        for n in 0..MAX_BUCKETS * 6 {
+            drop(all.of("v", &format!("v{n}")));
+        }
+        assert!(all.state().buckets.len() <= MAX_BUCKETS, "{}", all.state().buckets.len());
+    }
+
+    #[test]
+    fn a_name_of_any_length_costs_little() {
+        let all = clients(&[("", "*", 10.0)]);
+        drop(all.of("u", &"é".repeat(16_000)));
+        let longest =
+            all.state().buckets.keys().map(|(_, (_, client))| client.as_ref().map_or(0, String::len)).max();
+        assert_eq!(longest, Some(MAX_NAME_BYTES));
     }
 }

@@ -7,7 +7,7 @@
 //! [`Partition::buckets`] record by record before it builds a batch.
 //! Deliberately absent: waiting, for durability (the caller holds [`Partition::sync`]) as for a quota.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::{Buf, BufMut, Bytes};
@@ -122,7 +122,21 @@ pub struct Partition {
 
 /// Partitions that were written since upkeep last looked: upkeep never walks the idle ones.
 #[derive(Default)]
-pub(super) struct Dirty(Mutex<rank::DirtyPartitions, Vec<Weak<Partition>>>);
+pub(super) struct Dirty {
+    listed: Mutex<rank::DirtyPartitions, Listed>,
+    /// Most producer ids that a partition remembers.
+    producers_max: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Listed {
+    partitions: Vec<Weak<Partition>>,
+    /// Length at which those that are gone leave: without syncs nobody takes the list.
+    sweep_at: usize,
+}
+
+/// Partitions that are listed before anybody looks for those that are gone.
+const UNSWEPT: usize = 64;
 
 #[derive(Default)]
 struct Writer {
@@ -138,12 +152,36 @@ struct Writer {
 
 impl Dirty {
     pub(super) fn list(&self) -> Vec<Arc<Partition>> {
-        self.0.lock().iter().filter_map(Weak::upgrade).collect()
+        self.listed().partitions.iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn take(&self) -> Vec<Arc<Partition>> {
-        let taken = std::mem::take(&mut *self.0.lock());
+        let taken = std::mem::take(&mut self.listed().partitions);
         taken.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// How many are listed, gone ones too.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.listed().partitions.len()
+    }
+
+    /// At most this many producer ids per partition from now on.
+    pub(super) fn limit_producers(&self, max: usize) {
+        self.producers_max.store(max, Ordering::Relaxed);
+    }
+
+    fn push(&self, partition: &Arc<Partition>) {
+        let mut listed = self.listed();
+        if listed.partitions.len() >= listed.sweep_at {
+            listed.partitions.retain(|partition| partition.strong_count() > 0);
+            listed.sweep_at = 2 * listed.partitions.len() + UNSWEPT;
+        }
+        listed.partitions.push(Arc::downgrade(partition));
+    }
+
+    fn listed(&self) -> MutexGuard<'_, rank::DirtyPartitions, Listed> {
+        self.listed.lock()
     }
 }
 
@@ -368,12 +406,22 @@ impl Partition {
         self.tally.wrote(route, bytes as u64, records, writer.placed.len() as u64);
         writer.placed.clear();
         if !std::mem::replace(&mut writer.listed_dirty, true) {
-            self.dirty.0.lock().push(Arc::downgrade(self));
+            self.dirty.push(self);
         }
+        self.bound_producers(&mut writer, now_ms);
         // Inside the lock: the mark must not pass a slower writer's bytes before they are there.
         self.high_watermark.advance(end);
         drop(writer);
         self.account(&config, now_ms, span.end, appends);
+    }
+
+    /// Producer ids are given to whoever asks: the oldest leave when there is a quarter more than the limit, so that the
+    /// look for them costs little per append. Those that are silent leave at the next checkpoint.
+    fn bound_producers(&self, writer: &mut Writer, now_ms: i64) {
+        let max = self.dirty.producers_max.load(Ordering::Relaxed);
+        if max > 0 && writer.producers.len() > max + max / 4 {
+            writer.producers.expire(now_ms, i64::MAX, max);
+        }
     }
 
     /// Charges what clients appended past `before`, and tells them how long to wait. Debt is fine: a limit never

@@ -479,6 +479,23 @@ impl Registry {
         self.maps().partition_count
     }
 
+    /// How many topics exist.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.maps().by_id.len()
+    }
+
+    /// Partitions on the list of the written ones, gone ones too.
+    #[cfg(test)]
+    pub fn listed(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// At most this many producer ids per partition from now on.
+    pub fn limit_producers(&self, max: usize) {
+        self.dirty.limit_producers(max);
+    }
+
     /// Partitions written since the last call.
     #[must_use]
     pub fn take_dirty(&self) -> Vec<Arc<Partition>> {

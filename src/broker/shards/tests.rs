@@ -508,3 +508,17 @@ async fn a_reader_far_behind_is_told_how_far() {
         shards.iter().map(|s| (s.id, all_of(&core, &topic, s).len())).collect();
     assert_eq!(counts, BTreeMap::from([(0, 3)]));
 }
+
+#[tokio::test]
+async fn ten_thousand_topics_that_came_and_went_leave_nothing() {
+    let core = in_memory(Config::default()).unwrap();
+    for n in 0..10_000 {
+        let topic = core.create_topic(format!("t{n}"), 1, BTreeMap::new()).await.unwrap();
+        // A put opens the topic's gate, and lists its partition for the upkeep, which takes no turn here.
+        assert!(core.put(&topic, vec![put_of("k", n)]).await.unwrap()[0].is_ok());
+        core.delete_topic(topic.id()).unwrap();
+    }
+    assert_eq!((core.topics.count(), core.topics.partition_count(), core.gates.len()), (0, 0, 0));
+    assert!(core.topics.listed() <= 128, "{} partitions that are gone", core.topics.listed());
+    assert!(matches!(core.delete_topic(Uuid::from_u128(1)), Err(Error::UnknownTopicId)));
+}

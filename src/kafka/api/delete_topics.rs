@@ -133,11 +133,7 @@ fn topic_name(topic: &Topic) -> TopicName {
 
 async fn delete(core: &Arc<Core>, topic: &Arc<Topic>) -> Result<(), Refused> {
     let id = topic.id();
-    let deleted = core.blocking(move |core| {
-        let topic = core.topics().delete(id)?;
-        core.forget_topic(topic.name());
-        Ok(())
-    });
+    let deleted = core.blocking(move |core| core.delete_topic(id));
     deleted.await.map_err(Refused::from)
 }
 

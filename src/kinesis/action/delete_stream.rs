@@ -21,11 +21,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         return Err(Fault::invalid("delete.topic.enable is false"));
     }
     let id = stream.topic.id();
-    let deleted = cx.shared.core.blocking(move |core| {
-        let topic = core.topics().delete(id)?;
-        core.forget_topic(topic.name());
-        Ok(())
-    });
+    let deleted = cx.shared.core.blocking(move |core| core.delete_topic(id));
     deleted.await.map_err(|error| stream.fault(&error))?;
     Ok(Context::done())
 }

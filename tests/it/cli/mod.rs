@@ -2,6 +2,7 @@
 //!
 //! Every process is started here, on a free port, and ended by its own handle.
 
+mod degraded;
 mod doors;
 mod inspect;
 mod refusals;

@@ -6,6 +6,7 @@
 //! does not go back, and the log goes on.
 
 mod faulty;
+mod told;
 
 use std::path::Path;
 use std::sync::Arc;
