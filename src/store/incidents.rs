@@ -243,7 +243,7 @@ impl Incidents {
             return;
         }
         if kept.standing.len() < MAX_STANDING {
-            kept.standing.insert(bounded(&key), bounded(text));
+            kept.standing.insert(key.to_owned(), bounded(text));
         } else {
             kept.more = true;
         }

@@ -51,7 +51,7 @@ use super::incremental_alter_configs::IncrementalAlterConfigs;
 use super::init_producer_id::InitProducerId;
 use super::offset_for_leader_epoch::OffsetForLeaderEpoch;
 use super::{Api, Context, Reply, ResponseOf};
-use crate::broker::{Core, Wave, in_memory};
+use crate::broker::{Core, IncidentKind, Wave, in_memory};
 use crate::config::{Config, Source};
 use crate::kafka::wire::Writer;
 
@@ -336,6 +336,19 @@ async fn answers_written_by_hand_have_the_layout_of_their_version() {
     w.i8(1);
     w.i8(0);
     assert_eq!(DescribeConfigs::encode(0, &response).unwrap(), w.finish());
+    // A directory that takes no writes is an offline one, and what it holds is still told.
+    let described = async |code| {
+        let response =
+            rig.ask::<DescribeLogDirs>(4, DescribeLogDirsRequest::default().with_topics(None)).await;
+        let found =
+            response.results.iter().map(|dir| (dir.error_code, dir.topics.is_empty())).collect::<Vec<_>>();
+        assert_eq!(found, [(code, false)]);
+    };
+    described(0).await;
+    rig.core.incidents().raise(IncidentKind::DiskFull, "", &"no space left");
+    described(56).await;
+    rig.core.incidents().clear(IncidentKind::DiskFull, "");
+    described(0).await;
     // v5 of DescribeLogDirs is v4 with one byte more per directory, before that directory's tags.
     let response = rig.ask::<DescribeLogDirs>(5, DescribeLogDirsRequest::default().with_topics(None)).await;
     let mut expected = DescribeLogDirs::encode(4, &response).unwrap();
