@@ -274,7 +274,7 @@ impl Incidents {
                 continue;
             }
             let below = |key: &&String| std::path::Path::new(key.as_str()).starts_with(dir);
-            let keys: Vec<_> = locked(&entry.kept).standing.keys().filter(below).cloned().collect();
+            let keys: Vec<_> = entry.kept.lock().standing.keys().filter(below).cloned().collect();
             keys.iter().for_each(|key| self.clear(kind, key));
         }
     }
