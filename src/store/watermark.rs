@@ -1,8 +1,10 @@
 //! A number that only grows, and the tasks that wait for it.
 //!
 //! Used for durability (the engine advances it) and for high watermarks (the partition's writer does).
-//! Advancing costs one store and one load when nobody waits: no lock, no task per waiter, no polling.
+//! Advancing costs one store and one load when nobody waits: no lock, no task per waiter, no polling. Waiters are kept
+//! by what they wait for: one costs the logarithm of how many there are, and those that wait for more are not looked at.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
@@ -25,15 +27,18 @@ pub struct Watermark {
     waiters: Mutex<rank::Waiters, Waiters>,
 }
 
+/// What somebody waits for, and a number that makes it one of its kind.
+type Key = (i64, u64);
+
 #[derive(Debug, Default)]
 struct Waiters {
     next_id: u64,
-    list: Vec<(u64, i64, Waker)>,
+    by_target: BTreeMap<Key, Waker>,
 }
 
 /// A waiter's place; give it back with [`Watermark::forget`] or reach the target.
 #[derive(Debug, Default)]
-pub struct Registration(Option<u64>);
+pub struct Registration(Option<Key>);
 
 impl Watermark {
     /// A watermark that starts at `value`.
@@ -68,7 +73,7 @@ impl Watermark {
     /// Raises the value (a lower one is ignored) and wakes whoever waited for it.
     pub fn advance(&self, value: i64) {
         if self.value.fetch_max(value, Ordering::SeqCst) < value {
-            self.wake(|target| target <= value);
+            self.wake(value);
         }
     }
 
@@ -84,7 +89,7 @@ impl Watermark {
 
     fn stop(&self, state: u8) {
         self.state.fetch_max(state, Ordering::SeqCst);
-        self.wake(|_| true);
+        self.wake(i64::MAX);
     }
 
     /// Why it will never advance again, if so.
@@ -130,45 +135,42 @@ impl Watermark {
 
     /// Gives a place back.
     pub fn forget(&self, place: &mut Registration) {
-        let Some(id) = place.0.take() else { return };
+        let Some(key) = place.0.take() else { return };
         let mut waiters = self.waiters.lock();
-        if let Some(at) = waiters.list.iter().position(|w| w.0 == id) {
-            waiters.list.swap_remove(at);
-            self.waiting.store(waiters.list.len(), Ordering::SeqCst);
-        }
+        waiters.by_target.remove(&key);
+        self.waiting.store(waiters.by_target.len(), Ordering::SeqCst);
     }
 
     fn register(&self, target: i64, place: &mut Registration, waker: &Waker) {
         let mut waiters = self.waiters.lock();
-        if let Some(id) = place.0
-            && let Some(entry) = waiters.list.iter_mut().find(|w| w.0 == id)
-        {
-            entry.1 = target;
-            entry.2.clone_from(waker);
-            return;
+        if let Some(key) = place.0 {
+            if key.0 == target
+                && let Some(entry) = waiters.by_target.get_mut(&key)
+            {
+                entry.clone_from(waker);
+                return;
+            }
+            waiters.by_target.remove(&key);
         }
-        let id = waiters.next_id;
+        let key = (target, waiters.next_id);
         waiters.next_id += 1;
-        waiters.list.push((id, target, waker.clone()));
-        self.waiting.store(waiters.list.len(), Ordering::SeqCst);
-        place.0 = Some(id);
+        waiters.by_target.insert(key, waker.clone());
+        self.waiting.store(waiters.by_target.len(), Ordering::SeqCst);
+        place.0 = Some(key);
     }
 
-    fn wake(&self, reached: impl Fn(i64) -> bool) {
+    /// Wakes those who wait for `reached` or less.
+    fn wake(&self, reached: i64) {
         if !self.has_waiters() {
             return;
         }
         let mut woken = Vec::new();
         {
             let mut waiters = self.waiters.lock();
-            waiters.list.retain(|(_, target, waker)| {
-                let hit = reached(*target);
-                if hit {
-                    woken.push(waker.clone());
-                }
-                !hit
-            });
-            self.waiting.store(waiters.list.len(), Ordering::SeqCst);
+            while let Some(first) = waiters.by_target.first_entry().filter(|first| first.key().0 <= reached) {
+                woken.push(first.remove());
+            }
+            self.waiting.store(waiters.by_target.len(), Ordering::SeqCst);
         }
         woken.into_iter().for_each(Waker::wake);
     }
@@ -200,5 +202,39 @@ mod tests {
         assert!(matches!(mark.poll_reach(5, &mut place, Waker::noop()), Poll::Ready(Err(Error::Fenced))));
         assert!(matches!(mark.poll_reach(3, &mut place, Waker::noop()), Poll::Ready(Ok(()))));
         assert!(!mark.has_waiters());
+    }
+
+    /// A waker that counts.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_less_is_woken_once_and_the_others_keep_their_place() {
+        let mark = Watermark::new(0);
+        let count = std::sync::Arc::<Count>::default();
+        let waker = Waker::from(std::sync::Arc::clone(&count));
+        let mut places: Vec<Registration> = (0..2_000).map(|_| Registration::default()).collect();
+        for (place, target) in places.iter_mut().zip(1..) {
+            assert!(mark.poll_reach(target, place, &waker).is_pending());
+        }
+        mark.advance(500);
+        assert_eq!((count.0.load(Ordering::Relaxed), mark.waiters.lock().by_target.len()), (500, 1_500));
+        // Another target moves the place, the same one keeps it.
+        assert!(mark.poll_reach(5_000, &mut places[500], &waker).is_pending());
+        assert!(mark.poll_reach(502, &mut places[501], &waker).is_pending());
+        assert_eq!(mark.waiters.lock().by_target.len(), 1_500);
+        for place in &mut places[..1_000] {
+            mark.forget(place);
+        }
+        mark.advance(1_600);
+        assert_eq!((count.0.load(Ordering::Relaxed), mark.waiters.lock().by_target.len()), (1_100, 400));
+        mark.fence();
+        assert_eq!((count.0.load(Ordering::Relaxed), mark.has_waiters()), (1_500, false));
     }
 }
