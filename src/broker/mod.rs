@@ -9,6 +9,7 @@ mod clock;
 mod configs;
 mod groups;
 mod health;
+mod lane;
 mod notes;
 mod observe;
 mod ondemand;
@@ -74,6 +75,7 @@ pub struct Core {
     cluster_id: String,
     node_id: i32,
     lines: Lines,
+    lanes: lane::Lanes,
 }
 
 /// Advertised addresses by listener.

@@ -86,6 +86,7 @@ pub(super) fn open_on(
         cluster_id,
         lines: Lines::default(),
         node_id: config.identity().node_id,
+        lanes: super::lane::Lanes::default(),
         location,
         config: RwLock::new(config),
         config_changes: Mutex::default(),

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
@@ -83,6 +84,7 @@ pub struct Registry {
     partitions_per_topic_max: i32,
     dirty: Arc<Dirty>,
     steady: Arc<Steady>,
+    version: AtomicU64,
 }
 
 #[derive(Default)]
@@ -193,6 +195,7 @@ impl Registry {
             partitions_per_topic_max,
             dirty: Arc::default(),
             steady: Arc::default(),
+            version: AtomicU64::new(0),
         };
         for (key, versioned) in registry.store.meta().list(PREFIX)? {
             let damaged = || store::Error::Corrupt {
@@ -291,6 +294,7 @@ impl Registry {
             maps.by_metric_name.remove(&metric_name(&topic.name));
             maps.partition_count = maps.partition_count.saturating_sub(topic.partitions().len());
         }
+        self.changed();
         for partition in topic.partitions().iter() {
             partition.delete()?;
         }
@@ -392,6 +396,7 @@ impl Registry {
         if added > 0 {
             *topic.partitions.write() = grown.into();
             self.maps.write().partition_count += added;
+            self.changed();
         }
         *topic.shards.write() = Some(Arc::clone(&shards));
         retire(&shards, &topic.partitions());
@@ -471,6 +476,18 @@ impl Registry {
                 set_config(&topic, config);
             }
         }
+    }
+
+    /// Counts the changes of topics and of their partitions. What was made from the topics after a look at it is
+    /// good for as long as it stays.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Only after a change is visible: a look before it must not make the old state pass for the new one.
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How many partitions exist.
@@ -611,6 +628,8 @@ impl Registry {
         maps.by_metric_name.insert(metric_name(&topic.name), Arc::clone(&topic.name));
         maps.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
         maps.by_id.insert(topic.id, topic);
+        drop(maps);
+        self.changed();
     }
 }
 

@@ -1,0 +1,69 @@
+//! Long work of the processor's, off the runtime's workers.
+//!
+//! A worker that computes for milliseconds makes every connection on it wait. Such work takes a lane: a thread of
+//! the runtime's for blocking work, of which half as many as the machine has processors compute at a time, so that the
+//! workers always find one. Whoever comes later waits without a thread.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::Core;
+
+/// How much may be computed at a time.
+pub(super) struct Lanes(Arc<Semaphore>);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+    }
+}
+
+impl Core {
+    /// Computes `work` in a lane, begun when the future is polled first; `None` when it panicked.
+    pub fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Option<T>> + Send + 'static {
+        let lanes = Arc::clone(&self.lanes.0);
+        async move {
+            // Nobody closes the lanes.
+            let lane = lanes.acquire_owned().await.ok();
+            let computed = tokio::task::spawn_blocking(move || {
+                let _lane = lane;
+                work()
+            });
+            computed.await.ok()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn no_more_is_computed_at_a_time_than_there_are_lanes() {
+        let core = crate::broker::in_memory(crate::config::Config::default()).unwrap();
+        let lanes = core.lanes.0.available_permits();
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let work = |n: usize| {
+            let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+            core.compute(move || {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::yield_now();
+                now.fetch_sub(1, Ordering::SeqCst);
+                n
+            })
+        };
+        let tasks: Vec<_> = (0..50).map(|n| tokio::spawn(work(n))).collect();
+        for (n, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.await.unwrap(), Some(n));
+        }
+        assert!((1..=lanes).contains(&most.load(Ordering::SeqCst)));
+        assert_eq!(core.compute(|| panic!("as planned")).await, None::<()>);
+        assert_eq!(core.lanes.0.available_permits(), lanes, "a panic gives its lane back");
+    }
+}
