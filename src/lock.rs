@@ -71,6 +71,8 @@ ranks! {
     Paces Never,
     /// The driver's line at a terminal.
     Progress Never,
+    /// Kafka: answers that are made once for everybody.
+    KeptAnswers Never,
 
     // Broker.
     /// The coordinator of groups and, with it, the order of their journal.
@@ -177,6 +179,8 @@ ranks! {
     WriteHalf Never,
     /// Who waits for an offset.
     Waiters Never,
+    /// Which partitions of a waiting fetch moved.
+    Bell Never,
     /// What is kept of one kind of incidents.
     Incident Never,
 }

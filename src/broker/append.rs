@@ -123,13 +123,18 @@ impl Wave {
         self.owed_bytes = 0;
     }
 
+    /// Has the engine's threads make durable what receipts wait for.
+    pub fn sync_elsewhere(&mut self) {
+        self.owed.drain(..).for_each(|log| log.sync());
+        self.owed_bytes = 0;
+    }
+
     /// Forgets the batches; their outcomes have been taken. With a lot to sync, the disk starts on it while
     /// more arrives.
     pub fn clear(&mut self) {
         self.jobs.clear();
         if self.owed_bytes >= AHEAD_BYTES {
-            self.owed.drain(..).for_each(|log| log.sync());
-            self.owed_bytes = 0;
+            self.sync_elsewhere();
         }
     }
 }

@@ -148,6 +148,10 @@ pub struct ConnectionSettings {
     pub max_in_flight_bytes: Option<usize>,
     /// Requests of a connection that wait for their answer.
     pub max_in_flight_requests: usize,
+    /// Answers of a connection that were not read yet, bytes.
+    pub max_queued_response_bytes: usize,
+    /// Memory of all answers that were not read yet, bytes.
+    pub max_response_bytes: Option<usize>,
     /// Silence after which a connection is closed, ms.
     pub max_idle_ms: Option<u64>,
     /// Sockets of the Kafka and the Kinesis door.
@@ -322,6 +326,8 @@ impl Config {
             first_frame_timeout_ms: self.number("connection.first.frame.timeout.ms"),
             max_in_flight_bytes: self.limit("queued.max.request.bytes"),
             max_in_flight_requests: self.number("connection.max.in.flight.requests"),
+            max_queued_response_bytes: self.number("connection.max.queued.response.bytes"),
+            max_response_bytes: self.limit("queued.max.response.bytes"),
             max_idle_ms: self.limit("connections.max.idle.ms"),
             sockets: SocketSettings {
                 backlog: self.number("socket.listen.backlog.size"),

@@ -1,11 +1,14 @@
-//! Memory of requests, over all connections of a door: what has arrived of a frame, and what waits for its answer.
+//! Memory of requests, and memory of answers, over all connections of a door: each is one budget.
 //!
+//! Requests: what has arrived of a frame, and what waits for its answer.
 //! Invariant: a frame that has begun can always be finished. Small requests pass at any time; above the limit
 //! large ones stop being read and stand in line, and the first in line may read on whatever the sum says, so
 //! that the sum goes down. Who needs least goes first: a hundred announced megabytes that never come hold up
 //! nobody else. A turn ends in time: who holds memory and does not finish loses its connection.
-//! Cost: nothing for requests that are answered in the wake-up that read them, else one addition per wake-up.
-//! Deliberately absent: memory of answers, which `connection.rs` bounds for each connection.
+//! Answers: what clients have not read yet. Small ones pass; above the limit large ones are made one at a time, for
+//! whoever has read all that it asked for before, and while somebody waits for that, who does not read loses its
+//! connection (`connection.rs` looks). What one connection may hold has a limit of its own there.
+//! Cost: nothing for what is read, answered and written in one wake-up, else one addition per wake-up.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,12 +21,14 @@ use tokio::time::Instant;
 use crate::lock::{Mutex, MutexGuard, rank};
 
 /// What a connection may hold whatever the others do: metadata, heartbeats and small batches go on.
-const SMALL_BYTES: usize = 16 * 1024;
-/// How long the first in line may take to finish its frame.
+pub(super) const SMALL_BYTES: usize = 16 * 1024;
+/// How long the first in line may take to finish its frame, or to read its answer.
 const TURN: Duration = Duration::from_secs(5);
 
 /// The sum, and the line of those who wait for it to go down.
 pub(super) struct Budget {
+    /// What it is about, and the key of its limit.
+    what: &'static str,
     limit: usize,
     used: AtomicUsize,
     line: Mutex<rank::MemoryLine, Line>,
@@ -53,10 +58,10 @@ pub(super) struct Share {
 }
 
 impl Budget {
-    /// A limit of `None` is none.
-    pub(super) fn new(limit: Option<usize>) -> Arc<Self> {
+    /// Memory of `what`. A limit of `None` is none.
+    pub(super) fn new(what: &'static str, limit: Option<usize>) -> Arc<Self> {
         let limit = limit.unwrap_or(usize::MAX);
-        Arc::new(Self { limit, used: AtomicUsize::new(0), line: Mutex::default() })
+        Arc::new(Self { what, limit, used: AtomicUsize::new(0), line: Mutex::default() })
     }
 
     pub(super) fn share(self: &Arc<Self>) -> Share {
@@ -68,8 +73,13 @@ impl Budget {
         self.used.load(Ordering::Relaxed) >= self.limit / 2
     }
 
-    fn is_used_up(&self) -> bool {
+    pub(super) fn is_used_up(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.limit
+    }
+
+    /// Whether somebody waits for memory.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.is_used_up() && !self.line().waiting.is_empty()
     }
 
     fn line(&self) -> MutexGuard<'_, rank::MemoryLine, Line> {
@@ -93,13 +103,11 @@ impl Line {
     }
 
     /// One line a minute at most.
-    fn say(&mut self, limit: usize) {
+    fn say(&mut self, what: &str, limit: usize) {
         let now = Instant::now();
         if self.said.is_none_or(|said| now.duration_since(said) >= Duration::from_secs(60)) {
             self.said = Some(now);
-            tracing::warn!(
-                "requests in flight hold {limit} bytes (queued.max.request.bytes): large ones wait"
-            );
+            tracing::warn!("{what} hold {limit} bytes: large ones wait");
         }
     }
 }
@@ -116,6 +124,21 @@ impl Share {
                 self.budget.line().wake_first();
             }
         }
+    }
+
+    /// Whether what others could use is used up.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.budget.is_used_up()
+    }
+
+    /// Whether somebody waits for memory.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.budget.is_pressed()
+    }
+
+    /// What the connection holds.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// Whether a buffer that is empty should not be kept.
@@ -135,18 +158,33 @@ impl Share {
             self.step_aside();
             return Some(small);
         }
+        self.is_first(needs, task).then_some(usize::MAX)
+    }
+
+    /// Whether an answer of unknown size may be made now; if not, the connection is woken when that changes.
+    pub(super) fn may_answer(&mut self, task: &Task<'_>) -> bool {
+        if !self.budget.is_used_up() {
+            self.step_aside();
+            return true;
+        }
+        // Nobody makes a second one before the first was read: writing it wakes the connection.
+        self.held == 0 && self.is_first(0, task)
+    }
+
+    /// Stands in line; whether this is the first there.
+    fn is_first(&mut self, needs: usize, task: &Task<'_>) -> bool {
         let mut line = self.budget.line();
         let ticket = *self.ticket.get_or_insert_with(|| {
-            line.say(self.budget.limit);
+            line.say(self.budget.what, self.budget.limit);
             line.enter(needs, task.waker().clone())
         });
         if line.waiting.front().is_some_and(|first| first.ticket == ticket) {
             self.turn.get_or_insert_with(|| Instant::now() + TURN);
-            return Some(usize::MAX);
+            return true;
         }
         // The same task polls a connection for all its life: its first waker stays good. Memory that was given
         // back before this one stood in line woke the first, which goes on and wakes the next.
-        None
+        false
     }
 
     /// The connection does not want to read more: the next in line is the first.
@@ -161,6 +199,11 @@ impl Share {
     /// Whether the connection stands in line and is not read.
     pub(super) fn is_waiting(&self) -> bool {
         self.ticket.is_some() && self.turn.is_none()
+    }
+
+    /// Starts the turn of the connection anew.
+    pub(super) fn begin_turn(&mut self) {
+        self.turn = Some(Instant::now() + TURN);
     }
 
     /// When the turn of the connection ends, if it has one.
@@ -204,7 +247,7 @@ mod tests {
 
     #[test]
     fn above_the_limit_one_at_a_time_reads_on_and_small_requests_pass() {
-        let budget = Budget::new(Some(100_000));
+        let budget = Budget::new("requests", Some(100_000));
         let bells: Vec<Arc<Bell>> = (0..3).map(|_| Arc::default()).collect();
         let mut shares: Vec<Share> = (0..3).map(|_| budget.share()).collect();
         for (share, bell) in shares.iter_mut().zip(&bells) {
@@ -241,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_turn_ends_and_a_connection_that_goes_gives_everything_back() {
-        let budget = Budget::new(Some(1));
+        let budget = Budget::new("requests", Some(1));
         let bells: Vec<Arc<Bell>> = (0..2).map(|_| Arc::default()).collect();
         let mut shares: Vec<Share> = (0..2).map(|_| budget.share()).collect();
         for (share, bell) in shares.iter_mut().zip(&bells) {
@@ -262,9 +305,35 @@ mod tests {
 
     #[test]
     fn without_a_limit_nobody_waits() {
-        let budget = Budget::new(None);
+        let budget = Budget::new("requests", None);
         let mut share = budget.share();
         share.hold(usize::MAX / 2);
         assert_eq!(grow(&mut share, &Arc::default()), Some(usize::MAX));
+    }
+
+    #[test]
+    fn above_the_limit_large_answers_are_made_one_at_a_time_for_those_who_hold_none() {
+        let budget = Budget::new("answers", Some(100_000));
+        let bells: Vec<Arc<Bell>> = (0..3).map(|_| Arc::default()).collect();
+        let mut shares: Vec<Share> = (0..3).map(|_| budget.share()).collect();
+        let answer = |share: &mut Share, bell: &Arc<Bell>| {
+            let waker = Waker::from(Arc::clone(bell));
+            share.may_answer(&Task::from_waker(&waker))
+        };
+        assert!(answer(&mut shares[0], &bells[0]));
+        shares[0].hold(150_000);
+        assert!(!answer(&mut shares[0], &bells[0]), "it has one to read");
+        assert!(!budget.is_pressed(), "and nobody waits for it");
+        assert!(answer(&mut shares[1], &bells[1]), "one at a time");
+        shares[1].hold(150_000);
+        assert!(budget.is_pressed());
+        assert!(!answer(&mut shares[1], &bells[1]), "its turn is one answer long");
+        assert!(!answer(&mut shares[2], &bells[2]));
+        shares[1].hold(0);
+        shares[1].step_aside();
+        assert!(bells[2].rang());
+        assert!(answer(&mut shares[2], &bells[2]));
+        drop(shares);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 }

@@ -3,7 +3,8 @@
 //! One task and one poll function: no task or channel hop per request. Replies wait in an ordered queue until
 //! they are ready (durability, long polls, group joins); the front leaves first, always.
 //! Limits: frame size, buffer growth with the bytes received, requests in flight, bytes
-//! queued for a slow reader, time without a complete frame; with all others, memory of requests (`budget.rs`).
+//! queued for a slow reader, time without a complete frame, work of one wake-up; with all others, memory of requests
+//! and of answers (`budget.rs`).
 //! Deliberately absent: what a request means (`api/`), TLS and SASL (later, before the frames).
 
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::api::{self, Answer, BoxFuture, produce};
-use super::budget::Share;
+use super::budget::{SMALL_BYTES, Share};
 use super::door::Shared;
 use super::out::{Body, Out};
 use super::schema;
@@ -51,8 +52,9 @@ const READ_BYTES: usize = 64 * 1024;
 const LARGE_FRAME_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of its buffer.
 const IDLE_BUFFER_BYTES: usize = 4 * 1024;
-/// Response bytes on the heap or in maps that may wait for a slow reader; beyond, nothing more is answered.
-const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of answers made in one wake-up, and its length, after which others come first.
+const WAKE_UP_BYTES: usize = 256 * 1024;
+const WAKE_UP: Duration = Duration::from_millis(1);
 /// A frame that has begun must grow by this much in this time.
 const STALLED_BYTES_MIN: usize = 1024;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
@@ -77,8 +79,29 @@ enum State {
     Ready(Body),
     Produce(produce::Reply),
     Future(BoxFuture<Body>),
+    Lane {
+        work: BoxFuture<Result<api::Late, Close>>,
+        /// Before that it waits for memory.
+        begun: bool,
+    },
     /// Nothing is sent (acks=0).
     Silent,
+}
+
+/// What was done in one wake-up of the task.
+#[derive(Default)]
+struct WakeUp {
+    /// When its first frame was taken.
+    began: Option<Instant>,
+    answered_bytes: usize,
+}
+
+impl WakeUp {
+    /// Whether others come first.
+    fn is_over(&self, last_frame: Instant) -> bool {
+        self.answered_bytes >= WAKE_UP_BYTES
+            || self.began.is_some_and(|began| last_frame.duration_since(began) >= WAKE_UP)
+    }
 }
 
 /// An incomplete frame as it was at some time.
@@ -105,13 +128,20 @@ pub(super) struct Connection {
     pending: VecDeque<Pending>,
     /// Bytes of their requests that the answers in `pending` may still need.
     pending_bytes: usize,
-    /// Bytes of the answers in `pending` that are ready.
+    /// Bytes of the answers in `pending` that are ready, and the memory that they hold.
     ready_bytes: usize,
+    ready_heap: usize,
     /// A request that must be answered before the next one starts.
     alone: bool,
     /// A whole frame may be in the buffer that could not start yet.
     held_back: bool,
+    /// Of the memory of requests.
     share: Share,
+    /// Of the memory of answers.
+    answers: Share,
+    wake_up: WakeUp,
+    /// How much must have been sent by the next look while others wait for memory: all that waited at the last one.
+    due: Option<u64>,
     out: Out,
     wave: Wave,
     eof: bool,
@@ -137,6 +167,9 @@ impl Connection {
         Self {
             stream,
             share: shared.budget.share(),
+            answers: shared.answers.budget.share(),
+            wake_up: WakeUp::default(),
+            due: None,
             shared,
             peer,
             local,
@@ -148,6 +181,7 @@ impl Connection {
             pending: VecDeque::new(),
             pending_bytes: 0,
             ready_bytes: 0,
+            ready_heap: 0,
             alone: false,
             held_back: false,
             out: Out::default(),
@@ -174,10 +208,17 @@ impl Connection {
                 draining = true;
                 self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
             }
+            self.wake_up = WakeUp::default();
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}
-                    Ok(false) => return Poll::Pending,
+                    Ok(false) => {
+                        if self.wake_up.is_over(self.last_frame) {
+                            // Behind everybody who is ready meanwhile.
+                            task.waker().wake_by_ref();
+                        }
+                        return Poll::Pending;
+                    }
                     Err(close) => {
                         self.tell(&close);
                         return Poll::Ready(());
@@ -210,28 +251,32 @@ impl Connection {
     fn turn(&mut self, task: &mut Task<'_>, draining: bool) -> Result<bool, Close> {
         let mut progress = self.settle(task)?;
         progress |= self.write(task)?;
+        self.hold_answers();
         let muted = self.is_muted(task);
-        if self.held_back && !muted && self.may_start() {
+        if self.held_back && !muted && self.may_start() && !self.wake_up.is_over(self.last_frame) {
             self.dispatch()?;
             progress = true;
         }
         let in_use = self.input_bytes_in_use();
         self.share.hold(self.pending_bytes + in_use);
-        if !muted && !self.eof && !draining && !self.held_back && self.may_start() {
+        let over = self.wake_up.is_over(self.last_frame);
+        if !muted && !self.eof && !draining && !self.held_back && !over && self.may_start() {
             let missing = self.frame_len.map_or(0, |len| len.saturating_sub(self.input.len()));
             if let Some(most) = self.share.may_grow(missing, task) {
                 progress |= self.read(task, most)?;
             }
-            if let Some(end) = self.share.turn_ends()
-                && end < self.look.deadline()
-            {
-                self.look.as_mut().reset(end);
-            }
         } else {
-            self.share.step_aside();
+            if !over {
+                self.share.step_aside();
+            }
             let done = self.pending.is_empty() && self.out.is_empty() && !self.held_back;
             if (draining || self.eof) && done {
                 return Err(Close::Quiet);
+            }
+        }
+        for end in [self.share.turn_ends(), self.answers.turn_ends()].into_iter().flatten() {
+            if end < self.look.deadline() {
+                self.look.as_mut().reset(end);
             }
         }
         // Only now, when everything that was there is read: one sync for all of it.
@@ -279,20 +324,39 @@ impl Connection {
 
     /// Whether one more request may be answered.
     fn may_start(&self) -> bool {
+        let settings = self.shared.settings();
         !self.alone
-            && self.pending.len() < self.shared.settings().max_in_flight_requests
-            && self.out.len() + self.ready_bytes < QUEUED_BYTES_MAX
+            && self.pending.len() < settings.max_in_flight_requests
+            && self.out.len() + self.ready_bytes < settings.max_queued_response_bytes
+            && (self.answers_heap() < SMALL_BYTES || !self.answers.is_used_up())
+    }
+
+    /// Memory of answers that have not left.
+    fn answers_heap(&self) -> usize {
+        self.out.heap_len() + self.ready_heap
+    }
+
+    fn hold_answers(&mut self) {
+        self.answers.hold(self.answers_heap());
+        let begun =
+            matches!(self.pending.front(), Some(Pending { state: State::Lane { begun: true, .. }, .. }));
+        if self.answers.turn_ends().is_some() && self.out.is_empty() && !begun {
+            self.answers.step_aside();
+        }
     }
 
     /// Moves replies that are ready from the front of the queue to the output.
     fn settle(&mut self, task: &mut Task<'_>) -> Result<bool, Close> {
         let mut progress = false;
-        while self.out.len() < QUEUED_BYTES_MAX
+        let most = self.shared.settings().max_queued_response_bytes;
+        while self.out.len() < most
+            && !self.wake_up.is_over(self.last_frame)
             && let Some(front) = self.pending.front_mut()
         {
             let body = match &mut front.state {
                 State::Ready(body) => {
                     self.ready_bytes -= body.len();
+                    self.ready_heap -= body.heap_len();
                     Some(std::mem::take(body))
                 }
                 State::Silent => None,
@@ -303,9 +367,28 @@ impl Connection {
                     Poll::Pending => break,
                 },
                 State::Future(future) => match future.as_mut().poll(task) {
-                    Poll::Ready(body) => Some(body),
+                    Poll::Ready(body) => {
+                        self.wake_up.answered_bytes += body.heap_len();
+                        Some(body)
+                    }
                     Poll::Pending => break,
                 },
+                State::Lane { work, begun } => {
+                    *begun = *begun || self.answers.may_answer(task);
+                    if !*begun {
+                        break;
+                    }
+                    match work.as_mut().poll(task) {
+                        Poll::Ready(late) => {
+                            let late = late?;
+                            self.place(late.answer);
+                            self.mute(late.throttle_ms);
+                            progress = true;
+                            continue;
+                        }
+                        Poll::Pending => break,
+                    }
+                }
             };
             if let Some(body) = body {
                 self.out.push(front.correlation_id, front.flexible, body);
@@ -316,6 +399,41 @@ impl Connection {
             progress = true;
         }
         Ok(progress)
+    }
+
+    /// Puts what came out of a lane where its work stood, at the front of the queue.
+    fn place(&mut self, answer: Answer) {
+        // Nothing that came later was begun.
+        self.alone = matches!(answer, Answer::Alone(_));
+        if let Answer::Produce(reply) = &answer {
+            self.mute(reply.throttle_ms());
+        }
+        let state = match answer {
+            Answer::Produce(reply) if reply.is_silent() => State::Silent,
+            answer => self.state_of(answer),
+        };
+        if let Some(front) = self.pending.front_mut() {
+            front.state = state;
+        }
+    }
+
+    fn state_of(&mut self, answer: Answer) -> State {
+        match answer {
+            Answer::Now(body) => {
+                self.ready_bytes += body.len();
+                self.ready_heap += body.heap_len();
+                self.wake_up.answered_bytes += body.heap_len();
+                State::Ready(body)
+            }
+            // What it appends is with the log when this wake-up ends.
+            Answer::Produce(reply) => State::Produce(reply),
+            Answer::Phased(future) | Answer::Alone(future) => State::Future(future),
+            Answer::Lane(work) => State::Lane { work, begun: false },
+            Answer::Long => {
+                debug_assert!(false, "api::answer makes it the work of a lane");
+                State::Silent
+            }
+        }
     }
 
     fn write(&mut self, task: &mut Task<'_>) -> Result<bool, Close> {
@@ -387,7 +505,7 @@ impl Connection {
         let first = self.pending.len();
         let mut settled = first;
         let end = loop {
-            self.held_back = !self.may_start();
+            self.held_back = !self.may_start() || self.wake_up.is_over(self.last_frame);
             if self.held_back {
                 break Ok(());
             }
@@ -419,6 +537,7 @@ impl Connection {
         }
         self.frame_len = None;
         self.last_frame = Instant::now();
+        self.wake_up.began.get_or_insert(self.last_frame);
         self.frames += 1;
         let mut frame = self.input.split_to(len).freeze();
         frame.advance(4);
@@ -452,6 +571,8 @@ impl Connection {
             client_id: header.client_id.as_deref(),
             peer: self.peer,
             local: self.local,
+            answers: &self.shared.answers,
+            on_worker: true,
             meters: self.meters.as_ref().map(|known| &known.1),
             throttle_ms: 0,
         };
@@ -459,24 +580,12 @@ impl Connection {
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
         let throttle_ms = cx.throttle_ms;
         self.mute(throttle_ms);
-        let mut request_bytes = 0;
-        let state = match answer {
-            Answer::Now(body) => {
-                self.ready_bytes += body.len();
-                State::Ready(body)
-            }
-            // What it appends is with the log when this wake-up ends.
-            Answer::Produce(reply) => State::Produce(reply),
-            Answer::Phased(future) => {
-                request_bytes = frame.len();
-                State::Future(future)
-            }
-            Answer::Alone(future) => {
-                self.alone = true;
-                request_bytes = frame.len();
-                State::Future(future)
-            }
+        let request_bytes = match &answer {
+            Answer::Now(_) | Answer::Produce(_) | Answer::Long => 0,
+            Answer::Phased(_) | Answer::Alone(_) | Answer::Lane(_) => frame.len(),
         };
+        self.alone |= matches!(answer, Answer::Alone(_) | Answer::Lane(_));
+        let state = self.state_of(answer);
         self.pending_bytes += request_bytes;
         self.pending.push_back(Pending {
             correlation_id: header.correlation_id,
@@ -524,7 +633,7 @@ impl Connection {
     fn name_client(&mut self, client_id: &str) {
         if self.client_id.as_deref() != Some(client_id) {
             self.client_id = Some(client_id.into());
-            self.wave.set_client(format!("{client_id:?} at {}", self.peer.ip()).into());
+            self.wave.set_client(produce::client(client_id, self.peer));
         }
     }
 
@@ -551,14 +660,34 @@ impl Connection {
         }
     }
 
+    /// Whether others wait for memory of answers that this client has had since the last look.
+    fn is_overdue(&mut self) -> bool {
+        let due = self.due.take();
+        if self.answers.held() >= SMALL_BYTES {
+            self.due = Some(self.out.sent_ever() + self.out.len() as u64);
+        }
+        due.is_some_and(|due| self.out.sent_ever() < due) && self.answers.is_pressed()
+    }
+
     /// Every few seconds: idle for too long, or a frame that does not come along?
     fn look_at_age(&mut self, task: &mut Task<'_>) -> Result<(), Close> {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
+        let overdue = self.is_overdue();
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
         if self.share.turn_ends().is_some_and(|end| end <= Instant::now()) {
             return Err(Close::Refused(
                 "memory for requests is used up (queued.max.request.bytes), and this one takes too long"
+                    .into(),
+            ));
+        }
+        let late = self.answers.turn_ends().is_some_and(|end| end <= Instant::now());
+        if late && self.answers.held() == 0 {
+            // The answer is not there yet, which is not the client's doing.
+            self.answers.begin_turn();
+        } else if late || overdue {
+            return Err(Close::Refused(
+                "memory for answers is used up (queued.max.response.bytes), and this client does not read its own"
                     .into(),
             ));
         }
@@ -592,5 +721,21 @@ fn describe_prefix(prefix: [u8; 4], limit: usize) -> String {
             "frame length {} is not within 1..={limit} (socket.request.max.bytes)",
             i32::from_be_bytes(prefix)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_ends_with_its_share_of_bytes_or_of_time() {
+        let began = Instant::now();
+        let fresh = WakeUp::default();
+        assert!(!fresh.is_over(began + WAKE_UP * 100), "nothing was done yet");
+        let busy = WakeUp { began: Some(began), answered_bytes: WAKE_UP_BYTES - 1 };
+        assert!(!busy.is_over(began));
+        assert!(busy.is_over(began + WAKE_UP));
+        assert!(WakeUp { answered_bytes: WAKE_UP_BYTES, ..busy }.is_over(began));
     }
 }

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::answers::Answers;
 use super::budget::Budget;
 use super::connection::Connection;
 use crate::broker::Core;
@@ -25,7 +26,9 @@ pub(super) struct Shared {
     pub(super) core: Arc<Core>,
     /// Name of the listener.
     pub(super) listener: String,
+    /// Memory of requests.
     pub(super) budget: Arc<Budget>,
+    pub(super) answers: Arc<Answers>,
     pub(super) stop: Stop,
 }
 
@@ -53,15 +56,17 @@ impl Host for Shared {
 /// [`BindError`].
 pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) -> Result<Doorway, BindError> {
     let settings = core.connection_settings();
-    let budget = Budget::new(settings.max_in_flight_bytes);
+    let budget = Budget::new("requests (queued.max.request.bytes)", settings.max_in_flight_bytes);
+    let answers = Answers::new(settings.max_response_bytes);
     let mut doorway = Doorway::new("kafka", census);
     let mut bound = Vec::new();
     for listener in listeners {
         bound.push((listener.name, listen::bind(listener.addrs, &settings.sockets)?));
     }
     for (listener, sockets) in bound {
-        let (core, budget, stop) = (Arc::clone(core), Arc::clone(&budget), doorway.stop());
-        let shared = Arc::new(Shared { core, listener, budget, stop });
+        let (core, stop) = (Arc::clone(core), doorway.stop());
+        let (budget, answers) = (Arc::clone(&budget), Arc::clone(&answers));
+        let shared = Arc::new(Shared { core, listener, budget, answers, stop });
         doorway.accept(&shared.listener, sockets, &shared);
     }
     Ok(doorway)

@@ -4,6 +4,7 @@
 //! it (law 1); Produce, Fetch and ApiVersions are read by hand.
 //! Deliberately absent: what a topic, a group or a log is; the Kinesis dialect; HTTP.
 
+mod answers;
 mod api;
 mod budget;
 mod connection;

@@ -6,41 +6,89 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::task::{Poll, ready};
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 
 use crate::broker::Slice;
 
-/// A response body: bytes, with slices of logs to be sent before the byte at each position.
+/// Answers above this leave in the memory in which they were made; smaller ones are copied behind each other.
+const LARGE_BYTES: usize = 16 * 1024;
+/// What the buffer of small answers keeps when it is empty.
+const TAIL_BYTES: usize = 64 * 1024;
+
+/// A response body: bytes, with what comes from elsewhere to be sent before the byte at each position.
 #[derive(Default)]
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
     /// Ascending positions in `bytes`.
-    pub(super) slices: Vec<(usize, Slice)>,
+    pub(super) pieces: Vec<(usize, Piece)>,
+}
+
+/// Bytes that are not the answer's own.
+pub(super) enum Piece {
+    /// Of a log.
+    Log(Slice),
+    /// Of an answer that many connections send; whoever made it counts its memory.
+    Shared(Bytes),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Log(slice) => slice.for_socket(),
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Log(slice) => slice.len(),
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    fn heap_len(&self) -> usize {
+        match self {
+            Self::Log(slice) => slice.heap_len(),
+            Self::Shared(_) => 0,
+        }
+    }
 }
 
 impl Body {
     /// Bytes on the wire, without the frame's own.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() + self.slices.iter().map(|(_, slice)| slice.len()).sum::<usize>()
+        self.bytes.len() + self.pieces.iter().map(|(_, piece)| piece.len()).sum::<usize>()
+    }
+
+    /// Bytes of memory that it alone holds.
+    pub(super) fn heap_len(&self) -> usize {
+        self.bytes.len() + self.pieces.iter().map(|(_, piece)| piece.heap_len()).sum::<usize>()
     }
 }
 
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, slices: Vec::new() }
+        Self { bytes, pieces: Vec::new() }
     }
 }
 
 enum Part {
     Heap(Vec<u8>),
-    Slice(Slice),
+    Piece(Piece),
 }
 
 impl Part {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Heap(bytes) => bytes,
-            Self::Slice(slice) => slice.for_socket(),
+            Self::Piece(piece) => piece.bytes(),
+        }
+    }
+
+    fn heap_len(&self) -> usize {
+        match self {
+            Self::Heap(bytes) => bytes.len(),
+            Self::Piece(piece) => piece.heap_len(),
         }
     }
 }
@@ -57,6 +105,10 @@ pub(super) struct Out {
     /// How much of the first part (or of the tail, when there is no part) has left.
     sent: usize,
     queued: usize,
+    /// Memory of `parts`.
+    parts_heap: usize,
+    /// Bytes that have left in all.
+    sent_ever: u64,
 }
 
 impl Out {
@@ -69,6 +121,16 @@ impl Out {
         self.len() == 0
     }
 
+    /// Bytes of memory held by what has not left yet.
+    pub(super) fn heap_len(&self) -> usize {
+        self.parts_heap + self.tail.len()
+    }
+
+    /// Bytes that have left since the connection began.
+    pub(super) fn sent_ever(&self) -> u64 {
+        self.sent_ever
+    }
+
     /// Queues one response: length, correlation id, the header's empty tag section if `flexible`, body.
     pub(super) fn push(&mut self, correlation_id: i32, flexible: bool, body: Body) {
         let len = 4 + usize::from(flexible) + body.len();
@@ -79,13 +141,30 @@ impl Out {
         }
         self.queued += 4 + len;
         let mut from = 0;
-        for (at, slice) in body.slices {
+        for (at, piece) in body.pieces {
             self.tail.extend_from_slice(body.bytes.get(from..at).unwrap_or_default());
             from = at;
-            self.parts.push_back(Part::Heap(std::mem::take(&mut self.tail)));
-            self.parts.push_back(Part::Slice(slice));
+            self.close_tail();
+            self.put(Part::Piece(piece));
+        }
+        if from == 0 && body.bytes.len() >= LARGE_BYTES {
+            self.close_tail();
+            let mut bytes = body.bytes;
+            bytes.shrink_to_fit();
+            self.put(Part::Heap(bytes));
+            return;
         }
         self.tail.extend_from_slice(body.bytes.get(from..).unwrap_or_default());
+    }
+
+    fn close_tail(&mut self) {
+        let tail = Part::Heap(std::mem::take(&mut self.tail));
+        self.put(tail);
+    }
+
+    fn put(&mut self, part: Part) {
+        self.parts_heap += part.heap_len();
+        self.parts.push_back(part);
     }
 
     /// Offers the front of the queue to `write` (a vectored write) and drops what it took.
@@ -110,6 +189,7 @@ impl Out {
 
     fn advance(&mut self, taken: usize) {
         self.sent += taken;
+        self.sent_ever += taken as u64;
         while let Some(part) = self.parts.front() {
             let len = part.bytes().len();
             if self.sent < len {
@@ -117,12 +197,16 @@ impl Out {
             }
             self.sent -= len;
             self.queued -= len;
+            self.parts_heap -= part.heap_len();
             self.parts.pop_front();
         }
         if self.sent == self.tail.len() {
             self.queued -= self.sent;
             self.sent = 0;
             self.tail.clear();
+            if self.tail.capacity() > TAIL_BYTES {
+                self.tail = Vec::new();
+            }
         }
     }
 }
@@ -138,7 +222,7 @@ mod tests {
             let mut out = Out::default();
             out.push(1, false, Body::from(vec![10, 11]));
             let slice = Slice::heap(Bytes::from_static(&[50, 51, 52]), 1);
-            out.push(2, true, Body { bytes: vec![20, 21, 22], slices: vec![(2, slice)] });
+            out.push(2, true, Body { bytes: vec![20, 21, 22], pieces: vec![(2, Piece::Log(slice))] });
             let mut sent = Vec::new();
             while !out.is_empty() {
                 let before = out.len();
@@ -160,5 +244,28 @@ mod tests {
                 .concat()
             );
         }
+    }
+
+    #[test]
+    fn memory_is_what_answers_hold_alone_until_they_have_left() {
+        let shared = Bytes::from(vec![7; 1 << 20]);
+        let logged = Slice::heap(Bytes::from(vec![8; 100]), 1);
+        let body =
+            Body { bytes: vec![1, 2], pieces: vec![(1, Piece::Shared(shared)), (2, Piece::Log(logged))] };
+        assert_eq!((body.len(), body.heap_len()), ((1 << 20) + 102, 102));
+        let mut out = Out::default();
+        out.push(1, false, body);
+        out.push(2, false, Body::from(vec![0; LARGE_BYTES]));
+        assert_eq!(out.heap_len(), 8 + 102 + 8 + LARGE_BYTES);
+        let mut sent = 0;
+        while !out.is_empty() {
+            let taken = out.poll_write_with(|io| Poll::Ready(Ok(io.iter().map(|s| s.len()).sum())));
+            sent += match taken {
+                Poll::Ready(Ok(taken)) => taken as u64,
+                _ => unreachable!(),
+            };
+        }
+        assert_eq!((out.heap_len(), out.sent_ever()), (0, sent));
+        assert_eq!(sent, (1 << 20) + 102 + 16 + LARGE_BYTES as u64);
     }
 }

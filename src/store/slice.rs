@@ -53,6 +53,15 @@ impl Slice {
         }
     }
 
+    /// Bytes of memory that it holds: none for what is mapped, which the page cache keeps for everybody.
+    #[must_use]
+    pub fn heap_len(&self) -> usize {
+        match &self.bytes {
+            Held::Heap(bytes) => bytes.len(),
+            Held::Mapped(_) => 0,
+        }
+    }
+
     /// Whether there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -82,6 +82,14 @@ pub(super) const LIVE: &[Key] = &[
     )
     .own(),
     live(
+        "connection.max.queued.response.bytes",
+        Kind::Int,
+        Some("1048576"),
+        Check::Min(16_384),
+        "Bytes of answers that a connection has not read yet; above it its next request is not begun.",
+    )
+    .own(),
+    live(
         "connections.max.idle.ms",
         Kind::Long,
         Some("600000"),
@@ -491,6 +499,14 @@ pub(super) const LIVE: &[Key] = &[
         Check::RangeOrMinusOne(1, i64::MAX),
         "Memory of all requests in flight; above it large ones wait, one is read at a time. -1, as in Kafka: no limit.",
     ),
+    live(
+        "queued.max.response.bytes",
+        Kind::Long,
+        Some("134217728"),
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "Memory of all answers that clients have not read; above it large ones are made one at a time. -1: no limit.",
+    )
+    .own(),
     live(
         "shard.ondemand.max.shards",
         Kind::Int,

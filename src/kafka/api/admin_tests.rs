@@ -53,6 +53,7 @@ use super::offset_for_leader_epoch::OffsetForLeaderEpoch;
 use super::{Api, Context, Reply, ResponseOf};
 use crate::broker::{Core, IncidentKind, Wave, in_memory};
 use crate::config::{Config, Source};
+use crate::kafka::answers::Answers;
 use crate::kafka::wire::Writer;
 
 struct Rig {
@@ -81,6 +82,8 @@ impl Rig {
                 client_id: None,
                 peer: addr,
                 local: addr,
+                answers: &Answers::new(None),
+                on_worker: true,
                 meters: None,
                 throttle_ms: 0,
             },

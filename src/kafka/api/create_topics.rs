@@ -56,6 +56,11 @@ impl Api for CreateTopics {
     type Request = CreateTopicsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=7;
 
+    /// The answer has every key of every topic.
+    fn is_large(_cx: &Context<'_>, request: &CreateTopicsRequest) -> bool {
+        request.topics.len() > 4
+    }
+
     fn answer(
         cx: &mut Context<'_>,
         version: i16,

@@ -36,6 +36,11 @@ impl Api for DescribeClientQuotas {
     type Request = DescribeClientQuotasRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=1;
 
+    /// Nobody knows before.
+    fn is_large(_cx: &Context<'_>, _request: &DescribeClientQuotasRequest) -> bool {
+        true
+    }
+
     fn answer(
         cx: &mut Context<'_>,
         _version: i16,

@@ -74,6 +74,14 @@ impl Api for DescribeConfigs {
         Reply::Now(DescribeConfigsResponse::default().with_results(results))
     }
 
+    /// All keys of a broker with their texts are some sixty kilobytes, those of a topic ten.
+    fn is_large(_cx: &Context<'_>, request: &DescribeConfigsRequest) -> bool {
+        let topics = |r: &DescribeConfigsResource| {
+            !Name { kind: r.resource_type, name: r.resource_name.clone() }.is_topic()
+        };
+        request.resources.len() > 2 || request.resources.iter().any(topics)
+    }
+
     fn decode(version: i16, body: &mut Bytes) -> Result<DescribeConfigsRequest, Close> {
         if version < CRATE_MIN {
             return Ok(decode_old(body)?);

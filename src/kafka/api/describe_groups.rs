@@ -1,13 +1,16 @@
 //! DescribeGroups (key 15), versions 0-6, flexible from 5.
 //!
-//! Behaviour: an unknown group is Dead below v6 and GROUP_ID_NOT_FOUND from v6 on (KIP-1043).
+//! Behaviour: an unknown group is Dead below v6 and GROUP_ID_NOT_FOUND from v6 on (KIP-1043). A group that is named more
+//! than once is described once. Groups past 64 MiB of one answer are COORDINATOR_LOAD_IN_PROGRESS: clients ask again.
 //!
 //! - v1: throttle time. v3: authorized operations (KIP-430; -2147483648, no authorizer).
 //! - v4: instance id (KIP-345). v5: flexible. v6: error message (KIP-1043).
 //!
 //! Known deviations from Apache Kafka: none.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use kafka_protocol::messages::GroupId;
 use kafka_protocol::messages::describe_groups_request::DescribeGroupsRequest;
@@ -23,27 +26,60 @@ use crate::kafka::error;
 pub(super) struct DescribeGroups;
 
 const NO_OPERATIONS: i32 = i32::MIN;
+/// Groups that are looked at before others get to the coordinator.
+const AT_A_TIME: usize = 16;
+/// Bytes of one answer.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl Api for DescribeGroups {
     type Request = DescribeGroupsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=6;
+
+    /// What their members say of themselves is theirs.
+    fn is_large(_cx: &Context<'_>, _request: &DescribeGroupsRequest) -> bool {
+        true
+    }
 
     fn answer(
         cx: &mut Context<'_>,
         version: i16,
         request: DescribeGroupsRequest,
     ) -> Reply<DescribeGroupsResponse> {
-        let ids: Vec<String> = request.groups.iter().map(|g| g.to_string()).collect();
-        let reply = cx.core.group(Event::DescribeGroups(ids.clone()));
+        let mut seen = HashSet::new();
+        let ids: Vec<String> =
+            request.groups.iter().filter(|id| seen.insert(id.as_str())).map(|g| g.to_string()).collect();
+        drop(seen);
+        let core = Arc::clone(cx.core);
         Reply::phased(async move {
-            let groups = match reply.await {
-                Ok(group::Reply::DescribeGroups(groups)) => groups,
-                Ok(_) | Err(_) => ids.into_iter().map(|id| (id, Err(Error::Storage))).collect(),
-            };
-            let groups = groups.into_iter().map(|(id, found)| describe(version, id, found)).collect();
+            let mut described = Vec::with_capacity(ids.len());
+            let mut bytes = 0;
+            for ids in ids.chunks(AT_A_TIME) {
+                if bytes > BYTES_MAX {
+                    let later = |id: &String| (id.clone(), Err(Error::CoordinatorLoading));
+                    described.extend(ids.iter().map(later));
+                    continue;
+                }
+                match core.group(Event::DescribeGroups(ids.to_vec())).await {
+                    Ok(group::Reply::DescribeGroups(groups)) => {
+                        bytes +=
+                            groups.iter().map(|(_, found)| found.as_ref().map_or(0, size)).sum::<usize>();
+                        described.extend(groups);
+                    }
+                    Ok(_) | Err(_) => {
+                        described.extend(ids.iter().map(|id| (id.clone(), Err(Error::Storage))))
+                    }
+                }
+            }
+            let groups = described.into_iter().map(|(id, found)| describe(version, id, found)).collect();
             DescribeGroupsResponse::default().with_groups(groups)
         })
     }
+}
+
+/// About what a group takes in the answer.
+fn size(group: &Described) -> usize {
+    let member = |m: &DescribedMember| 100 + m.metadata.len() + m.assignment.len();
+    group.members.iter().map(member).sum()
 }
 
 fn describe(version: i16, id: String, found: Result<Described, Error>) -> DescribedGroup {

@@ -40,6 +40,11 @@ impl Api for DescribeLogDirs {
     type Request = DescribeLogDirsRequest;
     const VERSIONS: RangeInclusive<i16> = 1..=5;
 
+    /// Every partition is measured.
+    fn is_large(_cx: &Context<'_>, _request: &DescribeLogDirsRequest) -> bool {
+        true
+    }
+
     fn answer(
         cx: &mut Context<'_>,
         _version: i16,
@@ -47,7 +52,8 @@ impl Api for DescribeLogDirs {
     ) -> Reply<DescribeLogDirsResponse> {
         let core = Arc::clone(cx.core);
         let selection = select(&core, request.topics);
-        Reply::phased(async move {
+        // One at a time: each takes a thread for as long as it measures.
+        Reply::alone(async move {
             // Sizes of logs that nobody touched yet are found by opening them.
             match core.blocking(move |core| Ok(measure(core, &selection))).await {
                 Ok(result) => DescribeLogDirsResponse::default().with_results(vec![result]),

@@ -33,6 +33,11 @@ impl Api for DescribeTopicPartitions {
     type Request = DescribeTopicPartitionsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
 
+    /// Some fifty bytes for each partition, up to two thousand.
+    fn is_large(_cx: &Context<'_>, _request: &DescribeTopicPartitionsRequest) -> bool {
+        true
+    }
+
     fn answer(
         cx: &mut Context<'_>,
         _version: i16,

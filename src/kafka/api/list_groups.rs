@@ -21,6 +21,11 @@ impl Api for ListGroups {
     type Request = ListGroupsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=5;
 
+    /// Nobody knows before.
+    fn is_large(_cx: &Context<'_>, _request: &ListGroupsRequest) -> bool {
+        true
+    }
+
     fn answer(cx: &mut Context<'_>, version: i16, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
         let words = |filter: Vec<StrBytes>| filter.iter().map(ToString::to_string).collect();
         let event =

@@ -1,7 +1,8 @@
 //! Metadata (key 3), versions 0-13, flexible from 9.
 //!
 //! Behaviour: one broker, leader of everything; a topic that is asked for by name is created when the
-//! client and the broker both allow it, and the answer already names its leader: nobody retries.
+//! client and the broker both allow it, and the answer already names its leader: nobody retries. All topics are encoded
+//! once for everybody, until they change. A topic that is named more than once is answered once, as in Kafka.
 //!
 //! - v0: an empty list means all topics. v1: null means all, empty means none; controller, rack.
 //! - v2: cluster id. v4: `allow_auto_topic_creation`. v5: offline replicas. v7: leader epoch (KIP-320).
@@ -10,6 +11,7 @@
 //!
 //! Known deviations from Apache Kafka: the answer never carries LEADER_NOT_AVAILABLE.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -20,12 +22,16 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Api, Context, Reply};
+use super::{Answer, Api, Context, FEW, Reply};
 use crate::broker::Core;
+use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
+use crate::kafka::out::{Body, Piece};
 use crate::topic::{Topic, check_name};
 
 pub(super) struct Metadata;
+
+const FLEXIBLE_FROM: i16 = 9;
 
 /// "Not asked for" in the authorized-operations fields.
 const NO_OPERATIONS: i32 = i32::MIN;
@@ -36,18 +42,30 @@ impl Api for Metadata {
     /// librdkafka 2.x leaves a four-byte count where its request for all topics has a one-byte null.
     const IGNORES_BYTES_AFTER_THE_END: bool = true;
 
+    fn is_large(cx: &Context<'_>, request: &MetadataRequest) -> bool {
+        let topics = cx.core.topics();
+        let partitions = |asked: &MetadataRequestTopic| {
+            let topic = match &asked.name {
+                Some(name) => topics.by_name(name),
+                None => topics.by_id(asked.topic_id),
+            };
+            topic.map_or(1, |topic| topic.partitions().len())
+        };
+        request.topics.iter().flatten().map(partitions).sum::<usize>() > FEW
+    }
+
+    fn ready(cx: &mut Context<'_>, version: i16, request: &MetadataRequest) -> Result<Option<Answer>, Close> {
+        let all = request.topics.as_ref().is_none_or(|topics| version == 0 && topics.is_empty());
+        if all { all_topics(cx, version).map(Some) } else { Ok(None) }
+    }
+
     fn answer(cx: &mut Context<'_>, version: i16, request: MetadataRequest) -> Reply<MetadataResponse> {
         let core = Arc::clone(cx.core);
         let response = skeleton(cx);
-        let all = match &request.topics {
-            None => true,
-            Some(topics) => version == 0 && topics.is_empty(),
-        };
-        if all {
-            let topics = core.topics().all().iter().map(|t| describe(&core, t)).collect();
-            return Reply::Now(response.with_topics(topics));
-        }
-        let asked = request.topics.unwrap_or_default();
+        let mut asked = request.topics.unwrap_or_default();
+        let mut named = HashSet::new();
+        asked.retain(|topic| named.insert((topic.name.clone(), topic.topic_id)));
+        drop(named);
         let may_create = (version < 4 || request.allow_auto_topic_creation) && core.auto_creates_topics();
         let missing: Vec<String> = if may_create { missing(&core, &asked) } else { Vec::new() };
         if missing.is_empty() {
@@ -68,6 +86,32 @@ impl Api for Metadata {
             response.with_topics(topics)
         })
     }
+}
+
+/// The answer to who asks for every topic: what is between its head and its tail was encoded once for all.
+fn all_topics(cx: &mut Context<'_>, version: i16) -> Result<Answer, Close> {
+    let mut bytes = Metadata::encode(version, &skeleton(cx))?;
+    // After the topics: operations on the cluster, a top-level error, tags.
+    let operations = if (8..=10).contains(&version) { 4 } else { 0 };
+    let error = if version >= 13 { 2 } else { 0 };
+    let flexible = version >= FLEXIBLE_FROM;
+    let tail = operations + error + usize::from(flexible);
+    let count = if flexible { 1 } else { 4 };
+    let head = bytes.len().saturating_sub(tail + count);
+    let form = (version, false);
+    let state = cx.core.topics().version();
+    let topics = match cx.answers.find(form, state) {
+        Some(topics) => topics,
+        None if cx.on_worker && cx.core.topics().partition_count() > FEW => return Ok(Answer::Long),
+        None => {
+            let all = cx.core.topics().all().iter().map(|t| describe(cx.core, t)).collect();
+            let whole = Metadata::encode(version, &skeleton(cx).with_topics(all))?;
+            let topics = whole.get(head..whole.len().saturating_sub(tail)).unwrap_or_default();
+            cx.answers.keep(form, state, topics.to_vec())
+        }
+    };
+    bytes.drain(head..head + count);
+    Ok(Answer::Now(Body { bytes, pieces: vec![(head, Piece::Shared(topics))] }))
 }
 
 fn skeleton(cx: &Context<'_>) -> MetadataResponse {
@@ -138,4 +182,75 @@ fn describe(core: &Core, topic: &Topic) -> MetadataResponseTopic {
         .with_is_internal(topic.is_internal())
         .with_partitions(partitions)
         .with_topic_authorized_operations(NO_OPERATIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::broker::{Wave, in_memory};
+    use crate::config::Config;
+    use crate::kafka::answers::Answers;
+
+    fn context<'a>(core: &'a Arc<Core>, wave: &'a mut Wave, answers: &'a Arc<Answers>) -> Context<'a> {
+        let addr = "127.0.0.1:9092".parse().unwrap();
+        Context {
+            core,
+            wave,
+            listener: "PLAINTEXT",
+            client_id: None,
+            peer: addr,
+            local: addr,
+            answers,
+            on_worker: false,
+            meters: None,
+            throttle_ms: 0,
+        }
+    }
+
+    fn on_the_wire(answer: Answer) -> (Vec<u8>, *const u8) {
+        let Answer::Now(body) = answer else { panic!("it is there") };
+        let [(at, Piece::Shared(topics))] = body.pieces.as_slice() else { panic!("one part is shared") };
+        let (head, tail) = body.bytes.split_at(*at);
+        ([head, topics, tail].concat(), topics.as_ptr())
+    }
+
+    #[tokio::test]
+    async fn all_topics_are_encoded_once_in_every_version_until_they_change() {
+        let core = in_memory(Config::default()).unwrap();
+        let (mut wave, answers) = (Wave::default(), Answers::new(None));
+        for n in 0..100 {
+            core.create_topic(format!("topic-{n}"), 1 + n % 3, BTreeMap::new()).await.unwrap();
+        }
+        let mut cx = context(&core, &mut wave, &answers);
+        for version in Metadata::VERSIONS {
+            let all = || cx.core.topics().all().iter().map(|t| describe(cx.core, t)).collect();
+            let whole = Metadata::encode(version, &skeleton(&cx).with_topics(all())).unwrap();
+            let (first, made) = on_the_wire(all_topics(&mut cx, version).unwrap());
+            assert!(first == whole, "v{version}");
+            cx.on_worker = true;
+            let (again, shared) = on_the_wire(all_topics(&mut cx, version).unwrap());
+            assert!(again == whole && shared == made, "v{version}: the same bytes");
+            cx.on_worker = false;
+        }
+        // Each kind of change makes the next one new.
+        let mut last = on_the_wire(all_topics(&mut cx, 9).unwrap()).0;
+        let topic = core.topics().by_name("topic-0").unwrap();
+        let plan = core.topics().plan(&topic, &crate::topic::Reshape::Scale { count: 2 }).unwrap();
+        core.create_topic("later".to_owned(), 1, BTreeMap::new()).await.unwrap();
+        for change in 0..3 {
+            match change {
+                0 => {}
+                1 => core.topics().reshard(&topic, &plan, &BTreeMap::new(), 1).unwrap(),
+                _ => drop(core.topics().delete(topic.id()).unwrap()),
+            }
+            cx.on_worker = true;
+            assert!(matches!(all_topics(&mut cx, 9).unwrap(), Answer::Long), "not made on a worker");
+            cx.on_worker = false;
+            let now = on_the_wire(all_topics(&mut cx, 9).unwrap()).0;
+            assert!(now != last, "change {change}");
+            last = now;
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! To add an API: one file here, one `mod` line, one table line. Two phases for free: `answer` is a plain
 //! function. What its body does happens in request order; a future that it returns completes out of order
 //! (`Phased`) or holds back the next request (`Alone`), and is always written in order.
+//! What is answered on a worker is short work with a short answer: a large request, and one whose answer may be large
+//! (`is_large`), is answered in a lane (`broker::Core::compute`), once there is memory for its answer.
 //! Deliberately absent: frames and sockets.
 
 #[cfg(test)]
@@ -44,17 +46,28 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 use tokio::time::Instant;
 
+use super::answers::Answers;
 use super::connection::Close;
 use super::out::Body;
 use super::schema;
 use super::wire::Malformed;
 use crate::broker::clients::{Meter, Meters};
 use crate::broker::{Core, IncidentKind, Wave};
+
+/// Requests above this are answered in a lane, save those that carry records.
+const LARGE_BYTES: usize = 8 * 1024;
+/// Fetches above this are read in a lane; below they are answered in steps.
+const LARGE_FETCH_BYTES: usize = 64 * 1024;
+/// Produce requests above this are checked and appended in a lane.
+const LARGE_PRODUCE_BYTES: usize = 4 * 1024 * 1024;
+/// Elements of an answer that are still made on a worker.
+const FEW: usize = 64;
 
 /// A future that completes an answer.
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -71,6 +84,10 @@ pub(super) struct Context<'a> {
     pub(super) peer: SocketAddr,
     /// The address that the client connected to.
     pub(super) local: SocketAddr,
+    /// What the answers of the door share.
+    pub(super) answers: &'a Arc<Answers>,
+    /// Whether this is a worker of the runtime's, which others wait for.
+    pub(super) on_worker: bool,
     /// Quotas of this user and client id, if there are any at all.
     pub(super) meters: Option<&'a Meters>,
     /// How long this client has to wait for its own quota of requests. Milliseconds, set by [`answer`].
@@ -87,6 +104,17 @@ pub(super) enum Answer {
     Phased(BoxFuture<Body>),
     /// Nothing after it on this connection starts before it is done.
     Alone(BoxFuture<Body>),
+    /// Too long for a worker: nothing has happened yet.
+    Long,
+    /// The work of a [`Answer::Long`], begun when it is polled first. Nothing after it starts before it is done.
+    Lane(BoxFuture<Result<Late, Close>>),
+}
+
+/// What was answered in a lane.
+pub(super) struct Late {
+    pub(super) answer: Answer,
+    /// How long this client has to wait for its own quota of requests. Milliseconds.
+    pub(super) throttle_ms: u32,
 }
 
 /// A typed answer of an API that is encoded by `kafka_protocol`.
@@ -119,6 +147,20 @@ pub(super) trait Api {
 
     fn answer(cx: &mut Context<'_>, version: i16, request: Self::Request) -> Reply<ResponseOf<Self>>;
 
+    /// Whether the answer of a short request may take more than a moment or some kilobytes.
+    fn is_large(_cx: &Context<'_>, _request: &Self::Request) -> bool {
+        false
+    }
+
+    /// An answer that is not encoded anew for everybody who asks.
+    fn ready(
+        _cx: &mut Context<'_>,
+        _version: i16,
+        _request: &Self::Request,
+    ) -> Result<Option<Answer>, Close> {
+        Ok(None)
+    }
+
     /// Versions that the crate lacks are read by hand in the API's own file.
     fn decode(version: i16, body: &mut Bytes) -> Result<Self::Request, Close> {
         Self::Request::decode(body, version).map_err(|e| Close::Refused(format!("request body: {e}")))
@@ -139,6 +181,17 @@ pub(super) struct Entry {
     pub(super) min: i16,
     pub(super) max: i16,
     answer: fn(&mut Context<'_>, i16, Bytes) -> Result<Answer, Close>,
+}
+
+impl Entry {
+    /// The largest request that is answered on a worker.
+    fn bytes_on_worker(&self) -> usize {
+        match self.key {
+            produce::KEY => LARGE_PRODUCE_BYTES,
+            fetch::KEY => LARGE_FETCH_BYTES,
+            _ => LARGE_BYTES,
+        }
+    }
 }
 
 const fn entry<A: Api<Request: Request<Response: Send + 'static>>>(name: &'static str) -> Entry {
@@ -219,14 +272,89 @@ pub(super) fn answer(
     }
     // The response header of ApiVersions is v0 in every version (KIP-511).
     let flexible = key != api_versions::KEY && version >= schema::flexible_from(key);
+    // As long as it is not begun it can wait for memory of its answer.
+    if cx.on_worker && body.len() > entry.bytes_on_worker() {
+        return Ok((flexible, Answer::Lane(in_lane(cx, entry, version, body))));
+    }
+    Ok((
+        flexible,
+        match metered(cx, entry, version, body.clone())? {
+            Answer::Long => Answer::Lane(in_lane(cx, entry, version, body)),
+            answer => answer,
+        },
+    ))
+}
+
+/// The answer, charged to the client's quota of requests.
+fn metered(cx: &mut Context<'_>, entry: &Entry, version: i16, body: Bytes) -> Result<Answer, Close> {
     let Some(meter) = cx.meters.and_then(|meters| meters.request.as_ref()) else {
-        return Ok((flexible, (entry.answer)(cx, version, body)?));
+        return (entry.answer)(cx, version, body);
     };
     let begun = Instant::now();
     let answer = (entry.answer)(cx, version, body)?;
     let spent_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
     cx.throttle_ms = charge(cx.core, meter, spent_ns);
-    Ok((flexible, throttled(answer, key, version, cx.throttle_ms)))
+    Ok(throttled(answer, entry.key, version, cx.throttle_ms))
+}
+
+/// Answers in a lane.
+fn in_lane(
+    cx: &Context<'_>,
+    entry: &'static Entry,
+    version: i16,
+    body: Bytes,
+) -> BoxFuture<Result<Late, Close>> {
+    let (core, answers) = (Arc::clone(cx.core), Arc::clone(cx.answers));
+    let listener = cx.listener.to_owned();
+    let client_id = cx.client_id.map(str::to_owned);
+    let (peer, local, meters) = (cx.peer, cx.local, cx.meters.cloned());
+    let (key, name) = (entry.key, entry.name);
+    let computed = cx.core.compute(move || {
+        let mut wave = Wave::default();
+        if key == produce::KEY {
+            wave.set_client(produce::client(client_id.as_deref().unwrap_or_default(), peer));
+        }
+        let mut cx = Context {
+            core: &core,
+            wave: &mut wave,
+            listener: &listener,
+            client_id: client_id.as_deref(),
+            peer,
+            local,
+            answers: &answers,
+            on_worker: false,
+            meters: meters.as_ref(),
+            throttle_ms: 0,
+        };
+        let mut answer = metered(&mut cx, entry, version, body)?;
+        let throttle_ms = cx.throttle_ms;
+        if let Answer::Produce(reply) = &mut answer {
+            wave.commit(core.now_ms());
+            reply.settle(&core, &mut wave)?;
+            wave.sync_elsewhere();
+        }
+        Ok(Late { answer: at_once(answer), throttle_ms })
+    });
+    Box::pin(async move {
+        let refused = || Close::Refused(format!("{name} (key {key}) failed"));
+        computed.await.unwrap_or_else(|| Err(refused()))
+    })
+}
+
+/// What has nothing to wait for is encoded in the lane, too.
+fn at_once(answer: Answer) -> Answer {
+    let mut nobody = Task::from_waker(Waker::noop());
+    match answer {
+        Answer::Phased(mut future) => match future.as_mut().poll(&mut nobody) {
+            Poll::Ready(body) => Answer::Now(body),
+            Poll::Pending => Answer::Phased(future),
+        },
+        Answer::Alone(mut future) => match future.as_mut().poll(&mut nobody) {
+            Poll::Ready(body) => Answer::Now(body),
+            Poll::Pending => Answer::Alone(future),
+        },
+        answer => answer,
+    }
 }
 
 /// Charges a client's quota; how long it has to wait. Milliseconds, at most [`produce::THROTTLE_MS_MAX`].
@@ -249,6 +377,7 @@ fn throttled(answer: Answer, key: i16, version: i16, throttle_ms: u32) -> Answer
         Answer::Produce(reply) => Answer::Produce(reply.throttled(throttle_ms)),
         Answer::Phased(future) => Answer::Phased(Box::pin(async move { raise(future.await) })),
         Answer::Alone(future) => Answer::Alone(Box::pin(async move { raise(future.await) })),
+        answer @ (Answer::Long | Answer::Lane(_)) => answer,
     }
 }
 
@@ -265,6 +394,12 @@ fn typed<A: Api<Request: Request<Response: Send + 'static>>>(
     }
     let request = A::decode(version, &mut body)?;
     let incidents = Arc::clone(cx.core.incidents());
+    if let Some(ready) = A::ready(cx, version, &request)? {
+        return Ok(ready);
+    }
+    if cx.on_worker && A::is_large(cx, &request) {
+        return Ok(Answer::Long);
+    }
     let encode = move |response: &ResponseOf<A>| match A::encode(version, response) {
         Ok(bytes) => Body::from(bytes),
         // Only a response that we built wrong cannot be encoded.

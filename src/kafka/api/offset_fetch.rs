@@ -1,6 +1,7 @@
 //! OffsetFetch (key 9), versions 0-10, flexible from 6. Read and written by hand: `kafka_protocol` lacks 0, 10.
 //!
-//! Behaviour: a partition without an offset answers -1 and no error. Null topics ask for everything committed.
+//! Behaviour: a partition without an offset answers -1 and no error. Null topics ask for everything committed. What is
+//! asked for twice is answered once. Groups past 64 MiB of one answer are COORDINATOR_LOAD_IN_PROGRESS: clients ask again.
 //!
 //! - v0, v1: one layout. v2: null topics, error for the group. v3: throttle time. v5: leader epoch (KIP-320).
 //! - v6: flexible. v7: `require_stable` (KIP-447; nothing is unstable without transactions).
@@ -8,10 +9,13 @@
 //!
 //! Known deviations from Apache Kafka: v0 (removed there) is served from the journal, not ZooKeeper.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Answer, Context, Entry};
+use super::{Answer, Context, Entry, FEW};
 use crate::broker::Core;
 use crate::group::{self, CommittedOffset, Error, Event, FetchGroup, FetchedGroup, TopicPartitions};
 use crate::kafka::connection::Close;
@@ -20,6 +24,9 @@ use crate::kafka::out::Body;
 use crate::kafka::wire::{Malformed, Reader, Writer};
 
 pub(super) const ENTRY: Entry = Entry { key: 9, name: "OffsetFetch", min: 0, max: 10, answer };
+
+/// Bytes of one answer.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const FLEXIBLE_FROM: i16 = 6;
 const GROUPS_FROM: i16 = 8;
@@ -31,16 +38,47 @@ type UnknownIds = Vec<Vec<(Uuid, Vec<i32>)>>;
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
     let (groups, unknown) = read(cx.core, version, &mut reader)?;
-    let ids: Vec<String> = groups.iter().map(|g| g.group.clone()).collect();
-    let reply = cx.core.group(Event::FetchOffsets(groups));
-    let core = std::sync::Arc::clone(cx.core);
+    if cx.on_worker && is_large(&groups) {
+        return Ok(Answer::Long);
+    }
+    let core = Arc::clone(cx.core);
     Ok(Answer::Phased(Box::pin(async move {
-        let fetched = match reply.await {
-            Ok(group::Reply::FetchOffsets(fetched)) => fetched,
-            Ok(_) | Err(_) => ids.into_iter().map(|id| (id, Err(Error::Storage))).collect(),
-        };
-        Body::from(encode(&core, version, fetched, &unknown))
+        let mut all = Vec::with_capacity(groups.len());
+        let mut bytes = 0;
+        for asked in groups {
+            let id = asked.group.clone();
+            if bytes > BYTES_MAX {
+                all.push((id, Err(Error::CoordinatorLoading)));
+                continue;
+            }
+            match core.group(Event::FetchOffsets(vec![asked])).await {
+                Ok(group::Reply::FetchOffsets(fetched)) => {
+                    bytes += fetched.iter().map(|(_, found)| found.as_ref().map_or(0, size)).sum::<usize>();
+                    all.extend(fetched);
+                }
+                Ok(_) | Err(_) => all.push((id, Err(Error::Storage))),
+            }
+        }
+        Body::from(encode(&core, version, all, &unknown))
     })))
+}
+
+/// Whether the answer may be more than some kilobytes: all that was committed, or many partitions.
+fn is_large(groups: &[FetchGroup]) -> bool {
+    let partitions = |group: &FetchGroup| {
+        let topics = group.topics.as_ref()?;
+        Some(topics.iter().map(|topic| topic.partitions.len()).sum::<usize>())
+    };
+    groups.iter().map(partitions).try_fold(0, |sum, n| Some(sum + n?)).is_none_or(|sum| sum > FEW)
+}
+
+/// About what a group takes in the answer.
+fn size(found: &FetchedGroup) -> usize {
+    let offset = |offset: &Option<CommittedOffset>| 20 + offset.as_ref().map_or(0, |o| o.metadata.len());
+    let topic = |partitions: &[(i32, Option<CommittedOffset>)]| {
+        partitions.iter().map(|(_, found)| offset(found)).sum::<usize>()
+    };
+    found.topics.iter().map(|one| one.name.len() + topic(&one.partitions)).sum()
 }
 
 fn read(
@@ -51,10 +89,13 @@ fn read(
     let mut groups = Vec::new();
     let mut unknown = Vec::new();
     let count = if version >= GROUPS_FROM { reader.count(3)? } else { 1 };
+    let mut seen = HashSet::new();
     for _ in 0..count {
         let (group, missing) = read_group(core, version, reader)?;
-        groups.push(group);
-        unknown.push(missing);
+        if seen.insert(group.group.clone()) {
+            groups.push(group);
+            unknown.push(missing);
+        }
     }
     if version >= 7 {
         let _require_stable = reader.bool()?;
@@ -87,8 +128,12 @@ fn read_group(
             Ok(reader.string()?.to_owned())
         };
         let mut partitions = Vec::new();
+        let mut seen = HashSet::new();
         for _ in 0..reader.count(4)? {
-            partitions.push(reader.i32()?);
+            let index = reader.i32()?;
+            if seen.insert(index) {
+                partitions.push(index);
+            }
         }
         reader.tags()?;
         match named {

@@ -20,6 +20,7 @@
 //! is compacted; the retry of an idempotent batch tells the append time on log-append-time topics only; a produce with
 //! a transactional id is INVALID_TXN_STATE, because there are no transactions yet; `timeout.ms` is not used (one node acknowledges at once or fails).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -104,6 +105,11 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
             Err(malformed.into())
         }
     }
+}
+
+/// Whose batches these are, in words for people.
+pub(in crate::kafka) fn client(client_id: &str, peer: SocketAddr) -> Arc<str> {
+    format!("{client_id:?} at {}", peer.ip()).into()
 }
 
 struct Request<'r, 'b> {

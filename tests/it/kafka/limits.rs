@@ -132,6 +132,8 @@ fn large_frames_that_never_end_hold_up_nobody_for_long() {
     house.shutdown();
 }
 
+// --- memory of answers ---------------------------------------------------------------------------------------
+
 #[test]
 fn many_answers_to_one_read_wait_within_the_queue_and_come_in_order() {
     let broker = Process::start(&[], None);
@@ -150,10 +152,162 @@ fn many_answers_to_one_read_wait_within_the_queue_and_come_in_order() {
     assert!(is_served(&mut other));
     thread::sleep(Duration::from_millis(500));
     let grown = broker.anonymous_bytes().saturating_sub(before);
-    assert!(grown < 48 * MIB, "{grown} bytes wait for a reader that does not read");
+    assert!(grown < 16 * MIB, "{grown} bytes wait for a reader that does not read");
     for id in first..first + 100 {
         assert_eq!(client.receive().0, id);
     }
+}
+
+/// DescribeConfigs v3 of this broker with all texts: some sixty kilobytes.
+fn describe_broker() -> Out {
+    Out::new().i32(1).i8(4).string("1").i32(-1).i8(1).i8(1)
+}
+
+#[test]
+fn clients_that_do_not_read_hold_no_more_than_is_allowed_and_the_others_are_served() {
+    let limit = (4 * MIB).to_string();
+    let broker = Process::start(&["-X", &format!("queued.max.response.bytes={limit}")], None);
+    let mut known = broker.client();
+    assert_eq!(known.create_topic("t", &[]), 0);
+    let answer_bytes = known.call(32, 3, &describe_broker()).bytes.len();
+    assert!(answer_bytes > 30 * KIB, "{answer_bytes}");
+    let before = broker.anonymous_bytes();
+    let mut strangers: Vec<_> = (0..60).map(|_| broker.client()).collect();
+    for stranger in &mut strangers {
+        for _ in 0..60 {
+            stranger.send(32, 3, &describe_broker());
+        }
+    }
+    // 200 MiB were asked for. Those who are known go on, also with what needs memory.
+    for n in 0..200 {
+        assert_eq!(known.produce("t", -1, &batch(NOBODY, 1, b"small")), (0, n, -1));
+        assert!(is_served(&mut known));
+    }
+    known.stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    for _ in 0..3 {
+        assert_eq!(known.call(32, 3, &describe_broker()).bytes.len(), answer_bytes);
+    }
+    let grown = broker.anonymous_bytes().saturating_sub(before);
+    assert!(grown < 24 * MIB, "{grown} bytes wait for readers that do not read");
+    // Meanwhile who did not read was closed, and said to be.
+    assert!(broker.lines_with("queued.max.response.bytes") > 0);
+}
+
+#[test]
+fn one_list_of_all_topics_is_sent_to_all_who_do_not_read_it() {
+    let broker = Process::start(&[], None);
+    let mut client = broker.client();
+    let body = Out::new().i32(1).string("wide").i32(10_000).i16(1).i32(0).i32(0).i32(20_000).i8(0);
+    client.call(19, 2, &body);
+    let list = || Out::new().i32(-1);
+    let list_bytes = client.call(3, 1, &list()).bytes.len();
+    assert!(list_bytes > 200 * KIB, "{list_bytes}");
+    let before = broker.anonymous_bytes();
+    let mut crowd: Vec<_> = (0..200).map(|_| broker.client()).collect();
+    for stranger in &mut crowd {
+        for _ in 0..64 {
+            stranger.send(3, 1, &list());
+        }
+    }
+    assert!(is_served(&mut client));
+    for stranger in &mut crowd {
+        // The first answer is whole, whatever waits behind it.
+        assert_eq!(stranger.receive().1.bytes.len(), list_bytes + 4);
+    }
+    let grown = broker.anonymous_bytes().saturating_sub(before);
+    assert!(grown < 24 * MIB, "{grown} bytes for {} lists of {list_bytes}", crowd.len());
+}
+
+#[test]
+fn answers_come_in_order_whoever_made_them() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[]), 0);
+    for topic in 0..100 {
+        assert_eq!(client.create_topic(&format!("t{topic}"), &[]), 0);
+    }
+    let names = (0..2_000).fold(Out::new().i32(2_000), |body, n| body.string(&format!("no-such-{n}")));
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        sent.push(client.send(3, 1, &Out::new().i32(-1)));
+        sent.push(client.send(0, 7, &produce_body("t", -1, &batch(NOBODY, 1, b"v"))));
+        sent.push(client.send(32, 3, &describe_broker()));
+        sent.push(client.send(16, 0, &Out::new()));
+        sent.push(client.send(3, 4, &Out(names.0.clone()).i8(0)));
+        sent.push(client.send(12, 0, &Out::new().string("g").i32(1).string("m")));
+    }
+    for id in sent {
+        assert_eq!(client.receive().0, id);
+    }
+    assert_eq!(client.list_offset("t", -1), (0, 20));
+    house.shutdown();
+}
+
+#[test]
+fn a_malformed_request_of_any_size_ends_its_connection_only() {
+    let house = House::ephemeral();
+    let mut good = house.client();
+    for bytes in [100, 100 * KIB] {
+        let mut client = house.client();
+        client.send(3, 1, &Out(vec![0x7f; bytes]));
+        assert!(is_closed(&mut client, Duration::from_secs(5)), "{bytes}");
+        assert!(is_served(&mut good));
+    }
+    house.shutdown();
+}
+
+#[test]
+fn a_large_produce_is_appended_whole_and_in_its_place() {
+    let house = house(&[("message.max.bytes", "8388608")]);
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[]), 0);
+    let (small, large) = (batch(NOBODY, 1, b"small"), large_batch(5 * MIB));
+    for acks in [-1, 1] {
+        let sent: Vec<_> = [&small, &large, &small, &large, &small]
+            .map(|records| client.send(0, 7, &produce_body("t", acks, records)))
+            .to_vec();
+        let base = if acks == -1 { 0 } else { 5 };
+        for (n, id) in (base..).zip(sent) {
+            let (answered, answer) = client.receive();
+            assert_eq!((answered, produced(answer)), (id, (0, n, -1)));
+        }
+    }
+    client.send(0, 7, &produce_body("t", 0, &large));
+    assert_eq!(client.list_offset("t", -1), (0, 11), "the next request comes after it");
+    house.shutdown();
+}
+
+#[test]
+fn who_holds_up_everything_does_not_hold_up_the_end() {
+    let house = house(&[("queued.max.response.bytes", "100000"), ("queued.max.request.bytes", "100000")]);
+    assert_eq!(house.client().create_topic("t", &[]), 0);
+    let mut clients: Vec<_> = (0..40).map(|_| house.client()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        match n % 4 {
+            // Never reads.
+            0 => {
+                for _ in 0..50 {
+                    client.send(32, 3, &describe_broker());
+                }
+            }
+            // Half a frame.
+            1 => client.stream.write_all(&[&(200_000_i32).to_be_bytes()[..], &[0; 20_000]].concat()).unwrap(),
+            // Waits for ever.
+            2 => {
+                let body = Out::new().i32(-1).i32(i32::MAX).i32(1).i32(MIB as i32).i8(0).i32(1).string("t");
+                client.send(1, 4, &body.i32(1).i32(0).i64(0).i32(MIB as i32));
+            }
+            // Reads a little.
+            _ => {
+                client.send(32, 3, &describe_broker());
+                let _ = client.stream.read(&mut [0; 1]);
+            }
+        }
+    }
+    assert!(is_served(&mut house.client()));
+    let begun = Instant::now();
+    house.shutdown();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 #[test]

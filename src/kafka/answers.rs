@@ -1,0 +1,105 @@
+//! Answers of all connections of a door: the memory of those that were not read yet, and those that are made once for
+//! everybody who asks.
+//!
+//! Deliberately absent: what an answer says (`api/`), when it leaves (`connection.rs`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::budget::{Budget, Share};
+use crate::lock::{Mutex, rank};
+
+/// Encodings kept: a client uses one version, a cluster's clients a few.
+const KEPT: usize = 4;
+
+/// What the answers of a door share.
+pub(super) struct Answers {
+    pub(super) budget: Arc<Budget>,
+    kept: Mutex<rank::KeptAnswers, Vec<Kept>>,
+}
+
+/// Which encoding: the API's version and the flags that change it.
+pub(super) type Form = (i16, bool);
+
+/// An encoded part of an answer that is good for one state of what it tells of.
+struct Kept {
+    form: Form,
+    state: u64,
+    bytes: Bytes,
+}
+
+/// Memory that is counted until the last connection has sent it.
+struct Counted {
+    bytes: Box<[u8]>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Answers {
+    /// At most `limit` bytes of memory for answers that were not read; `None` is no limit.
+    pub(super) fn new(limit: Option<usize>) -> Arc<Self> {
+        let budget = Budget::new("answers that clients do not read (queued.max.response.bytes)", limit);
+        Arc::new(Self { budget, kept: Mutex::default() })
+    }
+
+    /// What was kept in this form, if `state` is still what it was made from.
+    pub(super) fn find(&self, form: Form, state: u64) -> Option<Bytes> {
+        let mut kept = self.kept.lock();
+        let at = kept.iter().position(|one| one.form == form && one.state == state)?;
+        // The last one used is the last one to go.
+        let found = kept.remove(at);
+        let bytes = found.bytes.clone();
+        kept.push(found);
+        Some(bytes)
+    }
+
+    /// Keeps what was made from `state`, instead of what was made from others, and counts its memory for as long as
+    /// somebody sends it.
+    pub(super) fn keep(&self, form: Form, state: u64, bytes: Vec<u8>) -> Bytes {
+        let mut share = self.budget.share();
+        share.hold(bytes.len());
+        let bytes = Bytes::from_owner(Counted { bytes: bytes.into(), _share: share });
+        let mut kept = self.kept.lock();
+        kept.retain(|one| one.form != form && one.state == state);
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push(Kept { form, state, bytes: bytes.clone() });
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_encoding_serves_all_until_its_state_changes_and_is_counted_until_it_is_sent() {
+        let answers = Answers::new(Some(1_000));
+        assert_eq!(answers.find((1, false), 7), None);
+        let made = answers.keep((1, false), 7, vec![1; 900]);
+        let found = answers.find((1, false), 7).unwrap();
+        assert_eq!(found.as_ptr(), made.as_ptr(), "the same bytes");
+        assert_eq!(answers.find((2, false), 7), None);
+        assert_eq!(answers.find((1, true), 7), None);
+        assert_eq!(answers.find((1, false), 8), None);
+        assert!(!answers.budget.is_used_up());
+        answers.keep((1, false), 8, vec![2; 100]);
+        assert!(answers.budget.is_used_up(), "the old one is still being sent");
+        drop(made);
+        assert!(answers.budget.is_used_up());
+        drop(found);
+        assert!(!answers.budget.is_used_up());
+        for version in 2..40 {
+            answers.keep((version, false), 8, vec![3; 100]);
+        }
+        assert_eq!(answers.kept.lock().len(), KEPT);
+        assert!(answers.find((39, false), 8).is_some());
+    }
+}
