@@ -77,6 +77,8 @@ ranks! {
     // Broker.
     /// The coordinator of groups and, with it, the order of their journal.
     Groups Disk,
+    /// What the wall clock has done in this life.
+    Calendar Never,
     /// One change of configuration or client quotas at a time.
     ConfigChanges Disk,
     /// The block of producer ids that is being given out.

@@ -51,6 +51,15 @@ pub(super) const FAMILIES: &[Family] = &[
         Of::Broker(|seen, lines| lines.put(&[], Value::Whole(seen.uptime_s))),
     ),
     gauge(
+        "weir_group_state_bytes",
+        "What members, metadata and offsets of consumer groups take in memory, and may take (group.state.max.bytes).",
+        Of::Broker(|seen, lines| {
+            let (taken, most) = seen.group_state;
+            lines.put(&[("state", Text("used"))], Value::Whole(taken as u64));
+            lines.put(&[("state", Text("limit"))], Value::Whole(most as u64));
+        }),
+    ),
+    gauge(
         "weir_disk_bytes",
         "Bytes of the space that the data lives on.",
         Of::Broker(|seen, lines| {

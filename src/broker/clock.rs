@@ -1,4 +1,7 @@
-//! The only wall clock and the only randomness of the house, so that tests drive both.
+//! The only clocks and the only randomness of the house, so that tests drive them.
+//!
+//! Two clocks: the wall's says when something happened, to people and across restarts, and may jump. Whatever waits,
+//! or measures how long something took, counts in the steady one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -19,8 +22,10 @@ pub enum Clock {
 /// State of a test's clock.
 #[derive(Debug, Default)]
 pub struct Manual {
-    /// Milliseconds since the epoch.
+    /// Milliseconds of both clocks.
     pub now_ms: AtomicI64,
+    /// How far somebody has set the wall clock away from there. Milliseconds.
+    pub set_by_ms: AtomicI64,
     /// Next id.
     pub next_id: AtomicU64,
 }
@@ -38,6 +43,20 @@ impl Clock {
                 let now = SystemTime::now();
                 let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+            }
+            Self::Manual(manual) => {
+                manual.now_ms.load(Ordering::Relaxed) + manual.set_by_ms.load(Ordering::Relaxed)
+            }
+        }
+    }
+
+    /// Milliseconds of a time that goes on evenly whatever becomes of the wall clock. Comparable within this life only.
+    #[must_use]
+    pub fn steady_ms(&self) -> i64 {
+        match self {
+            Self::System => {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+                now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
             }
             Self::Manual(manual) => manual.now_ms.load(Ordering::Relaxed),
         }

@@ -3,40 +3,61 @@
 //!
 //! Invariant: under one lock an event is handled, its records are appended and replayed; so the order of the
 //! journal is the order of the state. The lock is never held across an await.
-//! Deliberately absent: the rules of groups (`group/`), Kafka's error codes.
+//! Waits count in steady time; what is kept bears the wall clock's, and expires by the calendar (`calendar.rs`).
+//! Deliberately absent: the rules of groups (`group/`), Kafka's error codes; reading the journal (`journal.rs`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
+use uuid::Uuid;
 
-use super::{Core, Receipt};
-use crate::batch::{Batches, Builder, MAX_PLAIN_BYTES, Record};
+use super::{Core, IncidentKind, Receipt, journal};
+use crate::batch::{Batch, Builder, Record};
 use crate::config::Config;
-use crate::group::{Coordinator, Error, Event, JournalRecord, Outcome, Reply, Settings, Token};
+use crate::group::{
+    CommittedOffset, Coordinator, Error, Event, FetchedGroup, JournalRecord, Now, Outcome, Reply, Settings,
+    Token,
+};
 use crate::lock::{Mutex, rank};
-use crate::store::{Incidents, Kind};
+use crate::store::Pace;
 use crate::topic::{self, Append, NewTopic, Partition, Topic};
 
 /// The internal topic, by Kafka's name and with Kafka's own record format.
 const JOURNAL: &str = "__consumer_offsets";
-/// Bytes per read while the journal is loaded.
-const LOAD_BYTES: usize = 1 << 20;
+/// A batch of the journal is closed before it grows past this, whatever larger ones the topic would take.
+const BATCH_BYTES: usize = 1 << 20;
+/// What a record takes in a batch beside key and value, at most.
+const RECORD_BYTES: usize = 32;
+/// How often somebody looks whether those who wait are still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The coordinator with its journal.
 pub(super) struct Groups {
     state: Mutex<rank::Groups, State>,
-    /// Told when the next deadline came nearer.
+    /// Told when the next deadline came nearer, or somebody begins to wait.
     sooner: Notify,
+    /// How many partitions the journal has, or gets.
+    partitions: AtomicI32,
+    /// Of lines that say that groups take what they may.
+    full: Pace,
 }
 
 struct State {
     coordinator: Coordinator,
-    waiting: HashMap<Token, oneshot::Sender<Held>>,
+    waiting: HashMap<Token, Waiter>,
     next_token: Token,
-    /// What the timer sleeps towards.
+    /// What the timer sleeps towards, in steady time.
     armed_ms: i64,
+}
+
+/// Who waits for a reply.
+struct Waiter {
+    sender: oneshot::Sender<Held>,
+    /// Of a join or a sync: what may wait for long, and holds a member meanwhile.
+    group: Option<Box<str>>,
 }
 
 /// A reply and what must be durable before it leaves.
@@ -45,11 +66,21 @@ struct Held {
     receipts: Vec<Receipt>,
 }
 
+/// What became of records.
+#[derive(Default)]
+struct Journaled {
+    /// Where they end.
+    ends: Vec<(Arc<Partition>, i64)>,
+    /// Partitions that took none.
+    failed: BTreeSet<i32>,
+}
+
 impl Groups {
     pub(super) fn new(config: &Config) -> Self {
         let coordinator = Coordinator::new(settings(config));
+        let partitions = AtomicI32::new(coordinator.journal_partitions());
         let state = State { coordinator, waiting: HashMap::new(), next_token: 0, armed_ms: i64::MAX };
-        Self { state: Mutex::new(state), sooner: Notify::new() }
+        Self { state: Mutex::new(state), sooner: Notify::new(), partitions, full: Pace::default() }
     }
 }
 
@@ -61,14 +92,22 @@ impl Core {
     /// [`Error::Storage`] when the journal failed.
     pub fn group(&self, event: Event) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
         let (sender, receiver) = oneshot::channel();
-        let now_ms = self.now_ms();
+        let now = self.group_now();
         {
             let mut state = self.groups.state.lock();
             let token = state.next_token;
             state.next_token += 1;
-            state.waiting.insert(token, sender);
-            let outcome = state.coordinator.handle(now_ms, token, event);
-            self.carry_out(&mut state, now_ms, outcome);
+            let group = match &event {
+                Event::Join(join) => Some(join.group.as_str().into()),
+                Event::Sync(sync) => Some(sync.group.as_str().into()),
+                _ => None,
+            };
+            state.waiting.insert(token, Waiter { sender, group });
+            let outcome = self.handle(&mut state.coordinator, now, token, event);
+            self.carry_out(&mut state, now, outcome);
+            if state.waiting.len() == 1 {
+                self.groups.sooner.notify_one();
+            }
         }
         async move {
             let held = receiver.await.map_err(|_| Error::Storage)?;
@@ -92,101 +131,228 @@ impl Core {
         self.blocking(|core| core.journal().map(|_| ())).await
     }
 
-    /// Forgets the offsets that groups committed for a deleted topic.
-    pub fn forget_topic(&self, name: &str) {
-        let now_ms = self.now_ms();
+    /// Forgets the offsets that groups committed for a topic that is deleted: after it, so that no commit to it can
+    /// come later.
+    pub fn forget_topic(&self, topic: &Topic) {
+        let now = self.group_now();
         let mut state = self.groups.state.lock();
-        let outcome = state.coordinator.topic_deleted(name);
-        self.carry_out(&mut state, now_ms, outcome);
+        let outcome = state.coordinator.topic_deleted(topic.name(), topic.id());
+        self.carry_out(&mut state, now, outcome);
     }
 
-    /// Rebuilds the groups from the journal; before that they answer "loading".
-    pub(super) fn load_groups(&self) -> topic::Result<()> {
-        let now_ms = self.now_ms();
+    /// What the state of all groups takes, in bytes, and what it may.
+    #[must_use]
+    pub fn group_state_bytes(&self) -> (usize, usize) {
+        let state = self.groups.state.lock();
+        (state.coordinator.bytes(), state.coordinator.bytes_max())
+    }
+
+    /// Rebuilds the groups from the journal; before that they answer "loading". What of it does not read is said, and
+    /// stops nothing.
+    pub(super) fn load_groups(&self) {
+        let now = self.group_now();
         let mut state = self.groups.state.lock();
         if let Some(topic) = self.topics.by_name(JOURNAL) {
-            for partition in topic.partitions().iter() {
-                replay(partition, &mut state.coordinator, now_ms, self.incidents())?;
+            let partitions = topic.partitions();
+            let count = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+            state.coordinator.found_journal(count);
+            self.groups.partitions.store(count, Ordering::Relaxed);
+            for partition in partitions.iter() {
+                if let Some(damage) = journal::load(partition, &mut state.coordinator, now, &self.location) {
+                    let index = partition.id().partition.to_string();
+                    self.incidents().raise(IncidentKind::JournalDamaged, &index, &damage);
+                }
             }
         }
-        let outcome = state.coordinator.finish_loading(now_ms);
-        self.carry_out(&mut state, now_ms, outcome);
-        Ok(())
+        let outcome =
+            state.coordinator.finish_loading(now, &|name| self.topics.by_name(name).map(|topic| topic.id()));
+        self.carry_out(&mut state, now, outcome);
     }
 
     /// Lets the coordinator's time pass until `stopped`.
     pub(super) async fn time_groups(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let mut look_ms = self.clock.steady_ms();
         loop {
-            let deadline_ms = {
+            let pause = {
                 let mut state = self.groups.state.lock();
-                let now_ms = self.now_ms();
-                if state.coordinator.next_deadline().is_some_and(|at| at <= now_ms) {
-                    let outcome = state.coordinator.tick(now_ms);
-                    self.carry_out(&mut state, now_ms, outcome);
+                let now = self.group_now();
+                if now.steady_ms >= look_ms {
+                    look_ms = now.steady_ms.saturating_add(milliseconds(LOOK_EVERY));
+                    self.see_who_left(&mut state, now);
+                    self.end_damage(&state);
+                }
+                if state.coordinator.next_deadline().is_some_and(|at| at <= now.steady_ms) {
+                    let outcome = state.coordinator.tick(now);
+                    self.carry_out(&mut state, now, outcome);
                 }
                 state.armed_ms = state.coordinator.next_deadline().unwrap_or(i64::MAX);
-                state.armed_ms
+                let pause_ms = state.armed_ms.saturating_sub(self.clock.steady_ms());
+                let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0));
+                if state.waiting.is_empty() { pause } else { pause.min(LOOK_EVERY) }
             };
-            let pause = u64::try_from(deadline_ms.saturating_sub(self.now_ms())).unwrap_or(0);
             tokio::select! {
                 _ = stopped.changed() => return,
                 () = self.groups.sooner.notified() => {}
-                () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The times of a step of the coordinator.
+    fn group_now(&self) -> Now {
+        let (steady_ms, wall_ms) = (self.clock.steady_ms(), self.clock.now_ms());
+        let window_ms = self.config().group_settings().offsets_retention_ms;
+        let calendar_ms = self.calendar.believed_ms(steady_ms, wall_ms, window_ms);
+        Now { steady_ms, wall_ms, calendar_ms }
+    }
+
+    /// One event, with what is known of topics: what was committed is of a topic, not of whatever has its name.
+    fn handle(&self, coordinator: &mut Coordinator, now: Now, token: Token, mut event: Event) -> Outcome {
+        let mut whole = Vec::new();
+        match &mut event {
+            Event::CommitOffsets(commit) => {
+                let is_gone = |id: Option<Uuid>| id.is_some_and(|id| self.topics.by_id(id).is_none());
+                commit.topics.iter_mut().for_each(|topic| topic.gone = is_gone(topic.id));
+            }
+            Event::FetchOffsets(groups) => whole.extend(groups.iter().map(|asked| asked.topics.is_none())),
+            _ => {}
+        }
+        let mut outcome = coordinator.handle(now, token, event);
+        for (_, reply) in &mut outcome.replies {
+            match reply {
+                Reply::FetchOffsets(groups) => {
+                    for ((_, fetched), whole) in groups.iter_mut().zip(&whole) {
+                        if let Ok(fetched) = fetched {
+                            self.leave_out(fetched, *whole);
+                        }
+                    }
+                }
+                Reply::Join(Err(Error::CoordinatorFull))
+                | Reply::CommitOffsets(Err(Error::CoordinatorFull)) => {
+                    if let Some(suppressed) = self.groups.full.admit() {
+                        let (bytes, most) = (coordinator.bytes(), coordinator.bytes_max());
+                        tracing::warn!(bytes, most, suppressed, "refused: group.state.max.bytes is used up");
+                    }
+                }
+                _ => {}
+            }
+        }
+        outcome
+    }
+
+    /// Takes out what was committed to a topic that is no more, although its name may be there.
+    fn leave_out(&self, fetched: &mut FetchedGroup, whole: bool) {
+        for topic in &mut fetched.topics {
+            let id = self.topics.by_name(&topic.name).map(|topic| topic.id());
+            let is_past = |committed: &Result<Option<CommittedOffset>, Error>| {
+                committed.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|offset| !offset.is_of(id)))
+            };
+            if whole {
+                topic.partitions.retain(|(_, committed)| !is_past(committed));
+            } else {
+                for (_, committed) in topic.partitions.iter_mut().filter(|(_, c)| is_past(c)) {
+                    *committed = Ok(None);
+                }
+            }
+        }
+        fetched.topics.retain(|topic| !whole || !topic.partitions.is_empty());
+    }
+
+    /// Tells the coordinator who does not wait any more.
+    fn see_who_left(&self, state: &mut State, now: Now) {
+        let left = state.waiting.iter().filter(|(_, waiter)| waiter.sender.is_closed());
+        let left: Vec<_> = left.map(|(token, waiter)| (*token, waiter.group.clone())).collect();
+        for (token, group) in left {
+            state.waiting.remove(&token);
+            if let Some(group) = group {
+                let outcome = state.coordinator.forsaken(now, &group, token);
+                self.carry_out(state, now, outcome);
+            }
+        }
+    }
+
+    /// Health is told when nothing of the journal's damage matters any more.
+    fn end_damage(&self, state: &State) {
+        if !self.incidents().stands(IncidentKind::JournalDamaged) {
+            return;
+        }
+        for index in 0..state.coordinator.journal_partitions() {
+            if !state.coordinator.is_damaged(index) {
+                self.incidents().clear(IncidentKind::JournalDamaged, &index.to_string());
             }
         }
     }
 
     /// Journals what the coordinator decided, applies it, and lets the replies go.
-    fn carry_out(&self, state: &mut State, now_ms: i64, outcome: Outcome) {
+    fn carry_out(&self, state: &mut State, now: Now, outcome: Outcome) {
         send(state, outcome.replies, &[]);
-        let durable = self.journal_records(state, now_ms, &outcome.records);
-        match durable {
-            Ok(ends) => send(state, outcome.after, &ends),
-            Err(error) => {
-                let text = format_args!("a change of groups was refused by {JOURNAL}: {error}");
-                self.incidents().note(Kind::JournalRefused, &text);
-                let undone = state.coordinator.abandon(&outcome.records, now_ms);
-                let refused =
-                    outcome.after.into_iter().map(|(t, r)| (t, r.with_error(Error::Storage))).collect();
-                send(state, refused, &[]);
-                send(state, undone.replies, &[]);
-                send(state, undone.after, &[]);
-            }
+        let journaled = self.journal_records(state, now, &outcome.records);
+        if journaled.failed.is_empty() {
+            send(state, outcome.after, &journaled.ends);
+        } else {
+            let failed = |record: &JournalRecord| journaled.failed.contains(&record.partition);
+            let refused: Vec<_> = outcome.records.into_iter().filter(failed).collect();
+            let undone = state.coordinator.abandon(&refused, now);
+            let failed = |group: &str| journaled.failed.contains(&state.coordinator.partition_of(group));
+            let after = outcome.after.into_iter().map(|(t, r)| (t, r.refused(&failed, Error::Storage)));
+            let after = after.collect();
+            send(state, after, &journaled.ends);
+            send(state, undone.replies, &[]);
+            send(state, undone.after, &[]);
         }
         if state.coordinator.next_deadline().is_some_and(|at| at < state.armed_ms) {
             self.groups.sooner.notify_one();
         }
     }
 
-    /// Appends records, one batch per partition, and replays each; returns where they end.
-    fn journal_records(
-        &self,
-        state: &mut State,
-        now_ms: i64,
-        records: &[JournalRecord],
-    ) -> topic::Result<Vec<(Arc<Partition>, i64)>> {
-        if records.is_empty() {
-            return Ok(Vec::new());
-        }
-        let topic = self.journal()?;
+    /// Appends records, all of a partition at once, and replays each; a partition that refuses its records keeps
+    /// nobody else's.
+    fn journal_records(&self, state: &mut State, now: Now, records: &[JournalRecord]) -> Journaled {
         let mut by_partition: BTreeMap<i32, Vec<&JournalRecord>> = BTreeMap::new();
         for record in records {
             by_partition.entry(record.partition).or_default().push(record);
         }
-        let mut ends = Vec::new();
+        let mut journaled = Journaled::default();
         for (index, records) in by_partition {
-            let partition = topic.partition(index)?;
-            let mut append = Append::new(batch(&records, now_ms)?);
-            partition.append(now_ms, &mut [&mut append]);
-            let appended = append.outcome.unwrap_or(Err(topic::Error::UnknownPartition))?;
-            for record in records {
-                apply(&mut state.coordinator, &record.key, record.value.as_deref(), now_ms, self.incidents());
-            }
-            if self.acks_wait_for_sync() {
-                ends.push((partition, appended.next_offset));
+            match self.append_records(index, &records, now) {
+                Ok((partition, end)) => {
+                    for record in records {
+                        let applied = state.coordinator.replay(&record.key, record.value.as_deref(), now);
+                        debug_assert!(applied.is_ok(), "our own record: {applied:?}");
+                    }
+                    if self.acks_wait_for_sync() {
+                        journaled.ends.push((partition, end));
+                    }
+                }
+                Err(error) => {
+                    let refused = format_args!("partition {index} of {JOURNAL}: {error}");
+                    self.incidents().note(IncidentKind::JournalRefused, &refused);
+                    journaled.failed.insert(index);
+                }
             }
         }
-        Ok(ends)
+        journaled
+    }
+
+    /// One append, of as many batches as it takes: all or none of it, but for a crash. A crash leaves whole batches, the
+    /// first ones; so what belongs together is one record, or says with its first record what is to come.
+    fn append_records(
+        &self,
+        index: i32,
+        records: &[&JournalRecord],
+        now: Now,
+    ) -> topic::Result<(Arc<Partition>, i64)> {
+        let topic = self.journal()?;
+        let partition = topic.partition(index)?;
+        let most = usize::try_from(topic.config().max_message_bytes).unwrap_or(usize::MAX).min(BATCH_BYTES);
+        let batches = batches(records, now.wall_ms, most)?;
+        let mut appends: Vec<_> = batches.into_iter().map(Append::own).collect();
+        partition.append(now.wall_ms, &mut appends.iter_mut().collect::<Vec<_>>());
+        let mut end = 0;
+        for append in appends {
+            end = append.outcome.unwrap_or(Err(topic::Error::UnknownPartition))?.next_offset;
+        }
+        Ok((partition, end))
     }
 
     fn journal(&self) -> topic::Result<Arc<Topic>> {
@@ -202,7 +368,7 @@ impl Core {
         let new = NewTopic {
             id: self.clock.uuid(),
             name: JOURNAL.to_owned(),
-            partitions: settings.offsets_topic_partitions,
+            partitions: self.groups.partitions.load(Ordering::Relaxed),
             overrides: overrides.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
             created_ms: self.clock.now_ms(),
         };
@@ -224,13 +390,20 @@ fn send(state: &mut State, replies: Vec<(Token, Reply)>, ends: &[(Arc<Partition>
             Err(_) => Held { reply: reply.with_error(Error::Storage), receipts: Vec::new() },
         };
         // A client that left does not wait for its reply.
-        let _ = waiter.send(held);
+        let _ = waiter.sender.send(held);
     }
 }
 
-fn batch(records: &[&JournalRecord], now_ms: i64) -> topic::Result<crate::batch::Batch> {
-    let mut builder = Builder::new();
+/// Batches of at most `most` bytes, but for a record that is larger alone.
+fn batches(records: &[&JournalRecord], now_ms: i64, most: usize) -> topic::Result<Vec<Batch>> {
+    let (mut batches, mut builder, mut filled) = (Vec::new(), Builder::new(), 0);
     for record in records {
+        let bytes = RECORD_BYTES + record.key.len() + record.value.as_ref().map_or(0, |value| value.len());
+        if filled > 0 && filled + bytes + crate::batch::HEADER_BYTES > most {
+            batches.push(std::mem::replace(&mut builder, Builder::new()).build()?);
+            filled = 0;
+        }
+        filled += bytes;
         builder.push(Record {
             timestamp_ms: now_ms,
             key: Some(record.key.clone()),
@@ -238,47 +411,12 @@ fn batch(records: &[&JournalRecord], now_ms: i64) -> topic::Result<crate::batch:
             headers: Vec::new(),
         });
     }
-    Ok(builder.build()?)
+    batches.push(builder.build()?);
+    Ok(batches)
 }
 
-fn replay(
-    partition: &Arc<Partition>,
-    coordinator: &mut Coordinator,
-    now_ms: i64,
-    incidents: &Incidents,
-) -> topic::Result<()> {
-    let mut offset = partition.span()?.start;
-    loop {
-        let bytes = partition.bytes_of(&partition.read(offset, LOAD_BYTES)?.slice)?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        for batch in Batches::new(&bytes) {
-            let batch = batch?;
-            offset = batch.header.next_offset();
-            if batch.header.is_control() {
-                continue;
-            }
-            let section = batch.section(MAX_PLAIN_BYTES)?;
-            for record in crate::batch::Records::new(&section, batch.header.record_count) {
-                let record = record?;
-                apply(coordinator, record.key.unwrap_or_default(), record.value, now_ms, incidents);
-            }
-        }
-    }
-}
-
-/// A record that does not read is skipped, and said: the others still count.
-fn apply(
-    coordinator: &mut Coordinator,
-    key: &[u8],
-    value: Option<&[u8]>,
-    now_ms: i64,
-    incidents: &Incidents,
-) {
-    if let Err(error) = coordinator.replay(key, value, now_ms) {
-        incidents.note(Kind::JournalDamaged, &format_args!("a record of {JOURNAL} was skipped: {error}"));
-    }
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -294,6 +432,11 @@ fn settings(config: &Config) -> Settings {
         retention_check_interval_ms: i64::try_from(groups.offsets_retention_check_interval_ms)
             .unwrap_or(i64::MAX),
         journal_partitions: groups.offsets_topic_partitions,
+        state_max_bytes: groups.state_max_bytes,
+        group_max_bytes: Settings::default().group_max_bytes.min(groups.state_max_bytes / 4),
         ..Settings::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,13 @@
 //! Deliberately absent: wire formats, sockets, clap; policy of topics and groups (their rooms have it).
 
 mod append;
+mod calendar;
 mod client_quotas;
 mod clock;
 mod configs;
 mod groups;
 mod health;
+mod journal;
 mod lane;
 mod notes;
 mod observe;
@@ -61,6 +63,7 @@ pub struct Core {
     operations: Operations,
     client_quotas: crate::quota::clients::Clients,
     clock: Clock,
+    calendar: calendar::Calendar,
     /// Where the engine keeps its bytes.
     location: PathBuf,
     config: RwLock<rank::Config, Arc<Config>>,
@@ -94,6 +97,18 @@ impl Core {
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// Milliseconds of a time that does not jump: whatever waits counts in it.
+    #[must_use]
+    pub fn steady_ms(&self) -> i64 {
+        self.clock.steady_ms()
+    }
+
+    /// The time by which an age of `window_ms` is measured before something goes: the wall clock as far as it is
+    /// believed. Milliseconds since the epoch.
+    pub(in crate::broker) fn calendar_ms(&self, window_ms: i64) -> i64 {
+        self.calendar.believed_ms(self.clock.steady_ms(), self.clock.now_ms(), window_ms)
     }
 
     /// Time and ids.
@@ -244,7 +259,7 @@ impl Core {
         let deleted = self.topics.delete(id);
         // It is gone, too, when a log of it could not be removed.
         if self.topics.by_id(id).is_none() {
-            self.forget_topic(topic.name());
+            self.forget_topic(&topic);
             self.gates.forget(id);
         }
         deleted.map(drop)

@@ -35,6 +35,9 @@ pub struct Observer {
     busy: (f64, Instant),
 }
 
+/// What a group committed somewhere.
+type Committed = Result<Option<crate::group::CommittedOffset>, crate::group::Error>;
+
 /// Times of records, by where they are.
 type Times = HashMap<(LogId, i64), i64>;
 
@@ -59,6 +62,8 @@ pub struct Seen {
     pub degraded: bool,
     /// See [`Core::refuses_writes`].
     pub refuses_writes: bool,
+    /// What the state of consumer groups takes and may take. Bytes.
+    pub group_state: (usize, usize),
     /// Bytes of the engine's space: all, free.
     pub capacity: Option<(u64, u64)>,
     /// Part of the workers' time since the last look that was idle, in thousandths.
@@ -126,7 +131,7 @@ pub struct SeenCommit {
     pub partition: i32,
     /// Next offset that the group reads.
     pub offset: i64,
-    /// How many records follow, when the log's end is known.
+    /// How many records follow that are still there, when the log's end is known.
     pub lag: Option<i64>,
     /// How old the record at that offset is; 0 when there is none. Milliseconds.
     pub age_ms: Option<i64>,
@@ -168,6 +173,7 @@ impl Observer {
             uptime_s: self.started.elapsed().as_secs(),
             topics,
             groups,
+            group_state: self.core.group_state_bytes(),
             operations: self.core.operations().seen(),
             incidents: self.core.incidents().seen(),
             degraded: !self.core.incidents().reasons().is_empty(),
@@ -242,9 +248,9 @@ async fn groups(core: &Core) -> Vec<SeenGroup> {
         for ((id, described), (_, fetched)) in described.into_iter().zip(fetched) {
             // Gone meanwhile.
             let (Ok(described), Ok(fetched)) = (described, fetched) else { continue };
-            let commits = |partitions: Vec<(i32, Option<crate::group::CommittedOffset>)>| {
-                let commit = |(partition, committed): (i32, Option<crate::group::CommittedOffset>)| {
-                    let offset = committed?.offset;
+            let commits = |partitions: Vec<(i32, Committed)>| {
+                let commit = |(partition, committed): (i32, Committed)| {
+                    let offset = committed.ok()??.offset;
                     Some(SeenCommit { partition, offset, lag: None, age_ms: None })
                 };
                 partitions.into_iter().filter_map(commit).collect()
@@ -318,12 +324,12 @@ fn place(core: &Core, topics: &[SeenTopic], groups: &mut [SeenGroup], times: &mu
         for commit in commits {
             let at = usize::try_from(commit.partition).ok().and_then(|at| topic.partitions.get(at));
             let Some(log) = at.and_then(|partition| partition.log) else { continue };
-            commit.lag = Some((log.end - commit.offset).max(0));
+            // What retention took is read by nobody: what is left counts.
+            commit.lag = Some((log.end - commit.offset.max(log.start)).max(0));
             if commit.offset >= log.end {
                 commit.age_ms = Some(0);
                 continue;
             }
-            // What retention took is read by nobody: the first that is left counts.
             let offset = commit.offset.max(log.start);
             let key = (LogId { topic: there.id(), partition: commit.partition }, offset);
             let time_ms = times.get(&key).or_else(|| known.get(&key)).copied().or_else(|| {

@@ -42,7 +42,7 @@ impl Core {
             let shards = topic.shards();
             let history = histories.entry(topic.id()).or_default();
             let written = |p| topic.partition(p).map_or(0, |p| p.written_bytes());
-            history.sample(&shards, self.now_ms(), &written);
+            history.sample(&shards, self.steady_ms(), &written);
             let unused = |p| topic.partition(p).is_ok_and(|p| !self.clients_write_to(&p));
             let Some(reshape) = history.decide(&shards, thresholds, &unused) else { continue };
             if let Err(error) = self.reshape(&topic, reshape.clone(), false).await {

@@ -76,6 +76,7 @@ pub(super) fn open_on(
         topics,
         producer_ids: ProducerIds::default(),
         clock,
+        calendar: super::calendar::Calendar::default(),
         advertised: RwLock::new(super::advertised(&config).map_err(|e| OpenError::Config(e.to_string()))?),
         admission: RwLock::new(Arc::new(
             super::Admission::new(&config).map_err(|e| OpenError::Config(e.to_string()))?,
@@ -92,7 +93,7 @@ pub(super) fn open_on(
         config_changes: Mutex::default(),
         store,
     });
-    core.load_groups()?;
+    core.load_groups();
     Ok(core)
 }
 

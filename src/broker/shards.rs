@@ -259,7 +259,8 @@ impl Core {
 
     /// Whether clients that choose the partition themselves wrote to it lately.
     pub(super) fn clients_write_to(&self, partition: &Partition) -> bool {
-        let since = self.now_ms().saturating_sub(CLIENT_WRITES_MS);
+        let now_ms = i64::try_from(partition.bucket_ns(self.now_ms()) / 1_000_000).unwrap_or(i64::MAX);
+        let since = now_ms.saturating_sub(CLIENT_WRITES_MS);
         partition.client_wrote_ms().is_some_and(|at| at >= since)
     }
 

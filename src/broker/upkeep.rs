@@ -85,8 +85,10 @@ fn duration(ms: u64) -> Duration {
 
 impl Core {
     /// One round of upkeep. What fails was noted where it failed, and is tried again with the next round.
-    fn tend(&self, checkpoint: bool, retain: bool) {
+    pub(super) fn tend(&self, checkpoint: bool, retain: bool) {
         let now_ms = self.now_ms();
+        // Whatever else it does: what the clock did between two rounds is seen at the latest then.
+        self.calendar.look(self.clock.steady_ms(), now_ms);
         if matches!(self.flush, Flush::Interval { .. }) {
             for partition in self.topics.written() {
                 if let Err(error) = partition.sync() {
@@ -99,6 +101,8 @@ impl Core {
         }
         if retain {
             for topic in self.topics.all() {
+                // Nothing goes because somebody set the clock.
+                let now_ms = self.calendar_ms(topic.config().retention_ms);
                 for partition in topic.partitions().iter() {
                     match partition.retain(now_ms) {
                         Ok(0) => {}
@@ -120,10 +124,10 @@ impl Core {
         let TopicSettings { producer_id_expiration_ms, max_producer_ids_per_partition, .. } =
             self.config().topic_settings();
         self.topics.limit_producers(max_producer_ids_per_partition);
+        let calendar_ms = self.calendar_ms(producer_id_expiration_ms).min(now_ms);
+        let heard_since_ms = calendar_ms.saturating_sub(producer_id_expiration_ms);
         for partition in self.topics.take_dirty() {
-            if let Err(error) =
-                partition.checkpoint(now_ms, producer_id_expiration_ms, max_producer_ids_per_partition)
-            {
+            if let Err(error) = partition.checkpoint(now_ms, heard_since_ms, max_producer_ids_per_partition) {
                 tracing::debug!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
             }
         }

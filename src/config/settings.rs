@@ -99,6 +99,8 @@ pub struct GroupSettings {
     pub max_members: usize,
     /// Most groups.
     pub max_groups: usize,
+    /// Memory for the state of all groups, bytes.
+    pub state_max_bytes: usize,
     /// Longest metadata string of a commit, bytes.
     pub offset_metadata_max_bytes: usize,
     /// How long offsets of an empty group are kept, ms.
@@ -254,6 +256,7 @@ impl Config {
             max_session_timeout_ms: self.number("group.max.session.timeout.ms"),
             max_members: self.number("group.max.size"),
             max_groups: self.number("max.groups"),
+            state_max_bytes: self.number("group.state.max.bytes"),
             offset_metadata_max_bytes: self.number("offset.metadata.max.bytes"),
             offsets_retention_ms: self.number::<i64>("offsets.retention.minutes").saturating_mul(60_000),
             offsets_retention_check_interval_ms: self.number("offsets.retention.check.interval.ms"),

@@ -10,18 +10,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::{
-    Error, Heartbeat, Joined, Leave, LeaveResult, LeavingMember, Outcome, Reply, State, Sync, Synced, Token,
+    Error, Heartbeat, Join, Joined, Leave, LeaveResult, LeavingMember, Outcome, Reply, State, Sync, Synced,
+    Token,
 };
 use super::journal::{GroupValue, group_record};
 use super::member::Member;
-use super::{Settings, subscription};
+use super::{Now, Settings, subscription};
+
+/// What a pending id takes beside its words.
+const PENDING_BYTES: usize = 256;
+/// Most topics that a group's subscriptions are remembered by; a longer list is as good as unknown.
+const SUBSCRIBED_MAX: usize = 10_000;
 
 /// Ids handed out and not yet used, over all groups: (end, group, member).
 pub(super) type Pending = BTreeSet<(i64, Arc<str>, String)>;
 
 /// What one step of a group may see and touch outside itself.
 pub(super) struct Turn<'a> {
-    pub now_ms: i64,
+    pub now: Now,
     pub settings: &'a Settings,
     pub group: Arc<str>,
     pub out: &'a mut Outcome,
@@ -69,6 +75,7 @@ pub(super) struct Classic {
     pub initial: bool,
     pub new_member_added: bool,
     subscribed: Option<BTreeSet<String>>,
+    subscribed_bytes: usize,
     /// The journal knows this group.
     pub journaled: bool,
 }
@@ -91,6 +98,7 @@ impl Classic {
             initial: false,
             new_member_added: false,
             subscribed: None,
+            subscribed_bytes: 0,
             journaled: false,
         }
     }
@@ -121,7 +129,7 @@ impl Classic {
             group.leader = group.members.keys().next().cloned();
         }
         group.protocol = Some(protocol).filter(|_| !group.members.is_empty());
-        group.subscribed = group.subscribed_topics();
+        group.subscribe();
         group
     }
 
@@ -149,6 +157,38 @@ impl Classic {
 
     pub fn write(&self, turn: &mut Turn<'_>, value: &GroupValue) {
         turn.out.records.push(group_record(turn.settings.journal_partitions, &turn.group, Some(value)));
+    }
+
+    // --- what it takes ---
+
+    /// Bytes of its members, its pending ids and what it derived from them.
+    pub fn bytes(&self) -> usize {
+        let members = self.members.iter().map(|(id, member)| member.bytes(id));
+        let pending = self.pending.keys().map(|id| PENDING_BYTES + 2 * id.len());
+        let kind = self.protocol_type.as_ref().map_or(0, String::len);
+        members.chain(pending).sum::<usize>() + kind + self.subscribed_bytes
+    }
+
+    /// What it takes, and how much more it will with this member.
+    pub fn added_bytes(&self, join: &Join) -> (usize, usize) {
+        let known = join.instance_id.as_ref().and_then(|id| self.instances.get(id));
+        let before = self.members.get_key_value(known.unwrap_or(&join.member_id));
+        let before = before.map_or(0, |(id, member)| member.bytes(id) - member.assignment.len());
+        (self.bytes(), join.bytes().saturating_sub(before))
+    }
+
+    /// What it takes, and how much more it will with this plan.
+    pub fn planned_bytes(&self, sync: &Sync) -> (usize, usize) {
+        if self.state != State::CompletingRebalance || !self.is_leader(&sync.member_id) {
+            return (0, 0);
+        }
+        let members = sync.assignments.iter().filter(|(id, _)| self.members.contains_key(id));
+        (self.bytes(), members.map(|(_, plan)| plan.len()).sum())
+    }
+
+    /// An emptiness that lies in the future began now: the clock was wrong then, or is now.
+    pub fn clamp(&mut self, wall_ms: i64) {
+        self.state_since_ms = self.state_since_ms.map(|since_ms| since_ms.min(wall_ms));
     }
 
     // --- what it knows ---
@@ -205,6 +245,12 @@ impl Classic {
         votes.into_iter().rev().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned())
     }
 
+    fn subscribe(&mut self) {
+        self.subscribed = self.subscribed_topics();
+        let names = self.subscribed.iter().flatten().map(|name| PENDING_BYTES / 2 + name.len());
+        self.subscribed_bytes = names.sum();
+    }
+
     /// `None`: not known, which for consumers means "perhaps every topic".
     fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
         if !self.is_consumer() {
@@ -213,7 +259,7 @@ impl Classic {
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
             let protocol = self.protocol.as_deref()?;
-            subscription::add_topics(&mut topics, &member.subscription(protocol))?;
+            subscription::add_topics(&mut topics, &member.subscription(protocol), SUBSCRIBED_MAX)?;
         }
         Some(topics)
     }
@@ -258,7 +304,7 @@ impl Classic {
 
     pub fn touch(&mut self, turn: &mut Turn<'_>, member_id: &str) {
         if let Some(member) = self.members.get_mut(member_id) {
-            member.expires_ms = turn.now_ms.saturating_add(i64::from(member.session_timeout_ms));
+            member.expires_ms = turn.now.steady_ms.saturating_add(i64::from(member.session_timeout_ms));
             turn.wake(member.expires_ms);
         }
     }
@@ -272,14 +318,14 @@ impl Classic {
     pub fn grant_first_join(&mut self, turn: &mut Turn<'_>, member_id: &str) {
         if let Some(member) = self.members.get_mut(member_id) {
             member.expires_ms =
-                turn.now_ms.saturating_add(i64::from(turn.settings.new_member_join_timeout_ms));
+                turn.now.steady_ms.saturating_add(i64::from(turn.settings.new_member_join_timeout_ms));
             turn.wake(member.expires_ms);
         }
     }
 
     pub fn add_pending(&mut self, turn: &mut Turn<'_>, member_id: String, session_timeout_ms: i32) {
         let life_ms = i64::from(session_timeout_ms).min(turn.settings.pending_expiry_ms);
-        let end_ms = turn.now_ms.saturating_add(life_ms);
+        let end_ms = turn.now.steady_ms.saturating_add(life_ms);
         turn.pending.insert((end_ms, turn.group.clone(), member_id.clone()));
         self.pending.insert(member_id, end_ms);
         turn.wake(end_ms);
@@ -327,11 +373,27 @@ impl Classic {
         }
     }
 
+    /// Whoever sent `token` is gone: its member waits no more and has its session to come back.
+    pub fn forsaken(&mut self, turn: &mut Turn<'_>, token: Token) {
+        let mut found = None;
+        for (id, member) in &mut self.members {
+            for waiting in [&mut member.awaiting_join, &mut member.awaiting_sync] {
+                if *waiting == Some(token) {
+                    *waiting = None;
+                    found = Some(id.clone());
+                }
+            }
+        }
+        if let Some(id) = found {
+            self.touch(turn, &id);
+        }
+    }
+
     // --- rebalance ---
 
     fn enter(&mut self, turn: &Turn<'_>, state: State) {
         self.state = state;
-        self.state_since_ms = Some(turn.now_ms);
+        self.state_since_ms = Some(turn.now.wall_ms);
     }
 
     /// After a member came or changed: start a rebalance, or see whether the one under way is complete.
@@ -370,7 +432,7 @@ impl Classic {
     }
 
     fn await_joins(&mut self, turn: &mut Turn<'_>, delay_ms: i64, initial: Option<(i64, i64)>) {
-        let at_ms = turn.now_ms.saturating_add(delay_ms);
+        let at_ms = turn.now.steady_ms.saturating_add(delay_ms);
         self.join_timer = Some(JoinTimer { at_ms, initial });
         turn.wake(at_ms);
     }
@@ -403,7 +465,7 @@ impl Classic {
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         self.pending_sync.clear();
         self.protocol = self.select_protocol();
-        self.subscribed = self.subscribed_topics();
+        self.subscribe();
         if self.members.is_empty() {
             self.leader = None;
             self.enter(turn, State::Empty);
@@ -439,7 +501,7 @@ impl Classic {
             self.touch(turn, &id);
             self.pending_sync.insert(id);
         }
-        let deadline_ms = turn.now_ms.saturating_add(self.rebalance_timeout_ms());
+        let deadline_ms = turn.now.steady_ms.saturating_add(self.rebalance_timeout_ms());
         self.sync_deadline_ms = Some(deadline_ms);
         turn.wake(deadline_ms);
     }
@@ -482,7 +544,7 @@ impl Classic {
     /// The leader's plan goes to the journal; everybody who waits is answered when it is durable.
     fn accept_plan(&mut self, turn: &mut Turn<'_>, plan: &[(String, Bytes)]) {
         let plan = plan.iter().map(|(id, bytes)| (id.as_str(), Bytes::copy_from_slice(bytes))).collect();
-        let value = self.to_journal(&plan, Some(turn.now_ms));
+        let value = self.to_journal(&plan, Some(turn.now.wall_ms));
         self.write(turn, &value);
         let mut answered = Vec::new();
         for (id, member) in &mut self.members {
@@ -514,7 +576,7 @@ impl Classic {
         self.state_since_ms = value.state_since_ms;
         // Somebody who asked in between is answered by the next tick.
         if self.members.values().any(|m| m.awaiting_sync.is_some()) {
-            turn.wake(turn.now_ms);
+            turn.wake(turn.now.steady_ms);
         }
     }
 
@@ -581,7 +643,7 @@ impl Classic {
     }
 
     fn expire_pending(&mut self, turn: &mut Turn<'_>) {
-        let ended = self.pending.iter().filter(|(_, end_ms)| **end_ms <= turn.now_ms);
+        let ended = self.pending.iter().filter(|(_, end_ms)| **end_ms <= turn.now.steady_ms);
         let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
         ended.iter().for_each(|id| self.forget_pending(turn, id));
     }
@@ -589,7 +651,7 @@ impl Classic {
     fn expire_sessions(&mut self, turn: &mut Turn<'_>) {
         let mut lost = Vec::new();
         for (id, member) in &mut self.members {
-            if member.expires_ms > turn.now_ms {
+            if member.expires_ms > turn.now.steady_ms {
                 continue;
             }
             if member.is_excused() {
@@ -610,7 +672,7 @@ impl Classic {
     }
 
     fn expire_syncs(&mut self, turn: &mut Turn<'_>) {
-        if self.sync_deadline_ms.is_none_or(|at_ms| at_ms > turn.now_ms) {
+        if self.sync_deadline_ms.is_none_or(|at_ms| at_ms > turn.now.steady_ms) {
             return;
         }
         self.sync_deadline_ms = None;
@@ -622,7 +684,7 @@ impl Classic {
     }
 
     fn expire_joins(&mut self, turn: &mut Turn<'_>) {
-        let Some(timer) = self.join_timer.filter(|t| t.at_ms <= turn.now_ms) else { return };
+        let Some(timer) = self.join_timer.filter(|t| t.at_ms <= turn.now.steady_ms) else { return };
         match timer.initial {
             Some((delay_ms, left_ms)) if self.new_member_added && left_ms > 0 => {
                 self.new_member_added = false;

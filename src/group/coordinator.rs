@@ -2,25 +2,31 @@
 //!
 //! Invariant: `handle`, then append, then `replay` (or `abandon`) of its records, with nothing in between, is
 //! one step; every group with a deadline has an alarm that is not later than it.
-//! Deliberately absent: the journal itself, batching, locks.
+//! What groups hold is weighed: `bytes` is the sum over all, kept up to date by `change` and `replay`.
+//! Deliberately absent: the journal itself, batching, locks; what is owed where the journal is damaged (`damage.rs`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Settings;
+use uuid::Uuid;
+
 use super::classic::{Classic, Pending, Turn};
+use super::damage::Damage;
 use super::event::{
     Commit, DeleteOffsets, Described, Error, Event, FetchGroup, FetchedGroup, GroupType, Join, Leave, Listed,
-    Outcome, Reply, State, Token,
+    Outcome, Reply, State, Sync, Token,
 };
 use super::journal::{
     GroupValue, JournalError, JournalRecord, Key, group_record, read_group, read_key, read_offset,
 };
-use super::offsets::{Offsets, check_commit, commit_records};
+use super::offsets::{Offsets, added_bytes, check_commit, commit_records};
+use super::{Now, Settings, partition_of};
 
 /// A sweep stops after so many records and goes on in a second: one append stays small.
 const SWEEP_RECORDS: usize = 5_000;
 const SWEEP_PAUSE_MS: i64 = 1_000;
+/// What a group takes beside its members, its offsets and its name.
+const GROUP_BYTES: usize = 512;
 
 /// What protocol a group speaks; KIP-848 groups will stand beside.
 #[derive(Debug)]
@@ -34,11 +40,29 @@ struct Group {
     offsets: Offsets,
     /// When `tick` must look at it; `i64::MAX` for never.
     alarm_ms: i64,
+    /// What its members take, as of the last change of them.
+    members_bytes: usize,
+    /// What of it the coordinator's sum holds.
+    weighed_bytes: usize,
 }
 
 impl Group {
     fn new(classic: Classic) -> Self {
-        Self { kind: Kind::Classic(classic), offsets: Offsets::default(), alarm_ms: i64::MAX }
+        let members_bytes = classic.bytes();
+        Self {
+            kind: Kind::Classic(classic),
+            offsets: Offsets::default(),
+            alarm_ms: i64::MAX,
+            members_bytes,
+            weighed_bytes: 0,
+        }
+    }
+
+    /// Brings `sum` up to date.
+    fn weigh(&mut self, id: &str, sum: &mut usize) {
+        let bytes = GROUP_BYTES + 3 * id.len() + self.members_bytes + self.offsets.bytes();
+        *sum = (*sum + bytes).saturating_sub(self.weighed_bytes);
+        self.weighed_bytes = bytes;
     }
 
     fn classic(&self) -> &Classic {
@@ -64,22 +88,61 @@ pub struct Coordinator {
     pending: Pending,
     sweep_ms: i64,
     loading: bool,
+    /// What all groups take.
+    bytes: usize,
+    damage: Damage,
+    /// Partitions of the journal that refused records since the last whole sweep, which leaves them out.
+    refused: BTreeSet<i32>,
 }
 
 impl Coordinator {
     /// An empty coordinator that loads: it answers `CoordinatorLoading` until `finish_loading`.
     pub fn new(settings: Settings) -> Self {
         let (groups, alarms, pending) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { settings, groups, alarms, pending, sweep_ms: i64::MAX, loading: true }
+        let (damage, refused) = (Damage::default(), BTreeSet::new());
+        let (sweep_ms, loading, bytes) = (i64::MAX, true, 0);
+        Self { settings, groups, alarms, pending, sweep_ms, loading, bytes, damage, refused }
     }
 
-    /// All records are replayed: members get a fresh session, time starts.
-    pub fn finish_loading(&mut self, now_ms: i64) -> Outcome {
+    /// The journal's topic is there and has that many partitions: every group is hashed over them.
+    pub fn found_journal(&mut self, partitions: i32) {
+        debug_assert!(self.groups.is_empty(), "before anything is replayed");
+        self.settings.journal_partitions = partitions;
+    }
+
+    /// Partitions that the journal's topic has, or must get when it is created.
+    pub fn journal_partitions(&self) -> i32 {
+        self.settings.journal_partitions
+    }
+
+    /// The partition of the journal that holds a group.
+    pub fn partition_of(&self, group: &str) -> i32 {
+        partition_of(group, self.settings.journal_partitions)
+    }
+
+    /// A part of a partition of the journal does not read. What groups of it committed there is not known, until it
+    /// would have expired: offsets that were there were committed before `until_ms` less the retention (calendar).
+    pub fn journal_damaged(&mut self, partition: i32, before_ms: i64) {
+        let until_ms = before_ms.saturating_add(self.settings.offsets_retention_ms);
+        self.damage.mark(partition, until_ms);
+    }
+
+    /// Whether a part of that partition of the journal does not read, and still matters.
+    pub fn is_damaged(&self, partition: i32) -> bool {
+        self.damage.is_marked(partition)
+    }
+
+    /// All records are replayed: members get a fresh session, time starts. `topic` says which id a topic has now; an
+    /// offset from before offsets bore ids belongs to no topic that will get its name later.
+    pub fn finish_loading(&mut self, now: Now, topic: &dyn Fn(&str) -> Option<Uuid>) -> Outcome {
         let mut out = Outcome::default();
         self.loading = false;
-        self.sweep_ms = now_ms.saturating_add(self.settings.retention_check_interval_ms);
+        self.sweep_ms = now.steady_ms.saturating_add(self.settings.retention_check_interval_ms);
         for id in self.ids() {
-            self.turn(now_ms, &id, &mut out, |classic, turn| {
+            if let Some(group) = self.groups.get(&id) {
+                group.offsets.forget_nameless(&self.settings, &id, topic, &mut out.records);
+            }
+            self.change(now, &id, &mut out, |classic, turn| {
                 classic.touch_all(turn);
                 // The limit was lowered: let them rejoin, as many as fit.
                 if classic.members.len() > turn.settings.group_max_size {
@@ -88,6 +151,25 @@ impl Coordinator {
             });
         }
         out
+    }
+
+    /// What it takes, weighed anew.
+    #[cfg(test)]
+    pub fn bytes_anew(&self) -> usize {
+        let weigh = |(id, group): (&Arc<str>, &Group)| {
+            GROUP_BYTES + 3 * id.len() + group.classic().bytes() + group.offsets.bytes()
+        };
+        self.groups.iter().map(weigh).sum()
+    }
+
+    /// What the state of all groups takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What it may take.
+    pub fn bytes_max(&self) -> usize {
+        self.settings.state_max_bytes
     }
 
     /// Number of groups, those without members included.
@@ -100,45 +182,49 @@ impl Coordinator {
         self.pending.len()
     }
 
-    /// When `tick` has something to do next.
+    /// When `tick` has something to do next, in steady time.
     pub fn next_deadline(&self) -> Option<i64> {
         let alarm_ms = self.alarms.first().map_or(i64::MAX, |(at_ms, _)| *at_ms);
         Some(alarm_ms.min(self.sweep_ms)).filter(|at_ms| *at_ms != i64::MAX)
     }
 
     /// Takes one request. Its reply is in this outcome or in a later one.
-    pub fn handle(&mut self, now_ms: i64, token: Token, event: Event) -> Outcome {
+    pub fn handle(&mut self, now: Now, token: Token, event: Event) -> Outcome {
         let mut out = Outcome::default();
         if self.loading {
             out.replies.push((token, refusal(event, Error::CoordinatorLoading)));
             return out;
         }
         match event {
-            Event::Join(join) => self.join(now_ms, token, join, &mut out),
+            Event::Join(join) => self.join(now, token, join, &mut out),
             Event::Sync(sync) => {
                 let id = sync.group.clone();
-                if self.turn(now_ms, &id, &mut out, |classic, turn| classic.sync(turn, token, sync)).is_none()
-                {
+                let planned = self.check_plan(&sync);
+                let step = |classic: &mut Classic, turn: &mut Turn<'_>| match planned {
+                    Ok(()) => classic.sync(turn, token, sync),
+                    Err(error) => turn.reply(token, Reply::Sync(Err(error))),
+                };
+                if self.change(now, &id, &mut out, step).is_none() {
                     out.replies.push((token, Reply::Sync(Err(Error::UnknownMember))));
                 }
             }
             Event::Heartbeat(beat) => {
                 let result =
-                    self.turn(now_ms, &beat.group, &mut out, |classic, turn| classic.heartbeat(turn, &beat));
+                    self.turn(now, &beat.group, &mut out, |classic, turn| classic.heartbeat(turn, &beat));
                 out.replies.push((token, Reply::Heartbeat(result.unwrap_or(Err(Error::UnknownMember)))));
             }
-            Event::Leave(leave) => self.leave(now_ms, token, leave, &mut out),
+            Event::Leave(leave) => self.leave(now, token, leave, &mut out),
             Event::CommitOffsets(commit) => {
-                let reply = self.commit(now_ms, commit, &mut out);
+                let reply = self.commit(now, commit, &mut out);
                 finish(&mut out, token, Reply::CommitOffsets(reply));
             }
             Event::FetchOffsets(groups) => {
-                let reply = groups.into_iter().map(|asked| self.fetch(asked)).collect();
+                let reply = groups.into_iter().map(|asked| self.fetch(now, asked)).collect();
                 out.replies.push((token, Reply::FetchOffsets(reply)));
             }
             Event::DeleteGroups(ids) => {
                 let delete = |id: String| {
-                    let result = self.delete_group(&id, &mut out.records);
+                    let result = self.delete_group(now, &id, &mut out.records);
                     (id, result)
                 };
                 let reply = ids.into_iter().map(delete).collect();
@@ -160,10 +246,10 @@ impl Coordinator {
     }
 
     /// Lets time pass: sessions, rebalances and retention end.
-    pub fn tick(&mut self, now_ms: i64) -> Outcome {
+    pub fn tick(&mut self, now: Now) -> Outcome {
         let mut out = Outcome::default();
         while let Some((at_ms, id)) = self.alarms.first().cloned() {
-            if at_ms > now_ms {
+            if at_ms > now.steady_ms {
                 break;
             }
             self.alarms.pop_first();
@@ -171,40 +257,54 @@ impl Coordinator {
                 group.alarm_ms = i64::MAX;
             }
             // What a group still owes at `now` waits for the next millisecond, so that this loop ends.
-            self.turn(now_ms, &id, &mut out, |classic, turn| {
+            self.change(now, &id, &mut out, |classic, turn| {
                 classic.tick(turn);
-                turn.wake_ms = turn.wake_ms.max(now_ms.saturating_add(1));
+                turn.wake_ms = turn.wake_ms.max(now.steady_ms.saturating_add(1));
             });
             self.drop_if_bare(&id);
         }
-        if now_ms >= self.sweep_ms {
-            self.sweep(now_ms, &mut out);
+        if now.steady_ms >= self.sweep_ms {
+            self.sweep(now, &mut out);
         }
         out
     }
 
-    /// A topic is gone: so are the offsets of all groups in it. No reply.
-    pub fn topic_deleted(&mut self, topic: &str) -> Outcome {
+    /// A topic is gone: so are the offsets of all groups in it, but not those in another that has its name by now.
+    /// No reply.
+    pub fn topic_deleted(&mut self, topic: &str, topic_id: Uuid) -> Outcome {
         let mut out = Outcome::default();
         for (id, group) in &self.groups {
-            group.offsets.forget_topic(&self.settings, id, topic, &mut out.records);
+            group.offsets.forget_topic(&self.settings, id, topic, topic_id, &mut out.records);
         }
+        out
+    }
+
+    /// Whoever sent `token` is gone: what it keeps waiting with it lives on for its session alone.
+    pub fn forsaken(&mut self, now: Now, group: &str, token: Token) -> Outcome {
+        let mut out = Outcome::default();
+        self.turn(now, group, &mut out, |classic, turn| classic.forsaken(turn, token));
         out
     }
 
     /// Applies one record that the journal holds: at start to rebuild, live right after its append.
     ///
     /// # Errors
-    /// [`JournalError`] for bytes that are no record of a group.
-    pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now_ms: i64) -> Result<(), JournalError> {
+    /// [`JournalError`] for bytes that are no record of a group. Nothing changes then, but that an offset whose value
+    /// does not read is known no more: what stood there before is older.
+    pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now: Now) -> Result<(), JournalError> {
         match read_key(key)? {
-            Key::Other => {}
-            Key::Offset { group, topic, partition } => {
-                let offset = value.map(read_offset).transpose()?;
-                self.replay_offset(group, topic, partition, offset);
-            }
+            Key::Offset { group, topic, partition } => match value.map(read_offset).transpose() {
+                Ok(Some(offset)) => self.put_offset(group, |offsets| {
+                    offsets.put(topic, partition, offset, now.wall_ms);
+                }),
+                Ok(None) => self.remove_offset(&group, &topic, partition),
+                Err(error) => {
+                    self.put_offset(group, |offsets| offsets.put_unreadable(topic, partition, now.wall_ms));
+                    return Err(error);
+                }
+            },
             Key::Group(id) => match value.map(read_group).transpose()? {
-                Some(value) => self.replay_group(&id, value, now_ms),
+                Some(value) => self.replay_group(&id, value, now),
                 None => self.replay_group_end(&id),
             },
         }
@@ -213,55 +313,53 @@ impl Coordinator {
 
     /// The journal refused these records: undoes what waited for them. The caller answers the `after` tokens
     /// of the outcome they came from with `Reply::with_error(Error::Storage)`.
-    pub fn abandon(&mut self, records: &[JournalRecord], now_ms: i64) -> Outcome {
+    pub fn abandon(&mut self, records: &[JournalRecord], now: Now) -> Outcome {
         let mut out = Outcome::default();
         for record in records {
+            self.refused.insert(record.partition);
             let Ok(Key::Group(id)) = read_key(&record.key) else { continue };
             let Some(Ok(value)) = record.value.as_deref().map(read_group) else { continue };
-            self.turn(now_ms, &id, &mut out, |classic, turn| classic.abandon(turn, &value));
+            self.change(now, &id, &mut out, |classic, turn| classic.abandon(turn, &value));
         }
         out
     }
 
     // --- replay ---
 
-    fn replay_offset(
-        &mut self,
-        id: String,
-        topic: String,
-        partition: i32,
-        offset: Option<super::CommittedOffset>,
-    ) {
-        match offset {
-            Some(offset) => {
-                let group = self.groups.entry(id.into()).or_insert_with(|| Group::new(Classic::new()));
-                group.offsets.put(topic, partition, offset);
-            }
-            None => {
-                if let Some(group) = self.groups.get_mut(id.as_str()) {
-                    group.offsets.remove(&topic, partition);
-                }
-                self.drop_if_bare(&id);
-            }
-        }
+    fn put_offset(&mut self, id: String, put: impl FnOnce(&mut Offsets)) {
+        let id: Arc<str> = id.into();
+        let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(Classic::new()));
+        put(&mut group.offsets);
+        group.weigh(&id, &mut self.bytes);
     }
 
-    fn replay_group(&mut self, id: &str, value: GroupValue, now_ms: i64) {
+    fn remove_offset(&mut self, id: &str, topic: &str, partition: i32) {
+        if let Some(group) = self.groups.get_mut(id) {
+            group.offsets.remove(topic, partition);
+            group.weigh(id, &mut self.bytes);
+        }
+        self.drop_if_bare(id);
+    }
+
+    fn replay_group(&mut self, id: &str, value: GroupValue, now: Now) {
         if !self.loading && self.groups.contains_key(id) {
             // Memory is never behind the journal here; the record only confirms.
-            self.turn(now_ms, id, &mut Outcome::default(), |classic, turn| classic.confirm(turn, &value));
+            self.change(now, id, &mut Outcome::default(), |classic, turn| classic.confirm(turn, &value));
             return;
         }
-        let classic = Classic::from_journal(value);
-        match self.groups.get_mut(id) {
-            Some(group) => group.kind = Kind::Classic(classic),
-            None => {
-                self.groups.insert(id.into(), Group::new(classic));
-            }
-        }
+        let mut classic = Classic::from_journal(value);
+        classic.clamp(now.wall_ms);
+        let id: Arc<str> = id.into();
+        let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(Classic::new()));
+        group.members_bytes = classic.bytes();
+        group.kind = Kind::Classic(classic);
+        group.weigh(&id, &mut self.bytes);
     }
 
+    /// The end of a group takes its offsets along: it stands before their own ends in the journal, so that a crash
+    /// between the batches of a deletion leaves all of the group or nothing.
     fn replay_group_end(&mut self, id: &str) {
+        self.damage.settle(self.partition_of(id), id);
         let Some(group) = self.groups.get_mut(id) else { return };
         let Kind::Classic(classic) = &mut group.kind;
         if self.loading {
@@ -269,6 +367,9 @@ impl Coordinator {
         } else if classic.state == State::Empty {
             classic.start_over();
         }
+        group.members_bytes = classic.bytes();
+        group.offsets = Offsets::default();
+        group.weigh(id, &mut self.bytes);
         self.drop_if_bare(id);
     }
 
@@ -278,10 +379,26 @@ impl Coordinator {
         self.groups.keys().cloned().collect()
     }
 
+    /// Runs a step that may change what a group holds; `None` without such a group.
+    fn change<R>(
+        &mut self,
+        now: Now,
+        id: &str,
+        out: &mut Outcome,
+        step: impl FnOnce(&mut Classic, &mut Turn<'_>) -> R,
+    ) -> Option<R> {
+        let result = self.turn(now, id, out, step);
+        if let Some(group) = self.groups.get_mut(id) {
+            group.members_bytes = group.classic().bytes();
+            group.weigh(id, &mut self.bytes);
+        }
+        result
+    }
+
     /// Runs one step of a group and sets its alarm; `None` without such a group.
     fn turn<R>(
         &mut self,
-        now_ms: i64,
+        now: Now,
         id: &str,
         out: &mut Outcome,
         step: impl FnOnce(&mut Classic, &mut Turn<'_>) -> R,
@@ -291,7 +408,7 @@ impl Coordinator {
         let group = self.groups.get_mut(&id)?;
         let Kind::Classic(classic) = &mut group.kind;
         let (settings, pending) = (&self.settings, &mut self.pending);
-        let mut turn = Turn { now_ms, settings, group: id.clone(), out, pending, wake_ms: i64::MAX };
+        let mut turn = Turn { now, settings, group: id.clone(), out, pending, wake_ms: i64::MAX };
         let result = step(classic, &mut turn);
         // Deadlines mostly move away: an alarm that rings too early is cheaper than one moved every heartbeat.
         let wake_ms = turn.wake_ms;
@@ -307,11 +424,12 @@ impl Coordinator {
         if self.groups.get(id).is_some_and(Group::is_bare)
             && let Some((id, group)) = self.groups.remove_entry(id)
         {
+            self.bytes = self.bytes.saturating_sub(group.weighed_bytes);
             self.alarms.remove(&(group.alarm_ms, id));
         }
     }
 
-    fn join(&mut self, now_ms: i64, token: Token, join: Join, out: &mut Outcome) {
+    fn join(&mut self, now: Now, token: Token, join: Join, out: &mut Outcome) {
         let id = join.group.clone();
         if let Err(error) = self.check_join(&join) {
             out.replies.push((token, Reply::Join(Err(error))));
@@ -320,17 +438,17 @@ impl Coordinator {
         if !self.groups.contains_key(id.as_str()) {
             self.groups.insert(id.as_str().into(), Group::new(Classic::new()));
         }
-        self.turn(now_ms, &id, out, |classic, turn| classic.join(turn, token, join));
+        self.change(now, &id, out, |classic, turn| classic.join(turn, token, join));
         while self.pending.len() > self.settings.pending_members_max {
             let Some((_, group, member)) = self.pending.first().cloned() else { break };
-            self.turn(now_ms, &group, out, |classic, turn| classic.forget_pending(turn, &member));
+            self.change(now, &group, out, |classic, turn| classic.forget_pending(turn, &member));
             self.drop_if_bare(&group);
         }
         self.drop_if_bare(&id);
     }
 
     fn check_join(&self, join: &Join) -> Result<(), Error> {
-        check_group_id(&self.settings, &join.group)?;
+        check_group_id(&join.group)?;
         let allowed = self.settings.session_timeout_min_ms..=self.settings.session_timeout_max_ms;
         if !allowed.contains(&join.session_timeout_ms) || join.rebalance_timeout_ms < 0 {
             return Err(Error::InvalidSessionTimeout);
@@ -345,32 +463,63 @@ impl Coordinator {
         {
             return Err(Error::InvalidRequest);
         }
-        if self.groups.contains_key(join.group.as_str()) {
+        let group = match self.groups.get(join.group.as_str()) {
+            Some(group) => group.classic().added_bytes(join),
+            None if !join.member_id.is_empty() => return Err(Error::UnknownMember),
+            None if self.groups.len() >= self.settings.groups_max => return Err(Error::GroupMaxSizeReached),
+            None => (0, GROUP_BYTES + 3 * join.group.len() + join.protocol_type.len() + join.bytes()),
+        };
+        self.check_room(group, self.open_bytes())
+    }
+
+    /// A leader's plan, for as long as it is one.
+    fn check_plan(&self, sync: &Sync) -> Result<(), Error> {
+        let Some(group) = self.groups.get(sync.group.as_str()) else { return Ok(()) };
+        self.check_room(group.classic().planned_bytes(sync), self.settings.state_max_bytes)
+    }
+
+    /// Where joins and new groups stop: the rest is for commits of groups that are there.
+    fn open_bytes(&self) -> usize {
+        self.settings.state_max_bytes - self.settings.state_max_bytes / 8
+    }
+
+    /// May a group that takes `present` bytes take `added` more? What takes no more is always welcome.
+    fn check_room(&self, (present, added): (usize, usize), limit: usize) -> Result<(), Error> {
+        if added == 0 {
             Ok(())
-        } else if !join.member_id.is_empty() {
-            Err(Error::UnknownMember)
-        } else if self.groups.len() >= self.settings.groups_max {
+        } else if present + added > self.settings.group_max_bytes {
             Err(Error::GroupMaxSizeReached)
+        } else if self.bytes + added > limit {
+            Err(Error::CoordinatorFull)
         } else {
             Ok(())
         }
     }
 
-    fn leave(&mut self, now_ms: i64, token: Token, leave: Leave, out: &mut Outcome) {
+    fn leave(&mut self, now: Now, token: Token, leave: Leave, out: &mut Outcome) {
         let (id, members) = (leave.group.clone(), leave.members.clone());
-        let results = self.turn(now_ms, &id, out, |classic, turn| classic.leave(turn, leave));
+        let results = self.change(now, &id, out, |classic, turn| classic.leave(turn, leave));
         let unknown = || members.into_iter().map(|member| (member, Err(Error::UnknownMember))).collect();
         out.replies.push((token, Reply::Leave(Ok(results.unwrap_or_else(unknown)))));
         self.drop_if_bare(&id);
     }
 
-    fn delete_group(&self, id: &str, records: &mut Vec<JournalRecord>) -> Result<(), Error> {
-        let group = self.groups.get(id).ok_or(Error::GroupIdNotFound)?;
+    /// The group's end comes first: see `replay_group_end`. Where the journal is damaged, a group that is not known
+    /// may be in what does not read; its end says that it is to begin anew.
+    fn delete_group(&self, now: Now, id: &str, records: &mut Vec<JournalRecord>) -> Result<(), Error> {
+        let end = group_record(self.settings.journal_partitions, id, None);
+        let Some(group) = self.groups.get(id) else {
+            if self.damage.hides(self.partition_of(id), id, now.calendar_ms) {
+                records.push(end);
+                return Ok(());
+            }
+            return Err(Error::GroupIdNotFound);
+        };
         if group.classic().state != State::Empty {
             return Err(Error::NonEmptyGroup);
         }
+        records.push(end);
         group.offsets.forget_all(&self.settings, id, records);
-        records.push(group_record(self.settings.journal_partitions, id, None));
         Ok(())
     }
 
@@ -410,12 +559,12 @@ impl Coordinator {
 
     fn commit(
         &mut self,
-        now_ms: i64,
+        now: Now,
         commit: Commit,
         out: &mut Outcome,
     ) -> Result<Vec<super::CommittedTopic>, Error> {
-        check_group_id_length(&self.settings, &commit.group)?;
-        let checked = self.turn(now_ms, &commit.group, out, |classic, turn| {
+        check_group_id_length(&commit.group)?;
+        let checked = self.turn(now, &commit.group, out, |classic, turn| {
             check_commit(classic, &commit)?;
             // A commit is a sign of life.
             classic.touch(turn, &commit.member_id);
@@ -427,15 +576,27 @@ impl Coordinator {
             None if self.groups.len() >= self.settings.groups_max => return Err(Error::GroupMaxSizeReached),
             None => {}
         }
-        Ok(commit_records(&self.settings, now_ms, commit, &mut out.records))
+        self.check_commit_room(&commit)?;
+        Ok(commit_records(&self.settings, now, commit, &mut out.records))
     }
 
-    fn fetch(&self, asked: FetchGroup) -> (String, Result<FetchedGroup, Error>) {
+    fn check_commit_room(&self, commit: &Commit) -> Result<(), Error> {
+        let (known, limit) = match self.groups.get(commit.group.as_str()) {
+            Some(group) => (Some(&group.offsets), self.settings.state_max_bytes),
+            None => (None, self.open_bytes()),
+        };
+        let added = added_bytes(known, commit);
+        if added > 0 && self.bytes + added > limit { Err(Error::CoordinatorFull) } else { Ok(()) }
+    }
+
+    fn fetch(&self, now: Now, asked: FetchGroup) -> (String, Result<FetchedGroup, Error>) {
+        if let Err(error) = check_group_id_length(&asked.group) {
+            return (asked.group, Err(error));
+        }
         let nothing = Offsets::default();
         let offsets = self.groups.get(asked.group.as_str()).map_or(&nothing, |group| &group.offsets);
-        let fetched =
-            check_group_id_length(&self.settings, &asked.group).map(|()| offsets.fetch(asked.topics));
-        (asked.group, fetched)
+        let hidden = self.damage.hides(self.partition_of(&asked.group), &asked.group, now.calendar_ms);
+        (asked.group, Ok(offsets.fetch(asked.topics, hidden)))
     }
 
     fn delete_offsets(
@@ -448,20 +609,33 @@ impl Coordinator {
     }
 
     /// Expired offsets go; a group without members and offsets follows.
-    fn sweep(&mut self, now_ms: i64, out: &mut Outcome) {
+    fn sweep(&mut self, now: Now, out: &mut Outcome) {
         let mut pause_ms = self.settings.retention_check_interval_ms;
-        for (id, group) in &self.groups {
+        self.damage.expire(now.calendar_ms);
+        for (id, group) in &mut self.groups {
             if out.records.len() >= SWEEP_RECORDS {
                 pause_ms = SWEEP_PAUSE_MS;
                 break;
             }
-            let classic = group.classic();
-            let all = group.offsets.expire(&self.settings, now_ms, id, classic, &mut out.records);
+            if self.refused.contains(&partition_of(id, self.settings.journal_partitions)) {
+                continue;
+            }
+            let Kind::Classic(classic) = &mut group.kind;
+            classic.clamp(now.wall_ms);
+            group.offsets.clamp(now.wall_ms);
+            let first = out.records.len();
+            let all = group.offsets.expire(&self.settings, now.calendar_ms, id, classic, &mut out.records);
             if all && classic.state == State::Empty && classic.pending.is_empty() {
                 out.records.push(group_record(self.settings.journal_partitions, id, None));
+                // First, as where a group is deleted.
+                let last = out.records.len() - 1;
+                out.records.swap(first, last);
             }
         }
-        self.sweep_ms = now_ms.saturating_add(pause_ms);
+        if pause_ms != SWEEP_PAUSE_MS {
+            self.refused.clear();
+        }
+        self.sweep_ms = now.steady_ms.saturating_add(pause_ms);
     }
 }
 
@@ -471,14 +645,14 @@ fn finish(out: &mut Outcome, token: Token, reply: Reply) {
     into.push((token, reply));
 }
 
-fn check_group_id(settings: &Settings, id: &str) -> Result<(), Error> {
-    if id.is_empty() { Err(Error::InvalidGroupId) } else { check_group_id_length(settings, id) }
+fn check_group_id(id: &str) -> Result<(), Error> {
+    if id.is_empty() { Err(Error::InvalidGroupId) } else { check_group_id_length(id) }
 }
 
 /// Simple consumers from before groups had to have a name commit to the empty one, as Kafka lets them.
-fn check_group_id_length(settings: &Settings, id: &str) -> Result<(), Error> {
-    let fits = id.len() <= settings.group_id_max_bytes.min(i16::MAX as usize);
-    if fits { Ok(()) } else { Err(Error::InvalidGroupId) }
+/// As long as Kafka's strings can be, an id may be: the journal's end there.
+fn check_group_id_length(id: &str) -> Result<(), Error> {
+    i16::try_from(id.len()).map(|_| ()).map_err(|_| Error::InvalidGroupId)
 }
 
 /// The reply to an event that is not looked at.

@@ -7,8 +7,16 @@
 
 use bytes::Bytes;
 use thiserror::Error as ThisError;
+use uuid::Uuid;
 
 use super::{CommittedOffset, JournalRecord};
+
+/// What a member takes beside its words.
+pub(super) const MEMBER_BYTES: usize = 768;
+/// How often a member's id is kept.
+pub(super) const MEMBER_NAMES: usize = 5;
+/// What a protocol takes beside its words.
+pub(super) const PROTOCOL_BYTES: usize = 64;
 
 /// Names one waiting caller; chosen by the caller, opaque here.
 pub type Token = u64;
@@ -108,6 +116,10 @@ pub struct Commit {
 #[derive(Debug, Clone)]
 pub struct CommitTopic {
     pub name: String,
+    /// The id of the topic that the client means.
+    pub id: Option<Uuid>,
+    /// That topic is gone by now: its partitions are refused.
+    pub gone: bool,
     pub partitions: Vec<CommitPartition>,
 }
 
@@ -161,6 +173,13 @@ pub enum Error {
     FencedInstance,
     #[error("the group, or the table of groups, is full")]
     GroupMaxSizeReached,
+    /// It passes: members go, offsets expire.
+    #[error("the state of all groups takes what it may")]
+    CoordinatorFull,
+    #[error("there is no such topic")]
+    UnknownTopic,
+    #[error("the journal is damaged where this was committed, or may have been")]
+    Unreadable,
     #[error("the group id is not valid")]
     InvalidGroupId,
     #[error("the group has members")]
@@ -206,7 +225,32 @@ pub enum Reply {
     ListGroups(Result<Vec<Listed>, Error>),
 }
 
+impl Join {
+    /// What a member that joins like this takes.
+    pub(super) fn bytes(&self) -> usize {
+        let id = self.member_id.len().max(self.new_member_id.len());
+        let instance = self.instance_id.as_ref().map_or(0, String::len);
+        let protocols = self.protocols.iter().map(|(name, bytes)| PROTOCOL_BYTES + name.len() + bytes.len());
+        let names = MEMBER_NAMES * id + 2 * instance + self.client_id.len() + self.client_host.len();
+        MEMBER_BYTES + names + protocols.sum::<usize>()
+    }
+}
+
 impl Reply {
+    /// The same reply for a journal that refused some records: those of the groups that `failed` names.
+    pub fn refused(self, failed: &dyn Fn(&str) -> bool, error: Error) -> Self {
+        match self {
+            Reply::DeleteGroups(groups) => {
+                let refuse = |(id, result): (String, Result<(), Error>)| {
+                    let result = if failed(&id) { result.and(Err(error.clone())) } else { result };
+                    (id, result)
+                };
+                Reply::DeleteGroups(groups.into_iter().map(refuse).collect())
+            }
+            other => other.with_error(error),
+        }
+    }
+
     /// The same reply for a journal that refused the records it waited for.
     pub fn with_error(self, error: Error) -> Self {
         let all =
@@ -277,7 +321,7 @@ pub struct FetchedGroup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedTopic {
     pub name: String,
-    pub partitions: Vec<(i32, Option<CommittedOffset>)>,
+    pub partitions: Vec<(i32, Result<Option<CommittedOffset>, Error>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,18 +1,22 @@
 //! The records of `__consumer_offsets`, byte for byte as Apache Kafka writes them, so that its tools read ours.
 //!
-//! Keys: OffsetCommitKey v1 (0 is the same layout), GroupMetadataKey v2. Values written: OffsetCommitValue v3,
-//! or v1 when it carries an expiry; GroupMetadataValue v3. Read: 0 to 4.
+//! Keys: OffsetCommitKey v1 (0 is the same layout), GroupMetadataKey v2. Values written: OffsetCommitValue v4 with the
+//! topic's id, or v1 when it carries an expiry; GroupMetadataValue v3. Read: 0 to 4.
 //! (Layouts: apache/kafka group-coordinator/src/main/resources/common/message.)
-//! Deliberately absent: keys of other kinds (KIP-848 and share groups); they are skipped when read.
+//! Deliberately absent: keys of other kinds (KIP-848 and share groups); they are reported when read.
 
 #![allow(missing_docs, reason = "fields carry the protocol's own names")]
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error as ThisError;
+use uuid::Uuid;
 
 use super::offsets::CommittedOffset;
 use super::partition_of;
-use super::wire::{Reader, put_bytes, put_nullable_string, put_string};
+use super::wire::{Reader, put_bytes, put_compact_string, put_nullable_string, put_string, put_tags};
+
+/// OffsetCommitValue v4: the tagged field `topicId`.
+const TOPIC_ID_TAG: u64 = 0;
 
 /// One record for the journal; no value is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,19 +36,15 @@ pub enum JournalError {
     Malformed,
     #[error("a group record has version {0}, which is not known")]
     Version(i16),
+    #[error("a record is of kind {0}, which is not known")]
+    Kind(i16),
 }
 
 /// What a key names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    Offset {
-        group: String,
-        topic: String,
-        partition: i32,
-    },
+    Offset { group: String, topic: String, partition: i32 },
     Group(String),
-    /// Some later kind of record.
-    Other,
 }
 
 /// GroupMetadataValue.
@@ -75,7 +75,14 @@ pub(super) fn read_key(key: &[u8]) -> Result<Key, JournalError> {
     match r.i16()? {
         0 | 1 => Ok(Key::Offset { group: r.string()?, topic: r.string()?, partition: r.i32()? }),
         2 => Ok(Key::Group(r.string()?)),
-        _ => Ok(Key::Other),
+        kind => Err(JournalError::Kind(kind)),
+    }
+}
+
+/// The group that a key names, if it names one.
+pub fn group_of(key: &[u8]) -> Option<String> {
+    match read_key(key).ok()? {
+        Key::Offset { group, .. } | Key::Group(group) => Some(group),
     }
 }
 
@@ -101,16 +108,23 @@ pub(super) fn offset_record(
 
 fn offset_value(offset: &CommittedOffset) -> Bytes {
     let mut out = BytesMut::with_capacity(32 + offset.metadata.len());
-    // Only v1 has an expiry, and v1 has no leader epoch.
-    out.put_i16(if offset.expire_ms.is_some() { 1 } else { 3 });
-    out.put_i64(offset.offset);
-    if offset.expire_ms.is_none() {
-        out.put_i32(offset.leader_epoch);
-    }
-    put_string(&mut out, &offset.metadata);
-    out.put_i64(offset.commit_ms);
-    if let Some(expire_ms) = offset.expire_ms {
-        out.put_i64(expire_ms);
+    match offset.expire_ms {
+        // Only v1 has an expiry, and v1 has neither leader epoch nor topic id.
+        Some(expire_ms) => {
+            out.put_i16(1);
+            out.put_i64(offset.offset);
+            put_string(&mut out, &offset.metadata);
+            out.put_i64(offset.commit_ms);
+            out.put_i64(expire_ms);
+        }
+        None => {
+            out.put_i16(4);
+            out.put_i64(offset.offset);
+            out.put_i32(offset.leader_epoch);
+            put_compact_string(&mut out, &offset.metadata);
+            out.put_i64(offset.commit_ms);
+            put_tags(&mut out, offset.topic_id.as_ref().map(|id| (TOPIC_ID_TAG, &id.as_bytes()[..])));
+        }
     }
     out.freeze()
 }
@@ -123,8 +137,15 @@ pub(super) fn read_offset(value: &[u8]) -> Result<CommittedOffset, JournalError>
     let metadata = r.string()?;
     let commit_ms = r.i64()?;
     let expire_ms = if version == 1 { Some(r.i64()?).filter(|ms| *ms != -1) } else { None };
-    r.tags()?;
-    Ok(CommittedOffset { offset, leader_epoch, metadata, commit_ms, expire_ms })
+    let mut topic_id = None;
+    r.each_tag(|tag, bytes| {
+        if tag == TOPIC_ID_TAG {
+            let id = Uuid::from_slice(bytes).map_err(|_| JournalError::Malformed)?;
+            topic_id = Some(id).filter(|id| !id.is_nil());
+        }
+        Ok(())
+    })?;
+    Ok(CommittedOffset { offset, leader_epoch, metadata, commit_ms, expire_ms, topic_id })
 }
 
 /// A group record; `value` none deletes the group.

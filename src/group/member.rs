@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::event::{DescribedMember, JoinedMember, State, Token};
+use super::event::{DescribedMember, JoinedMember, MEMBER_BYTES, MEMBER_NAMES, PROTOCOL_BYTES, State, Token};
 use super::journal::MemberValue;
 
 #[derive(Debug)]
@@ -54,6 +54,15 @@ impl Member {
             subscription: self.subscription(protocol),
             assignment,
         }
+    }
+
+    /// What it takes under that id.
+    pub fn bytes(&self, member_id: &str) -> usize {
+        let instance = self.instance_id.as_ref().map_or(0, String::len);
+        let names =
+            MEMBER_NAMES * member_id.len() + 2 * instance + self.client_id.len() + self.client_host.len();
+        let protocols = self.protocols.iter().map(|(name, bytes)| PROTOCOL_BYTES + name.len() + bytes.len());
+        MEMBER_BYTES + names + protocols.sum::<usize>() + self.assignment.len()
     }
 
     pub fn supports(&self, protocol: &str) -> bool {

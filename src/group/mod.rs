@@ -4,11 +4,13 @@
 //! records and replies; `Coordinator::replay` applies one record and is the same for a live broker and for one
 //! that starts. What must survive a crash (offsets, assignments, deletions) changes only in `replay`; what a
 //! crash may forget (who waits for a join, session deadlines) changes in `handle` and `tick`.
-//! Deliberately absent: I/O, clocks (time is passed in), randomness (ids are passed in), wire formats of
+//! Time is passed in as [`Now`]: waits count in a time that does not jump, what is kept bears the wall clock's.
+//! Deliberately absent: I/O, clocks, randomness (ids are passed in), wire formats of
 //! requests, error codes (the Kafka door has the table), KIP-848 groups and transactions (`Kind` has room).
 
 mod classic;
 mod coordinator;
+mod damage;
 mod event;
 mod journal;
 mod member;
@@ -28,7 +30,7 @@ pub use event::{
     Event, FetchGroup, FetchedGroup, FetchedTopic, GroupType, Heartbeat, Join, Joined, JoinedMember, Leave,
     LeaveResult, LeavingMember, Listed, Outcome, Reply, State, Sync, Synced, Token, TopicPartitions,
 };
-pub use journal::{JournalError, JournalRecord};
+pub use journal::{JournalError, JournalRecord, group_of};
 pub use offsets::CommittedOffset;
 
 /// Numbers a coordinator is bound by; plain data, read once. Defaults are Kafka's where Kafka has one.
@@ -50,10 +52,8 @@ pub struct Settings {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`: pause between two sweeps for expired offsets and empty groups.
     pub retention_check_interval_ms: i64,
-    /// Partitions of `__consumer_offsets`; must never change for a data directory.
+    /// Partitions that `__consumer_offsets` has, or gets when it is created; [`Coordinator::found_journal`] says which.
     pub journal_partitions: i32,
-    /// Longest group id; a longer one is `InvalidGroupId`.
-    pub group_id_max_bytes: usize,
     /// Most subscription bytes one member may keep over all its protocols.
     pub subscription_max_bytes: usize,
     /// Most groups; the next one is `GroupMaxSizeReached`.
@@ -62,6 +62,22 @@ pub struct Settings {
     pub pending_members_max: usize,
     /// Longest life of such an id; a shorter session timeout wins.
     pub pending_expiry_ms: i64,
+    /// Memory for the state of all groups: members with their metadata, assignments, offsets. Joins and the commits
+    /// of new groups leave an eighth of it to the commits of groups that are there.
+    pub state_max_bytes: usize,
+    /// Memory for the members of one group, which are also one record of the journal.
+    pub group_max_bytes: usize,
+}
+
+/// The times that a step may need, at one moment. Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Does not jump, and means nothing across a restart: sessions, rebalances and all other waits count in it.
+    pub steady_ms: i64,
+    /// The wall clock's: written down with what is kept.
+    pub wall_ms: i64,
+    /// The wall clock's as far as it is believed, never past `wall_ms`: what is kept expires by it.
+    pub calendar_ms: i64,
 }
 
 impl Default for Settings {
@@ -76,11 +92,12 @@ impl Default for Settings {
             offsets_retention_ms: 7 * 24 * 3_600_000,
             retention_check_interval_ms: 600_000,
             journal_partitions: 50,
-            group_id_max_bytes: 255,
             subscription_max_bytes: 1 << 20,
             groups_max: 20_000,
             pending_members_max: 1_000,
             pending_expiry_ms: 60_000,
+            state_max_bytes: 256 << 20,
+            group_max_bytes: 32 << 20,
         }
     }
 }

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Settings;
+use uuid::Uuid;
+
 use super::classic::Classic;
 use super::event::{
     Commit, CommitPartition, CommittedTopic, DeleteOffsets, Error, FetchedGroup, FetchedTopic, State,
     TopicPartitions,
 };
 use super::journal::{JournalRecord, offset_record};
+use super::{Now, Settings};
 
 /// One committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +29,37 @@ pub struct CommittedOffset {
     pub commit_ms: i64,
     /// Set by OffsetCommit v2-4 only; beats the broker's retention.
     pub expire_ms: Option<i64>,
+    /// The topic that it is of, which a later one of the same name is not; `None` in records that bear no id.
+    pub topic_id: Option<Uuid>,
+}
+
+impl CommittedOffset {
+    /// Whether it is of the topic that has this id; one without an id is of whatever has the name.
+    pub fn is_of(&self, topic: Option<Uuid>) -> bool {
+        self.topic_id.is_none() || self.topic_id == topic
+    }
+}
+
+/// What an offset takes beside its words.
+const OFFSET_BYTES: usize = 192;
+/// What a topic with offsets takes beside its name.
+const TOPIC_BYTES: usize = 256;
+
+/// An offset as it is kept.
+#[derive(Debug)]
+struct Kept {
+    offset: CommittedOffset,
+    /// Its record does not read: that something was committed is all that is known.
+    unreadable: bool,
+    /// From when its age counts: its commit, or when that was found to lie in the future.
+    since_ms: i64,
 }
 
 /// The offsets of one group.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
-    topics: BTreeMap<String, BTreeMap<i32, CommittedOffset>>,
+    topics: BTreeMap<String, BTreeMap<i32, Kept>>,
+    bytes: usize,
 }
 
 impl Offsets {
@@ -40,60 +67,118 @@ impl Offsets {
         self.topics.is_empty()
     }
 
-    pub fn put(&mut self, topic: String, partition: i32, offset: CommittedOffset) {
-        self.topics.entry(topic).or_default().insert(partition, offset);
+    /// What they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    pub fn remove(&mut self, topic: &str, partition: i32) {
-        if let Some(partitions) = self.topics.get_mut(topic) {
-            partitions.remove(&partition);
-            if partitions.is_empty() {
-                self.topics.remove(topic);
-            }
+    pub fn put(&mut self, topic: String, partition: i32, offset: CommittedOffset, wall_ms: i64) {
+        let since_ms = offset.commit_ms.min(wall_ms);
+        self.keep(topic, partition, Kept { offset, unreadable: false, since_ms });
+    }
+
+    /// Something was committed, and it does not read.
+    pub fn put_unreadable(&mut self, topic: String, partition: i32, wall_ms: i64) {
+        let offset = CommittedOffset {
+            offset: -1,
+            leader_epoch: -1,
+            metadata: String::new(),
+            commit_ms: wall_ms,
+            expire_ms: None,
+            topic_id: None,
+        };
+        self.keep(topic, partition, Kept { offset, unreadable: true, since_ms: wall_ms });
+    }
+
+    fn keep(&mut self, topic: String, partition: i32, kept: Kept) {
+        if !self.topics.contains_key(&topic) {
+            self.bytes += TOPIC_BYTES + topic.len();
+        }
+        self.bytes += OFFSET_BYTES + kept.offset.metadata.len();
+        if let Some(before) = self.topics.entry(topic).or_default().insert(partition, kept) {
+            self.bytes -= OFFSET_BYTES + before.offset.metadata.len();
         }
     }
 
-    fn at(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+    pub fn remove(&mut self, topic: &str, partition: i32) {
+        let Some(partitions) = self.topics.get_mut(topic) else { return };
+        if let Some(before) = partitions.remove(&partition) {
+            self.bytes -= OFFSET_BYTES + before.offset.metadata.len();
+        }
+        if partitions.is_empty() {
+            self.topics.remove(topic);
+            self.bytes -= TOPIC_BYTES + topic.len();
+        }
+    }
+
+    /// What lies in the future ages from now on: the clock was wrong then, or is now.
+    pub fn clamp(&mut self, wall_ms: i64) {
+        let all = self.topics.values_mut().flat_map(BTreeMap::values_mut);
+        all.for_each(|kept| kept.since_ms = kept.since_ms.min(wall_ms));
+    }
+
+    fn at(&self, topic: &str, partition: i32) -> Option<&Kept> {
         self.topics.get(topic)?.get(&partition)
     }
 
-    pub fn fetch(&self, topics: Option<Vec<TopicPartitions>>) -> FetchedGroup {
+    /// What was asked for. `hidden`: what is not here may be in a part of the journal that does not read.
+    pub fn fetch(&self, topics: Option<Vec<TopicPartitions>>, hidden: bool) -> FetchedGroup {
         let Some(asked) = topics else {
             let all = self.topics.iter().map(|(name, partitions)| FetchedTopic {
                 name: name.clone(),
-                partitions: partitions.iter().map(|(p, offset)| (*p, Some(offset.clone()))).collect(),
+                partitions: partitions.iter().map(|(p, kept)| (*p, answer(Some(kept), hidden))).collect(),
             });
             return FetchedGroup { topics: all.collect() };
         };
         let found = asked.into_iter().map(|topic| {
-            let at = |p: i32| (p, self.at(&topic.name, p).cloned());
+            let at = |p: i32| (p, answer(self.at(&topic.name, p), hidden));
             let partitions = topic.partitions.into_iter().map(at).collect();
             FetchedTopic { name: topic.name, partitions }
         });
         FetchedGroup { topics: found.collect() }
     }
 
-    /// Tombstones for every offset of `topic`.
+    /// Tombstones for every offset of the topic that had this name and id.
     pub fn forget_topic(
         &self,
         settings: &Settings,
         group: &str,
         topic: &str,
+        id: Uuid,
         records: &mut Vec<JournalRecord>,
     ) {
-        for partition in self.topics.get(topic).into_iter().flat_map(BTreeMap::keys) {
-            records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
+        for (partition, kept) in self.topics.get(topic).into_iter().flatten() {
+            if kept.offset.is_of(Some(id)) {
+                records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
+            }
+        }
+    }
+
+    /// Tombstones for offsets that bear no topic's id, where there is no topic of that name.
+    pub fn forget_nameless(
+        &self,
+        settings: &Settings,
+        group: &str,
+        topic_id: &dyn Fn(&str) -> Option<Uuid>,
+        records: &mut Vec<JournalRecord>,
+    ) {
+        for (topic, partitions) in self.topics.iter().filter(|(name, _)| topic_id(name).is_none()) {
+            for (partition, _) in partitions.iter().filter(|(_, kept)| kept.offset.topic_id.is_none()) {
+                records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
+            }
         }
     }
 
     /// Tombstones for everything.
     pub fn forget_all(&self, settings: &Settings, group: &str, records: &mut Vec<JournalRecord>) {
-        for topic in self.topics.keys() {
-            self.forget_topic(settings, group, topic, records);
+        for (topic, partitions) in &self.topics {
+            for partition in partitions.keys() {
+                records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
+            }
         }
     }
 
-    /// Tombstones for what has expired; true when nothing stays.
+    /// Tombstones for what has expired at `now_ms` of the calendar; true when nothing stays.
     pub fn expire(
         &self,
         settings: &Settings,
@@ -105,9 +190,9 @@ impl Offsets {
         let mut all = true;
         for (topic, partitions) in &self.topics {
             let subscribed = classic.subscribes_to(topic);
-            for (partition, offset) in partitions {
-                let base_ms = classic.retention_base_ms(offset.commit_ms).filter(|_| !subscribed);
-                let ended = base_ms.is_some_and(|base_ms| match offset.expire_ms {
+            for (partition, kept) in partitions {
+                let base_ms = classic.retention_base_ms(kept.since_ms).filter(|_| !subscribed);
+                let ended = base_ms.is_some_and(|base_ms| match kept.offset.expire_ms {
                     Some(expire_ms) => now_ms >= expire_ms,
                     None => now_ms.saturating_sub(base_ms) >= settings.offsets_retention_ms,
                 });
@@ -168,24 +253,29 @@ pub(super) fn check_commit(classic: &Classic, commit: &Commit) -> Result<(), Err
 /// Records of an allowed commit; one partition that fails does not hold up the others (G5).
 pub(super) fn commit_records(
     settings: &Settings,
-    now_ms: i64,
+    now: Now,
     commit: Commit,
     records: &mut Vec<JournalRecord>,
 ) -> Vec<CommittedTopic> {
-    let expire_ms = commit.retention_ms.filter(|ms| *ms >= 0).map(|ms| now_ms.saturating_add(ms));
+    let expire_ms = commit.retention_ms.filter(|ms| *ms >= 0).map(|ms| now.wall_ms.saturating_add(ms));
     let mut results = Vec::with_capacity(commit.topics.len());
     for topic in commit.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let partition = asked.partition;
-            let result = check_partition(settings, &topic.name, &asked);
+            let result = if topic.gone {
+                Err(Error::UnknownTopic)
+            } else {
+                check_partition(settings, &topic.name, &asked)
+            };
             if result.is_ok() {
                 let offset = CommittedOffset {
                     offset: asked.offset,
                     leader_epoch: asked.leader_epoch,
                     metadata: asked.metadata,
-                    commit_ms: asked.commit_ms.unwrap_or(now_ms),
+                    commit_ms: asked.commit_ms.unwrap_or(now.wall_ms),
                     expire_ms,
+                    topic_id: topic.id,
                 };
                 let into = settings.journal_partitions;
                 records.push(offset_record(into, &commit.group, &topic.name, partition, Some(&offset)));
@@ -195,6 +285,31 @@ pub(super) fn commit_records(
         results.push(CommittedTopic { name: topic.name, partitions });
     }
     results
+}
+
+/// What a commit adds to what is kept; 0 for one that only moves offsets.
+pub(super) fn added_bytes(known: Option<&Offsets>, commit: &Commit) -> usize {
+    let mut added = if known.is_none() { 512 + 3 * commit.group.len() } else { 0 };
+    for topic in &commit.topics {
+        if known.is_none_or(|offsets| !offsets.topics.contains_key(&topic.name)) {
+            added += TOPIC_BYTES + topic.name.len();
+        }
+        for asked in &topic.partitions {
+            let present = known.and_then(|offsets| offsets.at(&topic.name, asked.partition));
+            let before = present.map_or(0, |kept| OFFSET_BYTES + kept.offset.metadata.len());
+            added += (OFFSET_BYTES + asked.metadata.len()).saturating_sub(before);
+        }
+    }
+    added
+}
+
+fn answer(kept: Option<&Kept>, hidden: bool) -> Result<Option<CommittedOffset>, Error> {
+    match kept {
+        Some(kept) if kept.unreadable => Err(Error::Unreadable),
+        Some(kept) => Ok(Some(kept.offset.clone())),
+        None if hidden => Err(Error::Unreadable),
+        None => Ok(None),
+    }
 }
 
 fn check_partition(settings: &Settings, topic: &str, asked: &CommitPartition) -> Result<(), Error> {

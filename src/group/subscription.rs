@@ -7,14 +7,17 @@ use std::collections::BTreeSet;
 
 use super::wire::Reader;
 
-/// Adds the topics of one subscription to `topics`; `None` when it cannot be read.
-pub(super) fn add_topics(topics: &mut BTreeSet<String>, subscription: &[u8]) -> Option<()> {
+/// Adds the topics of one subscription to `topics`; `None` when it cannot be read, or when there are more than `most`.
+pub(super) fn add_topics(topics: &mut BTreeSet<String>, subscription: &[u8], most: usize) -> Option<()> {
     let mut r = Reader::new(subscription);
     if r.i16().ok()? < 0 {
         return None;
     }
     for _ in 0..r.count().ok()? {
         topics.insert(r.string().ok()?);
+        if topics.len() > most {
+            return None;
+        }
     }
     Some(())
 }

@@ -1,17 +1,29 @@
 //! The rules of classic groups, one test a rule, time driven by hand.
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::*;
 
 const GROUP: &str = "g";
+/// The id of topic `t`.
+pub(super) const TOPIC: Uuid = Uuid::from_u128(0xbe74_681f_a5d8_4b2b_9dd8_fb77_ba3b_69f6);
+
+/// All clocks at one time.
+pub(super) fn at(ms: i64) -> Now {
+    Now { steady_ms: ms, wall_ms: ms, calendar_ms: ms }
+}
 
 /// A coordinator with its journal: handle, append, replay, release, as the broker does it.
 pub(super) struct Bench {
     pub coordinator: Coordinator,
     pub journal: Vec<JournalRecord>,
     pub replies: Vec<(Token, Reply)>,
+    /// Steady time; the wall clock is ahead of it by `set_by_ms`.
     pub now_ms: i64,
+    pub set_by_ms: i64,
+    /// What the calendar says, where it is not the wall clock's.
+    pub calendar_ms: Option<i64>,
     next: Token,
     pub refuse_writes: bool,
 }
@@ -23,15 +35,32 @@ impl Bench {
 
     pub fn with(settings: Settings) -> Self {
         let mut coordinator = Coordinator::new(settings);
-        coordinator.finish_loading(1_000);
+        coordinator.finish_loading(at(1_000), &|_| None);
         let (journal, replies) = (Vec::new(), Vec::new());
-        Self { coordinator, journal, replies, now_ms: 1_000, next: 0, refuse_writes: false }
+        let (set_by_ms, calendar_ms) = (0, None);
+        let (now_ms, next, refuse_writes) = (1_000, 0, false);
+        Self { coordinator, journal, replies, now_ms, set_by_ms, calendar_ms, next, refuse_writes }
+    }
+
+    pub fn now(&self) -> Now {
+        let wall_ms = self.now_ms + self.set_by_ms;
+        Now { steady_ms: self.now_ms, wall_ms, calendar_ms: self.calendar_ms.unwrap_or(wall_ms) }
+    }
+
+    /// The state that a broker has after a start from what the journal holds up to `end`.
+    fn restarted(&self, end: usize) -> Self {
+        let mut coordinator = Coordinator::new(Settings::default());
+        for record in &self.journal[..end] {
+            coordinator.replay(&record.key, record.value.as_deref(), self.now()).expect("own record");
+        }
+        coordinator.finish_loading(self.now(), &|_| Some(TOPIC));
+        Self { coordinator, ..Self::new() }
     }
 
     pub fn settle(&mut self, out: Outcome) {
         self.replies.extend(out.replies);
         if self.refuse_writes {
-            let undone = self.coordinator.abandon(&out.records, self.now_ms);
+            let undone = self.coordinator.abandon(&out.records, self.now());
             self.replies.extend(
                 out.after.into_iter().map(|(token, reply)| (token, reply.with_error(Error::Storage))),
             );
@@ -39,7 +68,7 @@ impl Bench {
             return;
         }
         for record in &out.records {
-            self.coordinator.replay(&record.key, record.value.as_deref(), self.now_ms).expect("own record");
+            self.coordinator.replay(&record.key, record.value.as_deref(), self.now()).expect("own record");
         }
         self.journal.extend(out.records);
         self.replies.extend(out.after);
@@ -47,7 +76,7 @@ impl Bench {
 
     pub fn send(&mut self, event: Event) -> Token {
         self.next += 1;
-        let out = self.coordinator.handle(self.now_ms, self.next, event);
+        let out = self.coordinator.handle(self.now(), self.next, event);
         self.settle(out);
         self.next
     }
@@ -56,7 +85,7 @@ impl Bench {
         let end_ms = self.now_ms + ms;
         while let Some(at_ms) = self.coordinator.next_deadline().filter(|at_ms| *at_ms <= end_ms) {
             self.now_ms = self.now_ms.max(at_ms);
-            let out = self.coordinator.tick(self.now_ms);
+            let out = self.coordinator.tick(self.now());
             self.settle(out);
         }
         self.now_ms = end_ms;
@@ -135,7 +164,7 @@ impl Bench {
         match self.reply(token) {
             Some(Reply::FetchOffsets(groups)) => {
                 let topics = &groups[0].1.as_ref().expect("group").topics;
-                topics.first().and_then(|topic| topic.partitions[0].1.clone())
+                topics.first().and_then(|topic| topic.partitions[0].1.clone().expect("readable"))
             }
             other => panic!("no fetch: {other:?}"),
         }
@@ -216,7 +245,12 @@ pub(super) fn commit_event(member: &str, generation: i32, offset: i64, metadata:
         group: GROUP.into(),
         member_id: member.into(),
         generation,
-        topics: vec![CommitTopic { name: "t".into(), partitions: vec![partition] }],
+        topics: vec![CommitTopic {
+            name: "t".into(),
+            id: Some(TOPIC),
+            gone: false,
+            partitions: vec![partition],
+        }],
         ..Commit::default()
     })
 }
@@ -383,7 +417,7 @@ fn bounds_of_a_join_are_held() {
         bench.join_error(token)
     };
     assert_eq!(refused(Join { group: String::new(), ..join("a") }), Error::InvalidGroupId);
-    assert_eq!(refused(Join { group: "x".repeat(256), ..join("a") }), Error::InvalidGroupId);
+    assert_eq!(refused(Join { group: "x".repeat(32_768), ..join("a") }), Error::InvalidGroupId);
     assert_eq!(refused(Join { session_timeout_ms: 1, ..join("a") }), Error::InvalidSessionTimeout);
     assert_eq!(refused(Join { session_timeout_ms: 86_400_000, ..join("a") }), Error::InvalidSessionTimeout);
     assert_eq!(refused(Join { rebalance_timeout_ms: -1, ..join("a") }), Error::InvalidSessionTimeout);
@@ -541,7 +575,7 @@ fn offsets_are_deleted_only_where_nobody_subscribes_and_with_their_topic() {
     bench.send(asked());
     assert_eq!(bench.fetch(), None);
     bench.commit("", -1, 6, "").expect("commit");
-    let out = bench.coordinator.topic_deleted("t");
+    let out = bench.coordinator.topic_deleted("t", TOPIC);
     bench.settle(out);
     assert_eq!(bench.fetch(), None);
 }
@@ -587,12 +621,12 @@ fn a_restart_keeps_members_assignments_and_offsets_and_gives_a_fresh_session() {
     let generation = bench.stable(&[join("a")]);
     bench.commit("a", generation, 5, "m").expect("commit");
     let mut fresh = Coordinator::new(Settings::default());
-    let out = fresh.handle(5_000, 1, Event::ListGroups { states: Vec::new(), types: Vec::new() });
+    let out = fresh.handle(at(5_000), 1, Event::ListGroups { states: Vec::new(), types: Vec::new() });
     assert_eq!(out.replies[0].1, Reply::ListGroups(Err(Error::CoordinatorLoading)));
     for record in &bench.journal {
-        fresh.replay(&record.key, record.value.as_deref(), 5_000).expect("record");
+        fresh.replay(&record.key, record.value.as_deref(), at(5_000)).expect("record");
     }
-    fresh.finish_loading(5_000);
+    fresh.finish_loading(at(5_000), &|_| Some(TOPIC));
     bench.coordinator = fresh;
     bench.now_ms = 5_000;
     bench.pass(9_000);
@@ -622,7 +656,9 @@ fn journal_records_are_kafkas_byte_for_byte() {
     bench.commit("", -1, 258, "m").expect("commit");
     let record = &bench.journal[0];
     assert_eq!(&record.key[..], b"\0\x01\0\x01g\0\x01t\0\0\0\0");
-    let value = b"\0\x03\0\0\0\0\0\0\x01\x02\0\0\0\x03\0\x01m\0\0\0\0\0\0\x03\xe8";
+    // As Apache Kafka 4.3.1 writes it: version 4, the topic id in tagged field 0.
+    let value = b"\0\x04\0\0\0\0\0\0\x01\x02\0\0\0\x03\x02m\0\0\0\0\0\0\x03\xe8\x01\0\x10\
+        \xbet\x68\x1f\xa5\xd8\x4b\x2b\x9d\xd8\xfb\x77\xba\x3b\x69\xf6";
     assert_eq!(record.value.as_deref(), Some(&value[..]));
     bench.send(Event::Join(Join {
         protocols: vec![("r".into(), Bytes::from_static(b"s"))],
@@ -643,18 +679,23 @@ fn older_and_flexible_journal_values_are_read_and_broken_ones_change_nothing() {
     let key = b"\0\x01\0\x01g\0\x01t\0\0\0\0";
     let v0 = b"\0\0\0\0\0\0\0\0\0\x05\0\x01m\0\0\0\0\0\0\0\x09";
     let v4 = b"\0\x04\0\0\0\0\0\0\0\x06\0\0\0\x01\x02m\0\0\0\0\0\0\0\x09\0";
-    assert_eq!(coordinator.replay(key, Some(v0), 0), Ok(()));
-    assert_eq!(coordinator.replay(key, Some(v4), 0), Ok(()));
-    assert_eq!(coordinator.replay(key, Some(b"\0\x09"), 0), Err(JournalError::Version(9)));
-    assert_eq!(coordinator.replay(b"\0\x02\x7f\xffg", None, 0), Err(JournalError::Truncated));
+    assert_eq!(coordinator.replay(key, Some(v0), at(0)), Ok(()));
+    assert_eq!(coordinator.replay(key, Some(v4), at(0)), Ok(()));
+    let other = b"\0\x01\0\x01g\0\x01t\0\0\0\x01";
+    assert_eq!(coordinator.replay(other, Some(v4), at(0)), Ok(()));
+    assert_eq!(coordinator.replay(other, Some(b"\0\x09"), at(0)), Err(JournalError::Version(9)));
+    assert_eq!(coordinator.replay(b"\0\x07\0\x01g", Some(v4), at(0)), Err(JournalError::Kind(7)));
+    assert_eq!(coordinator.replay(b"\0\x02\x7f\xffg", None, at(0)), Err(JournalError::Truncated));
     let many_members = b"\0\x03\0\0\0\0\0\x01\xff\xff\xff\xff\0\0\0\0\0\0\0\0\x7f\xff\xff\xff";
-    assert_eq!(coordinator.replay(b"\0\x02\0\x01g", Some(many_members), 0), Err(JournalError::Malformed));
-    coordinator.finish_loading(10);
+    assert_eq!(coordinator.replay(b"\0\x02\0\x01g", Some(many_members), at(0)), Err(JournalError::Malformed));
+    coordinator.finish_loading(at(10), &|_| Some(TOPIC));
     let asked = vec![FetchGroup { group: GROUP.into(), topics: None }];
-    let out = coordinator.handle(10, 1, Event::FetchOffsets(asked));
+    let out = coordinator.handle(at(10), 1, Event::FetchOffsets(asked));
     let Reply::FetchOffsets(groups) = &out.replies[0].1 else { panic!("no fetch") };
     let fetched = groups[0].1.as_ref().expect("group");
-    assert_eq!(fetched.topics[0].partitions[0].1.as_ref().map(|o| o.offset), Some(6));
+    let found: Vec<_> =
+        fetched.topics[0].partitions.iter().map(|(_, o)| o.clone().map(|o| o.map(|o| o.offset))).collect();
+    assert_eq!(found, [Ok(Some(6)), Err(Error::Unreadable)], "what stood there before is older");
 }
 
 #[test]
@@ -664,4 +705,260 @@ fn the_partition_of_a_group_is_javas() {
     for (group, partition) in hashes {
         assert_eq!(partition_for(group), partition, "{group}");
     }
+}
+
+#[test]
+fn whatever_the_wall_clock_does_sessions_and_rebalances_last_as_long_as_they_last() {
+    for set_by_ms in [60_000, 86_400_000, -86_400_000, -1_000] {
+        let mut bench = Bench::new();
+        bench.stable(&[join("a")]);
+        bench.pass(5_000);
+        bench.set_by_ms = set_by_ms;
+        bench.pass(4_999);
+        assert_eq!(bench.beat("a", 1), Ok(()), "{set_by_ms}");
+        bench.set_by_ms = 0;
+        bench.pass(9_999);
+        assert_eq!(bench.state(), Some(State::Stable), "{set_by_ms}");
+        bench.set_by_ms = set_by_ms;
+        bench.pass(1);
+        assert_eq!(bench.state(), Some(State::Empty), "a dead one is not kept, {set_by_ms}");
+        let asks = Join { requires_known_member_id: true, ..join("b") };
+        bench.send(Event::Join(asks));
+        bench.set_by_ms = 0;
+        bench.pass(10_000);
+        assert_eq!(bench.coordinator.pending_count(), 0, "{set_by_ms}");
+    }
+}
+
+#[test]
+fn offsets_expire_by_the_calendar_and_from_when_a_future_time_was_found() {
+    let mut bench = Bench::new();
+    let week_ms = Settings::default().offsets_retention_ms;
+    bench.commit("", -1, 5, "").expect("commit");
+    // Somebody sets the clock a month ahead; the calendar does not believe it.
+    bench.set_by_ms = 30 * 86_400_000;
+    bench.calendar_ms = Some(bench.now_ms);
+    bench.pass(1_200_000);
+    assert_eq!(bench.fetch().map(|o| o.offset), Some(5));
+    bench.commit("", -1, 6, "").expect("commit");
+    // It is set right again: what was committed meanwhile lies in the future, and ages all the same.
+    (bench.set_by_ms, bench.calendar_ms) = (0, None);
+    bench.pass(600_000);
+    bench.pass(week_ms - 1);
+    assert_eq!(bench.fetch().map(|o| o.offset), Some(6));
+    bench.pass(600_000);
+    assert_eq!((bench.fetch(), bench.coordinator.group_count()), (None, 0));
+}
+
+/// Commits at 20 partitions of two topics, without a member.
+fn commit_many(bench: &mut Bench) {
+    let partitions = || {
+        (0..10).map(|partition| CommitPartition {
+            partition,
+            offset: 7,
+            leader_epoch: -1,
+            metadata: String::new(),
+            commit_ms: None,
+        })
+    };
+    let topic = |name: &str| CommitTopic {
+        name: name.into(),
+        id: Some(TOPIC),
+        gone: false,
+        partitions: partitions().collect(),
+    };
+    let topics = vec![topic("t"), topic("u")];
+    let commit = Commit { group: GROUP.into(), generation: -1, topics, ..Commit::default() };
+    bench.send(Event::CommitOffsets(commit));
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_deletion_leaves_the_whole_group_or_nothing_of_it() {
+    let delete = |bench: &mut Bench| {
+        bench.send(Event::DeleteGroups(vec![GROUP.into()]));
+    };
+    let expire = |bench: &mut Bench| bench.pass(Settings::default().offsets_retention_ms + 600_000);
+    let ways: [&dyn Fn(&mut Bench); 2] = [&delete, &expire];
+    for end in ways {
+        let mut bench = Bench::new();
+        bench.stable(&[join("a")]);
+        bench.leave("a", None).expect("leave");
+        commit_many(&mut bench);
+        let before = bench.journal.len();
+        end(&mut bench);
+        assert_eq!(bench.journal.len(), before + 21);
+        for cut in before..=bench.journal.len() {
+            let mut fresh = bench.restarted(cut);
+            let known = fresh.fetch().is_some();
+            assert_eq!(
+                (known, fresh.coordinator.group_count()),
+                if cut == before { (true, 1) } else { (false, 0) }
+            );
+        }
+    }
+}
+
+#[test]
+fn offsets_are_of_a_topic_and_not_of_a_name() {
+    let mut bench = Bench::new();
+    let other = Uuid::from_u128(7);
+    bench.commit("", -1, 5, "").expect("commit");
+    // A topic of that name that came and went before does not take them along.
+    let out = bench.coordinator.topic_deleted("t", other);
+    assert!(out.records.is_empty());
+    let Event::CommitOffsets(mut commit) = commit_event("", -1, 6, "") else { unreachable!() };
+    commit.topics[0].gone = true;
+    let token = bench.send(Event::CommitOffsets(commit));
+    let Some(Reply::CommitOffsets(Ok(topics))) = bench.reply(token) else { panic!("no reply") };
+    assert_eq!(topics[0].partitions[0].1, Err(Error::UnknownTopic));
+    let committed = bench.fetch().expect("committed");
+    assert_eq!(
+        (committed.offset, committed.is_of(Some(TOPIC)), committed.is_of(Some(other))),
+        (5, true, false)
+    );
+    // From before offsets bore ids: what has no topic at the start is of none that comes later.
+    for (topic, left) in [(Some(other), true), (None, false)] {
+        let mut fresh = Coordinator::new(Settings::default());
+        let v3 = b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\x09";
+        fresh.replay(b"\0\x01\0\x01g\0\x01t\0\0\0\0", Some(v3), at(0)).expect("record");
+        let out = fresh.finish_loading(at(10), &|_| topic);
+        bench.coordinator = fresh;
+        bench.settle(out);
+        assert_eq!(bench.fetch().is_some(), left);
+    }
+}
+
+#[test]
+fn what_a_damaged_journal_may_have_held_is_not_known_until_it_is_said_anew() {
+    let mut bench = Bench::new();
+    bench.commit("", -1, 5, "").expect("commit");
+    let ask = |bench: &mut Bench, group: &str, partition| {
+        let topics = Some(vec![TopicPartitions { name: "t".into(), partitions: vec![partition] }]);
+        let token = bench.send(Event::FetchOffsets(vec![FetchGroup { group: group.into(), topics }]));
+        let Some(Reply::FetchOffsets(groups)) = bench.reply(token) else { panic!("no fetch") };
+        groups[0].1.as_ref().expect("group").topics[0].partitions[0].1.clone().map(|o| o.map(|o| o.offset))
+    };
+    // "g" and "g2" share a partition of the journal, "h" has another.
+    let elsewhere = "h";
+    let neighbour =
+        (0..).map(|n| format!("n{n}")).find(|id| partition_for(id) == partition_for(GROUP)).unwrap();
+    let mut coordinator = Coordinator::new(Settings::default());
+    for record in &bench.journal {
+        coordinator.replay(&record.key, record.value.as_deref(), at(2_000)).expect("record");
+    }
+    coordinator.journal_damaged(partition_for(GROUP), 2_000);
+    coordinator.finish_loading(at(2_000), &|_| Some(TOPIC));
+    bench.coordinator = coordinator;
+    bench.now_ms = 2_000;
+    assert!(bench.coordinator.is_damaged(partition_for(GROUP)));
+    assert_eq!(ask(&mut bench, GROUP, 0), Ok(Some(5)), "what reads is served");
+    assert_eq!(ask(&mut bench, GROUP, 1), Err(Error::Unreadable));
+    assert_eq!(ask(&mut bench, &neighbour, 0), Err(Error::Unreadable));
+    assert_eq!(ask(&mut bench, elsewhere, 0), Ok(None));
+    // Said anew, by a commit or by the end of the group.
+    let Event::CommitOffsets(mut commit) = commit_event("", -1, 9, "") else { unreachable!() };
+    commit.topics[0].partitions[0].partition = 1;
+    bench.send(Event::CommitOffsets(commit));
+    assert_eq!(ask(&mut bench, GROUP, 1), Ok(Some(9)));
+    let token = bench.send(Event::DeleteGroups(vec![neighbour.clone(), elsewhere.into()]));
+    let Some(Reply::DeleteGroups(groups)) = bench.reply(token) else { panic!("no reply") };
+    assert_eq!((&groups[0].1, &groups[1].1), (&Ok(()), &Err(Error::GroupIdNotFound)));
+    assert_eq!(ask(&mut bench, &neighbour, 0), Ok(None));
+    assert_eq!(ask(&mut bench, GROUP, 2), Err(Error::Unreadable));
+    // What was lost would have expired by then.
+    bench.pass(Settings::default().offsets_retention_ms);
+    assert_eq!(ask(&mut bench, GROUP, 2), Ok(None));
+    bench.pass(600_000);
+    assert!(!bench.coordinator.is_damaged(partition_for(GROUP)));
+}
+
+#[test]
+fn the_state_of_all_groups_stays_below_its_bound_and_comes_back() {
+    let settings = Settings { state_max_bytes: 1 << 20, group_max_bytes: 1 << 18, ..Settings::default() };
+    let mut bench = Bench::with(settings);
+    let large = |group: String| Join {
+        group,
+        protocols: vec![("range".into(), Bytes::from(vec![0; 50_000]))],
+        ..join("a")
+    };
+    let tokens: Vec<_> = (0..100).map(|n| bench.send(Event::Join(large(format!("g{n}"))))).collect();
+    let refused =
+        tokens.iter().filter(|t| matches!(bench.reply(**t), Some(Reply::Join(Err(Error::CoordinatorFull)))));
+    let (refused, groups) = (refused.count(), bench.coordinator.group_count());
+    assert_eq!((groups, refused), (17, 83));
+    assert!(bench.coordinator.bytes() <= (1 << 20) / 8 * 7);
+    // Who is in may come again, and commit; who is not may not begin.
+    let again = Join { group: "g0".into(), member_id: "a".into(), ..large(String::new()) };
+    let token = bench.send(Event::Join(Join { group: "g0".into(), ..again }));
+    assert_eq!(bench.joined(token).generation, 1);
+    let commit = |group: &str, generation, member_id: &str| {
+        let Event::CommitOffsets(commit) = commit_event(member_id, generation, 1, &"m".repeat(4_000)) else {
+            unreachable!()
+        };
+        Event::CommitOffsets(Commit { group: group.into(), ..commit })
+    };
+    let sync = Sync { group: "g0".into(), member_id: "a".into(), generation: 1, ..Sync::default() };
+    bench.send(Event::Sync(sync));
+    let token = bench.send(commit("g0", 1, "a"));
+    assert!(matches!(bench.reply(token), Some(Reply::CommitOffsets(Ok(_)))));
+    for n in 0..100 {
+        bench.send(commit(&format!("new{n}"), -1, ""));
+    }
+    let token = bench.send(commit("another", -1, ""));
+    assert_eq!(bench.reply(token), Some(&Reply::CommitOffsets(Err(Error::CoordinatorFull))));
+    assert!(bench.coordinator.bytes() <= (1 << 20) / 8 * 7 + 8_000);
+    // One group may not take it all.
+    let member = |n: usize| Join { new_member_id: format!("m{n}"), ..large("crowd".into()) };
+    bench.pass(Settings::default().offsets_retention_ms + 3_600_000);
+    assert_eq!((bench.coordinator.group_count(), bench.coordinator.bytes()), (0, 0), "all of it has an end");
+    let tokens: Vec<_> = (0..10).map(|n| bench.send(Event::Join(member(n)))).collect();
+    assert_eq!(bench.join_error(tokens[5]), Error::GroupMaxSizeReached);
+}
+
+#[test]
+fn a_plan_counts_as_well() {
+    let mut bench = Bench::with(Settings { group_max_bytes: 1 << 16, ..Settings::default() });
+    bench.send(Event::Join(join("a")));
+    let plan = |bytes| vec![("a".to_owned(), Bytes::from(vec![0; bytes]))];
+    let sync = |bytes| Sync {
+        group: GROUP.into(),
+        member_id: "a".into(),
+        generation: 1,
+        assignments: plan(bytes),
+        ..Sync::default()
+    };
+    let token = bench.send(Event::Sync(sync(1 << 16)));
+    assert_eq!(bench.synced(token), Err(Error::GroupMaxSizeReached));
+    let token = bench.send(Event::Sync(sync(1 << 15)));
+    assert_eq!(bench.synced(token).map(|plan| plan.len()), Ok(1 << 15));
+}
+
+#[test]
+fn who_left_while_it_waited_has_its_session_and_no_more() {
+    let mut bench = Bench::new();
+    bench.stable(&[join("a")]);
+    let patient = |id: &str| Join { rebalance_timeout_ms: i32::MAX, ..join(id) };
+    let waiting = bench.send(Event::Join(patient("b")));
+    assert_eq!(bench.reply(waiting), None);
+    let out = bench.coordinator.forsaken(bench.now(), GROUP, waiting);
+    bench.settle(out);
+    for _ in 0..4 {
+        bench.pass(5_000);
+        let _ = bench.beat("a", 1);
+    }
+    // Its session is over, and so is the rebalance that it kept going.
+    let token = bench.send(Event::Join(again("a")));
+    assert_eq!(bench.joined(token).members.len(), 1);
+}
+
+#[test]
+fn groups_are_hashed_over_as_many_partitions_as_the_journal_has() {
+    let mut coordinator = Coordinator::new(Settings::default());
+    coordinator.found_journal(7);
+    coordinator.finish_loading(at(0), &|_| None);
+    let out = coordinator.handle(at(0), 1, commit_event("", -1, 1, ""));
+    assert_eq!(
+        (out.records[0].partition, coordinator.partition_of(GROUP)),
+        (i32::from(b'g') % 7, i32::from(b'g') % 7)
+    );
 }

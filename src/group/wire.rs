@@ -1,7 +1,7 @@
 //! Kafka's primitive types as the journal uses them: bounded reading, plain writing.
 //!
 //! Invariant: a length is compared with the bytes that remain before anything is taken or allocated.
-//! Deliberately absent: writing of flexible versions (Kafka 4 itself still writes v3).
+//! Deliberately absent: writing of more of the flexible versions than the journal uses.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -87,13 +87,21 @@ impl<'a> Reader<'a> {
 
     /// Skips the tagged fields that end every structure of a flexible version.
     pub fn tags(&mut self) -> Result<(), JournalError> {
+        self.each_tag(|_, _| Ok(()))
+    }
+
+    /// Shows each tagged field: number and bytes.
+    pub fn each_tag(
+        &mut self,
+        mut see: impl FnMut(u64, &'a [u8]) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
         if !self.flexible {
             return Ok(());
         }
         for _ in 0..self.uvarint()? {
-            self.uvarint()?;
+            let tag = self.uvarint()?;
             let len = usize::try_from(self.uvarint()?).map_err(|_| JournalError::Malformed)?;
-            self.take(len)?;
+            see(tag, self.take(len)?)?;
         }
         Ok(())
     }
@@ -115,5 +123,31 @@ pub(super) fn put_nullable_string(out: &mut BytesMut, text: Option<&str>) {
 
 pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
+    out.put_slice(bytes);
+}
+
+fn low_bits(value: u64) -> u8 {
+    u8::try_from(value & 0x7f).unwrap_or(0)
+}
+
+fn put_uvarint(out: &mut BytesMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8(low_bits(value) | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(low_bits(value));
+}
+
+pub(super) fn put_compact_string(out: &mut BytesMut, text: &str) {
+    put_uvarint(out, text.len() as u64 + 1);
+    out.put_slice(text.as_bytes());
+}
+
+/// The end of a structure of a flexible version, with at most one tagged field.
+pub(super) fn put_tags(out: &mut BytesMut, field: Option<(u64, &[u8])>) {
+    let Some((tag, bytes)) = field else { return out.put_u8(0) };
+    out.put_u8(1);
+    put_uvarint(out, tag);
+    put_uvarint(out, bytes.len() as u64);
     out.put_slice(bytes);
 }

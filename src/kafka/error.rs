@@ -158,6 +158,11 @@ pub(super) fn of_group(error: &group::Error) -> Code {
         // The log is fenced or full: clients look for the coordinator again, and come back.
         E::Storage => Code::COORDINATOR_NOT_AVAILABLE,
         E::InvalidRequest => Code::INVALID_REQUEST,
+        // It passes, and every client looks again for a coordinator after a pause.
+        E::CoordinatorFull => Code::COORDINATOR_NOT_AVAILABLE,
+        E::UnknownTopic => Code::UNKNOWN_TOPIC_OR_PARTITION,
+        // No client retries this one: somebody has to look.
+        E::Unreadable => Code::KAFKA_STORAGE_ERROR,
     }
 }
 

@@ -104,17 +104,11 @@ impl Shared {
 
     /// Takes one call of the operation at `place` of the table out of `most` that are allowed in any `window_ms`, for the
     /// part `of` a topic (nil: the whole account). Says whether it may pass; all may unless rates are held.
-    pub(super) fn pace(
-        &self,
-        place: usize,
-        of: (Uuid, &str),
-        most: u32,
-        window_ms: i64,
-        now_ms: i64,
-    ) -> bool {
+    pub(super) fn pace(&self, place: usize, of: (Uuid, &str), most: u32, window_ms: i64) -> bool {
         if !self.settings.limits_control {
             return true;
         }
+        let now_ms = self.core.steady_ms();
         let mut paces = self.paces.lock();
         if paces.len() >= paces.capacity() {
             paces.retain(|(_, window_ms, ..), times| times.back().is_some_and(|at| *at > now_ms - window_ms));

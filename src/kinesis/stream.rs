@@ -23,6 +23,8 @@ use crate::topic::{Shard, Topic};
 
 /// The name of the attachment.
 const TRAITS: &str = "kinesis";
+/// Longest time that a stream is CREATING (kinesis.create.delay.ms).
+const CREATING_MAX_MS: i64 = 600_000;
 /// Longest stream name; a topic with a longer one is no stream.
 pub(super) const NAME_BYTES_MAX: usize = 128;
 
@@ -209,7 +211,9 @@ impl Stream {
     }
 
     pub(super) fn status(&self, now_ms: i64) -> &'static str {
-        if now_ms < self.traits.creating_until_ms { "CREATING" } else { "ACTIVE" }
+        let left_ms = self.traits.creating_until_ms.saturating_sub(now_ms);
+        // More than the key allows: the clock was set back.
+        if (1..=CREATING_MAX_MS).contains(&left_ms) { "CREATING" } else { "ACTIVE" }
     }
 
     /// Refuses a change of a stream that is still being created.

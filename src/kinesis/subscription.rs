@@ -62,6 +62,7 @@ struct Place {
 }
 
 impl Subscriptions {
+    /// `now_ms` is of a time that does not jump.
     fn take(self: &Arc<Self>, key: Key, now_ms: i64) -> Result<Place, Fault> {
         let mut seats = self.seats.lock();
         if let Some(seat) = seats.get(&key) {
@@ -141,7 +142,7 @@ impl Feed {
         offset: i64,
     ) -> Result<Box<Self>, Fault> {
         let key = (stream.topic.id(), consumer.0.to_owned(), consumer.1, shard.id);
-        let place = cx.shared.subscriptions.take(key, cx.now_ms)?;
+        let place = cx.shared.subscriptions.take(key, cx.shared.core.steady_ms())?;
         Ok(Box::new(Self {
             shared: Arc::clone(cx.shared),
             operation: Arc::clone(cx.operation),

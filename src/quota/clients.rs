@@ -133,7 +133,7 @@ impl Clients {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// The time of the meters, at the wall clock's `now_ms`.
+    /// The time of the meters, at `now_ms` of any clock, always the same one.
     pub fn ns(&self, now_ms: i64) -> u64 {
         self.steady.ns(now_ms)
     }

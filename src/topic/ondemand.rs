@@ -40,7 +40,8 @@ struct Samples {
 }
 
 impl History {
-    /// Takes a sample: `written` says how many bytes a partition has taken since the start.
+    /// Takes a sample at `now_ms` of a time that does not jump: `written` says how many bytes a partition has taken since the
+    /// start.
     pub fn sample(&mut self, shards: &Shards, now_ms: i64, written: &dyn Fn(i32) -> u64) {
         let elapsed_ms = u64::try_from(now_ms.saturating_sub(self.at_ms)).unwrap_or(0).max(1);
         self.at_ms = now_ms;

@@ -28,6 +28,8 @@ pub struct Append {
     pub batch: Batch,
     /// Who chose the partition.
     pub route: Route,
+    /// The broker's own: no limit of the topic is held against it.
+    pub own: bool,
     /// The client, in words for people.
     pub client: Option<Arc<str>>,
     /// Filled in by [`Partition::append`].
@@ -47,13 +49,19 @@ impl Append {
     /// A batch for the partition that its client chose.
     #[must_use]
     pub fn new(batch: Batch) -> Self {
-        Self { batch, route: Route::Client, client: None, outcome: None }
+        Self { batch, route: Route::Client, own: false, client: None, outcome: None }
+    }
+
+    /// A batch of the broker's own, which may be of any size.
+    #[must_use]
+    pub fn own(batch: Batch) -> Self {
+        Self { own: true, ..Self::new(batch) }
     }
 
     /// A batch for a shard that has been charged for it.
     #[must_use]
     pub fn routed(batch: Batch) -> Self {
-        Self { batch, route: Route::Shard, client: None, outcome: None }
+        Self { batch, route: Route::Shard, own: false, client: None, outcome: None }
     }
 }
 
@@ -245,7 +253,8 @@ impl Partition {
         self.steady.ns(now_ms)
     }
 
-    /// When a client that chose this partition itself last wrote, ms since the epoch; `None`: not in this life.
+    /// When a client that chose this partition itself last wrote, by the time of [`Partition::buckets`]; `None`: not in
+    /// this life. Milliseconds.
     #[must_use]
     pub fn client_wrote_ms(&self) -> Option<i64> {
         let at = self.client_wrote_ms.load(Ordering::Relaxed);
@@ -428,6 +437,7 @@ impl Partition {
     /// costs a record (law 8).
     fn account(&self, config: &TopicConfig, now_ms: i64, before: i64, appends: &mut [&mut Append]) {
         if let Some(append) = appends.iter().find(|append| append.route == Route::Client) {
+            let now_ms = i64::try_from(self.steady.ns(now_ms) / 1_000_000).unwrap_or(i64::MAX);
             let before = self.client_wrote_ms.swap(now_ms, Ordering::Relaxed);
             if before.div_euclid(1000) != now_ms.div_euclid(1000) {
                 self.client.lock().clone_from(&append.client);
@@ -515,7 +525,9 @@ impl Partition {
     ) -> Result<Appended> {
         let batch = &append.batch;
         let header = *batch.header();
-        check_limits(config, now_ms, batch)?;
+        if !append.own {
+            check_limits(config, now_ms, batch)?;
+        }
         let mut appended = Appended {
             base_offset: end,
             next_offset: end + i64::from(header.last_offset_delta) + 1,
@@ -737,14 +749,15 @@ impl Partition {
         Ok(before.saturating_sub(after))
     }
 
-    /// Saves producer and epoch state with the log, so that recovery replays only what comes later.
+    /// Saves producer and epoch state with the log, so that recovery replays only what comes later. Producers that were not
+    /// heard of since `heard_since_ms` are forgotten.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn checkpoint(&self, now_ms: i64, producer_expiration_ms: i64, producers_max: usize) -> Result<()> {
+    pub fn checkpoint(&self, now_ms: i64, heard_since_ms: i64, producers_max: usize) -> Result<()> {
         let Some(log) = self.log.get() else { return Ok(()) };
         let mut writer = self.writer();
-        writer.producers.expire(now_ms, producer_expiration_ms, producers_max);
+        writer.producers.expire(now_ms, heard_since_ms, producers_max);
         writer.listed_dirty = false;
         log.checkpoint(&writer.note()).map_err(|error| self.unless_deleted(error))
     }

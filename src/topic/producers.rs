@@ -119,9 +119,8 @@ impl Producers {
         };
     }
 
-    /// Drops producers that were last heard of more than `expiration_ms` ago, then the oldest beyond `count_max`.
-    pub(super) fn expire(&mut self, now_ms: i64, expiration_ms: i64, count_max: usize) {
-        let oldest_ms = now_ms.saturating_sub(expiration_ms);
+    /// Drops producers that were last heard of before `oldest_ms`, then the oldest beyond `count_max`.
+    pub(super) fn expire(&mut self, now_ms: i64, oldest_ms: i64, count_max: usize) {
         // Who was found in the log of an earlier life counts as heard of now.
         self.entries.values_mut().for_each(|e| e.last_timestamp_ms = e.last_timestamp_ms.min(now_ms));
         self.entries.retain(|_, e| e.last_timestamp_ms >= oldest_ms);
@@ -319,7 +318,7 @@ mod tests {
             h.producer_id = id;
             producers.record(&h, id, -1, id);
         }
-        producers.expire(10, 8, 5);
+        producers.expire(10, 2, 5);
         assert_eq!(producers.len(), 5);
     }
 
@@ -328,7 +327,7 @@ mod tests {
         let mut producers = Producers::default();
         producers.record(&header(0, 1, 0), 0, -1, i64::MAX);
         for (now_ms, known) in [(1_000, 1), (1_100, 1), (1_101, 0)] {
-            producers.expire(now_ms, 100, 5);
+            producers.expire(now_ms, now_ms - 100, 5);
             assert_eq!(producers.len(), known, "at {now_ms}");
         }
     }

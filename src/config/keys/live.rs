@@ -156,6 +156,14 @@ pub(super) const LIVE: &[Key] = &[
         "Shortest session timeout that a member may ask for.",
     ),
     live(
+        "group.state.max.bytes",
+        Kind::Long,
+        Some("268435456"),
+        Check::Min(1 << 20),
+        "Memory for members, their metadata and offsets of all groups; then who joins is told to come again.",
+    )
+    .own(),
+    live(
         "kinesis.access.keys",
         Kind::Password,
         None,

@@ -359,7 +359,7 @@ fn at_once(answer: Answer) -> Answer {
 
 /// Charges a client's quota; how long it has to wait. Milliseconds, at most [`produce::THROTTLE_MS_MAX`].
 pub(super) fn charge(core: &Core, meter: &Meter, units: u64) -> u32 {
-    let wait_ns = meter.charge(units, core.client_quotas().ns(core.now_ms()));
+    let wait_ns = meter.charge(units, core.client_quotas().ns(core.steady_ms()));
     u32::try_from(wait_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX).min(produce::THROTTLE_MS_MAX)
 }
 

@@ -78,17 +78,18 @@ fn read_topic(
     version: i16,
     reader: &mut Reader<'_>,
 ) -> Result<(CommitTopic, Asked), Malformed> {
-    let (name, id, count, missing) = if version >= TOPIC_IDS_FROM {
+    let (name, id, topic, missing) = if version >= TOPIC_IDS_FROM {
         let id = reader.uuid()?;
         let topic = cx.core.topics().by_id(id);
-        let count = topic.as_ref().map(|t| t.partitions().len());
-        (topic.map_or_else(String::new, |t| t.name().to_string()), id, count, Code::UNKNOWN_TOPIC_ID)
+        let name = topic.as_ref().map_or_else(String::new, |t| t.name().to_string());
+        (name, id, topic, Code::UNKNOWN_TOPIC_ID)
     } else {
         let name = reader.string()?;
-        let count = cx.core.topics().by_name(name).map(|t| t.partitions().len());
-        (name.to_owned(), Uuid::nil(), count, Code::UNKNOWN_TOPIC_OR_PARTITION)
+        (name.to_owned(), Uuid::nil(), cx.core.topics().by_name(name), Code::UNKNOWN_TOPIC_OR_PARTITION)
     };
-    let mut known = CommitTopic { name: name.clone(), partitions: Vec::new() };
+    let count = topic.as_ref().map(|t| t.partitions().len());
+    let id_now = topic.map(|t| t.id());
+    let mut known = CommitTopic { name: name.clone(), id: id_now, gone: false, partitions: Vec::new() };
     let mut asked = Asked { name, id, partitions: Vec::new() };
     for _ in 0..reader.count(12)? {
         let partition = read_partition(version, reader)?;

@@ -2,6 +2,8 @@
 //!
 //! Behaviour: a partition without an offset answers -1 and no error. Null topics ask for everything committed. What is
 //! asked for twice is answered once. Groups past 64 MiB of one answer are COORDINATOR_LOAD_IN_PROGRESS: clients ask again.
+//! What may have been committed in a damaged part of the journal answers KAFKA_STORAGE_ERROR for its partition: -1 would
+//! let a consumer begin somewhere else without a word.
 //!
 //! - v0, v1: one layout. v2: null topics, error for the group. v3: throttle time. v5: leader epoch (KIP-320).
 //! - v6: flexible. v7: `require_stable` (KIP-447; nothing is unstable without transactions).
@@ -17,7 +19,9 @@ use uuid::Uuid;
 
 use super::{Answer, Context, Entry, FEW};
 use crate::broker::Core;
-use crate::group::{self, CommittedOffset, Error, Event, FetchGroup, FetchedGroup, TopicPartitions};
+use crate::group::{
+    self, CommittedOffset, Error, Event, FetchGroup, FetchedGroup, FetchedTopic, TopicPartitions,
+};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
@@ -74,11 +78,12 @@ fn is_large(groups: &[FetchGroup]) -> bool {
 
 /// About what a group takes in the answer.
 fn size(found: &FetchedGroup) -> usize {
-    let offset = |offset: &Option<CommittedOffset>| 20 + offset.as_ref().map_or(0, |o| o.metadata.len());
-    let topic = |partitions: &[(i32, Option<CommittedOffset>)]| {
-        partitions.iter().map(|(_, found)| offset(found)).sum::<usize>()
+    let metadata = |offset: &CommittedOffset| offset.metadata.len();
+    let topic = |one: &FetchedTopic| {
+        let found = one.partitions.iter().map(|(_, found)| found.as_ref().ok()?.as_ref().map(metadata));
+        one.name.len() + found.map(|bytes| 20 + bytes.unwrap_or(0)).sum::<usize>()
     };
-    found.topics.iter().map(|one| one.name.len() + topic(&one.partitions)).sum()
+    found.topics.iter().map(topic).sum()
 }
 
 fn read(
@@ -187,7 +192,7 @@ fn encode_topics(
     code: Code,
     w: &mut Writer,
 ) {
-    // By id, only topics that still have one can be named.
+    // By id, only topics that still have one can be named. The group's error stands at its own place from v2 on.
     let id = |name: &str| core.topics().by_name(name).map(|t| t.id());
     let named = || found.topics.iter().filter(|t| version < TOPIC_IDS_FROM || id(&t.name).is_some());
     w.count(named().count() + unknown.len());
@@ -198,7 +203,11 @@ fn encode_topics(
         }
         w.count(topic.partitions.len());
         for (index, offset) in &topic.partitions {
-            encode_partition(version, *index, offset.as_ref(), code, w);
+            let (offset, code) = match offset {
+                Ok(offset) => (offset.as_ref(), if version < 2 { code } else { Code::NONE }),
+                Err(refusal) => (None, error::of_group(refusal)),
+            };
+            encode_partition(version, *index, offset, code, w);
         }
         w.tags();
     }
@@ -219,7 +228,6 @@ fn encode_partition(version: i16, index: i32, offset: Option<&CommittedOffset>, 
         w.i32(offset.map_or(-1, |o| o.leader_epoch));
     }
     w.nullable_string(Some(offset.map_or("", |o| o.metadata.as_str())));
-    // The group's error stands at its own place from v2 on.
-    w.i16(if version < 2 || code == Code::UNKNOWN_TOPIC_ID { code.0 } else { 0 });
+    w.i16(code.0);
     w.tags();
 }

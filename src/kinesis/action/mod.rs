@@ -269,14 +269,14 @@ impl Context<'_> {
     /// Takes this call from the operation's rate, for a part of a topic (nil: of the whole account).
     pub(super) fn admit(&self, topic: Uuid, part: &str) -> Result<(), Fault> {
         let rate = TABLE.get(self.place).and_then(|entry| entry.rate);
-        let passes = |most| self.shared.pace(self.place, (topic, part), most, 1000, self.now_ms);
+        let passes = |most| self.shared.pace(self.place, (topic, part), most, 1000);
         if rate.is_none_or(passes) { Ok(()) } else { Err(self.too_often("")) }
     }
 
     /// Takes this call from the `most` that a stream may have in any 24 hours.
     fn admit_daily(&self, stream: &Stream, most: u32) -> Result<(), Fault> {
         let of = (stream.topic.id(), "");
-        if self.shared.pace(self.place, of, most, DAY_MS, self.now_ms) {
+        if self.shared.pace(self.place, of, most, DAY_MS) {
             return Ok(());
         }
         Err(self.too_often(&format!(" It may be called {most} times in 24 hours for a stream.")))

@@ -109,6 +109,26 @@ fn the_group_without_a_name_commits_too() {
     subject.end();
 }
 
+/// As long as a string of the protocol can be, as in Apache Kafka.
+#[test]
+fn the_id_of_a_group_may_be_as_long_as_a_string() {
+    let subject = Subject::start();
+    let mut client = subject.client();
+    let topic = subject.topic(&mut client, 1, &[]);
+    for length in [255, 256, 32_767] {
+        let mut group = subject.name("g");
+        group.push_str(&"x".repeat(length - group.len()));
+        assert_eq!(client.commit(&group, NOBODY, (&topic, 0, 5), None), 0, "{length}");
+        assert_eq!(client.committed(&group, &topic, 0).1, 5, "{length}");
+        let me = client.settle(consumer(&group));
+        assert_eq!(client.commit(&group, (1, &me.member, None), (&topic, 0, 6), None), 0, "{length}");
+        assert_eq!(client.leave(&group, &me.member, None), 0, "{length}");
+        assert_eq!(client.delete_group(&group), 0, "{length}");
+        assert_eq!(client.committed(&group, &topic, 0).1, -1, "{length}");
+    }
+    subject.end();
+}
+
 /// OffsetFetch v5 with null topics: (topic, partition, offset), sorted.
 fn all_of(client: &mut Client, group: &str) -> Vec<(String, i32, i64)> {
     let mut answer = client.call(9, 5, &Out::new().string(group).i32(-1));

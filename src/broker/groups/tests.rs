@@ -1,0 +1,342 @@
+//! The groups' journal as it lies in a log: what is too large for a batch, damaged, refused, or of another time.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::broker::{Clock, in_memory, open};
+use crate::config::Source;
+use crate::group::{
+    Commit, CommitPartition, CommitTopic, FetchGroup, Heartbeat, Join, Sync, TopicPartitions,
+};
+
+fn config(pairs: &[(&str, &str)]) -> Config {
+    let mut config = Config::default();
+    for (key, value) in pairs {
+        config.set(key, value, Source::CommandLine).unwrap();
+    }
+    config
+}
+
+async fn commit(
+    core: &Arc<Core>,
+    group: &str,
+    topic: &Topic,
+    partitions: i32,
+    offset: i64,
+) -> Vec<Result<(), Error>> {
+    let partition = |partition| CommitPartition {
+        partition,
+        offset,
+        leader_epoch: -1,
+        metadata: String::new(),
+        commit_ms: None,
+    };
+    let partitions = (0..partitions).map(partition).collect();
+    let topics =
+        vec![CommitTopic { name: topic.name().to_string(), id: Some(topic.id()), gone: false, partitions }];
+    let event = Commit { group: group.to_owned(), generation: -1, topics, ..Commit::default() };
+    match core.group(Event::CommitOffsets(event)).await {
+        Ok(Reply::CommitOffsets(Ok(topics))) => topics[0].partitions.iter().map(|(_, r)| r.clone()).collect(),
+        Ok(Reply::CommitOffsets(Err(error))) | Err(error) => vec![Err(error)],
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a group committed in partitions of a topic, by name.
+async fn committed(
+    core: &Arc<Core>,
+    group: &str,
+    topic: &str,
+    partitions: i32,
+) -> Vec<Result<Option<i64>, Error>> {
+    let topics =
+        Some(vec![TopicPartitions { name: topic.to_owned(), partitions: (0..partitions).collect() }]);
+    match core.group(Event::FetchOffsets(vec![FetchGroup { group: group.to_owned(), topics }])).await {
+        Ok(Reply::FetchOffsets(groups)) => {
+            let topics = &groups[0].1.as_ref().unwrap().topics;
+            topics[0].partitions.iter().map(|(_, o)| o.clone().map(|o| o.map(|o| o.offset))).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn delete_groups(core: &Arc<Core>, groups: &[&str]) -> Vec<Result<(), Error>> {
+    match core.group(Event::DeleteGroups(groups.iter().map(ToString::to_string).collect())).await {
+        Ok(Reply::DeleteGroups(groups)) => groups.into_iter().map(|(_, result)| result).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn delete_topic(core: &Arc<Core>, topic: &Arc<Topic>) {
+    core.topics().delete(topic.id()).unwrap();
+    core.forget_topic(topic);
+}
+
+#[tokio::test]
+async fn a_group_with_more_than_a_batch_of_offsets_is_committed_deleted_and_forgotten_whole() {
+    let core = in_memory(config(&[("message.max.bytes", "100000")])).unwrap();
+    let (name, group) = ("t".repeat(249), "g".repeat(250));
+    let topic = core.create_topic(name.clone(), 4000, BTreeMap::new()).await.unwrap();
+    assert!(commit(&core, &group, &topic, 4000, 777).await.iter().all(Result::is_ok));
+    let journal = core.topics().by_name(JOURNAL).unwrap();
+    let sizes = |core: &Arc<Core>| {
+        let index = core.groups.state.lock().coordinator.partition_of(&group);
+        let slice = journal.partition(index).unwrap().read(0, 100 << 20).unwrap().slice;
+        let bytes = slice.to_bytes().unwrap();
+        crate::batch::Batches::new(&bytes).map(|batch| batch.unwrap().bytes.len()).collect::<Vec<_>>()
+    };
+    let written = sizes(&core);
+    assert!(written.len() > 20 && written.iter().all(|bytes| *bytes <= 100_000), "{written:?}");
+    assert_eq!(delete_groups(&core, &[&group]).await, [Ok(())]);
+    assert!(committed(&core, &group, &name, 4000).await.iter().all(|offset| *offset == Ok(None)));
+    // The same when the topic goes, and another comes under its name.
+    assert!(commit(&core, &group, &topic, 4000, 778).await.iter().all(Result::is_ok));
+    delete_topic(&core, &topic).await;
+    core.create_topic(name.clone(), 4000, BTreeMap::new()).await.unwrap();
+    assert!(committed(&core, &group, &name, 4000).await.iter().all(|offset| *offset == Ok(None)));
+    assert_eq!(core.group_state_bytes().0, 0);
+}
+
+#[tokio::test]
+async fn a_commit_is_of_the_topic_and_not_of_the_next_with_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = open(dir.path(), Config::default(), Clock::System).unwrap();
+    let first = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    assert_eq!(commit(&core, "g", &first, 1, 5).await, [Ok(())]);
+    // The process ends between the deletion and the end of the offsets.
+    core.topics().delete(first.id()).unwrap();
+    let second = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    core.close().unwrap();
+    drop(core);
+    let core = open(dir.path(), Config::default(), Clock::System).unwrap();
+    assert_eq!(committed(&core, "g", "t", 1).await, [Ok(None)]);
+    let everything = vec![FetchGroup { group: "g".into(), topics: None }];
+    let Ok(Reply::FetchOffsets(groups)) = core.group(Event::FetchOffsets(everything)).await else { panic!() };
+    assert_eq!(groups[0].1.as_ref().unwrap().topics, []);
+    // A commit that was on its way to the first one comes too late.
+    assert_eq!(commit(&core, "g", &first, 1, 6).await, [Err(Error::UnknownTopic)]);
+    let second = core.topics().by_id(second.id()).unwrap();
+    assert_eq!(commit(&core, "g", &second, 1, 1).await, [Ok(())]);
+    // The end of the first one's offsets, however late, is not the end of these.
+    core.forget_topic(&first);
+    assert_eq!(committed(&core, "g", "t", 1).await, [Ok(Some(1))]);
+}
+
+#[tokio::test]
+async fn the_number_of_partitions_is_the_topics_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let groups: Vec<String> = (0..40).map(|n| format!("g{n}")).collect();
+    for (round, partitions) in ["50", "7", "100"].into_iter().enumerate() {
+        let config = config(&[("offsets.topic.num.partitions", partitions)]);
+        let core = open(dir.path(), config, Clock::System).unwrap();
+        if round == 0 {
+            core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+        }
+        let topic = core.topics().by_name("t").unwrap();
+        for group in &groups {
+            let before = (round > 0).then_some(round as i64 * 100);
+            assert_eq!(committed(&core, group, "t", 1).await, [Ok(before)], "{partitions}");
+            let offset = (round as i64 + 1) * 100;
+            assert_eq!(commit(&core, group, &topic, 1, offset).await, [Ok(())], "{partitions}");
+        }
+        assert_eq!(core.topics().by_name(JOURNAL).unwrap().partitions().len(), 50);
+        core.close().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_takes_nothing_holds_up_no_other() {
+    let clock = Clock::Manual(Arc::default());
+    let Clock::Manual(time) = clock.clone() else { unreachable!() };
+    let dir = tempfile::tempdir().unwrap();
+    let core = open(dir.path(), config(&[("offsets.retention.minutes", "1")]), clock).unwrap();
+    let topic = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    let groups: Vec<String> = (0..40).map(|n| format!("g{n}")).collect();
+    for group in &groups {
+        assert_eq!(commit(&core, group, &topic, 1, 5).await, [Ok(())]);
+    }
+    let sick = core.groups.state.lock().coordinator.partition_of("g0");
+    let is_sick = |group: &&str| core.groups.state.lock().coordinator.partition_of(group) == sick;
+    core.topics().by_name(JOURNAL).unwrap().partition(sick).unwrap().retire(None);
+    // Several groups in one request: each has its own answer.
+    assert_eq!(delete_groups(&core, &["g0", "g1"]).await, [Err(Error::Storage), Ok(())]);
+    assert_eq!(committed(&core, "g0", "t", 1).await, [Ok(Some(5))]);
+    // And in one sweep.
+    time.now_ms.fetch_add(3_600_000, Ordering::Relaxed);
+    {
+        let mut state = core.groups.state.lock();
+        let outcome = state.coordinator.tick(core.group_now());
+        core.carry_out(&mut state, core.group_now(), outcome);
+    }
+    let mut left = BTreeSet::new();
+    for group in &groups {
+        if committed(&core, group, "t", 1).await == [Ok(Some(5))] {
+            left.insert(group.as_str());
+        }
+    }
+    let expected: BTreeSet<_> = groups.iter().map(String::as_str).filter(is_sick).collect();
+    assert_eq!(left, expected);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_ends_no_session_no_offset_and_no_record() {
+    let clock = Clock::Manual(Arc::default());
+    let Clock::Manual(time) = clock.clone() else { unreachable!() };
+    time.now_ms.store(1_700_000_000_000, Ordering::Relaxed);
+    let core = crate::broker::open::open_on(
+        Arc::new(crate::store::memory::Memory::new()),
+        "memory".into(),
+        config(&[("offsets.retention.check.interval.ms", "1")]),
+        clock,
+    )
+    .unwrap();
+    let topic = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    let mut one = Builder::new();
+    one.push(Record { timestamp_ms: core.now_ms(), value: Some("v".into()), ..Record::default() });
+    let mut append = Append::new(one.build().unwrap());
+    topic.partition(0).unwrap().append(core.now_ms(), &mut [&mut append]);
+    assert_eq!(commit(&core, "simple", &topic, 1, 5).await, [Ok(())]);
+    let join = Join {
+        group: "g".into(),
+        new_member_id: "m".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![("range".into(), bytes::Bytes::new())],
+        ..Join::default()
+    };
+    assert!(matches!(core.group(Event::Join(join)).await, Ok(Reply::Join(Ok(_)))));
+    let sync = Sync { group: "g".into(), member_id: "m".into(), generation: 1, ..Sync::default() };
+    assert!(matches!(core.group(Event::Sync(sync)).await, Ok(Reply::Sync(Ok(_)))));
+    for set_by_ms in [60_000, 30 * 86_400_000, -86_400_000] {
+        time.set_by_ms.store(set_by_ms, Ordering::Relaxed);
+        time.now_ms.fetch_add(3_000, Ordering::Relaxed);
+        {
+            let mut state = core.groups.state.lock();
+            let outcome = state.coordinator.tick(core.group_now());
+            core.carry_out(&mut state, core.group_now(), outcome);
+        }
+        core.tend(true, true);
+        let beat =
+            Heartbeat { group: "g".into(), member_id: "m".into(), generation: 1, ..Heartbeat::default() };
+        let beat = core.group(Event::Heartbeat(beat)).await;
+        assert_eq!(beat, Ok(Reply::Heartbeat(Ok(()))), "{set_by_ms}");
+        assert_eq!(committed(&core, "simple", "t", 1).await, [Ok(Some(5))], "{set_by_ms}");
+        let span = topic.partition(0).unwrap().span().unwrap();
+        assert_eq!((span.start, span.end), (0, 1), "{set_by_ms}");
+    }
+    // A dead one does not outlive its session either.
+    time.now_ms.fetch_add(10_000, Ordering::Relaxed);
+    let mut state = core.groups.state.lock();
+    let outcome = state.coordinator.tick(core.group_now());
+    core.carry_out(&mut state, core.group_now(), outcome);
+    drop(state);
+    let beat = Heartbeat { group: "g".into(), member_id: "m".into(), generation: 1, ..Heartbeat::default() };
+    assert_eq!(core.group(Event::Heartbeat(beat)).await, Ok(Reply::Heartbeat(Err(Error::UnknownMember))));
+}
+
+#[tokio::test]
+async fn who_left_while_it_waited_is_seen() {
+    let core = in_memory(Config::default()).unwrap();
+    let join = |id: &str| Join {
+        group: "g".into(),
+        new_member_id: id.into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: i32::MAX,
+        protocol_type: "consumer".into(),
+        protocols: vec![("range".into(), bytes::Bytes::new())],
+        ..Join::default()
+    };
+    assert!(matches!(core.group(Event::Join(join("a"))).await, Ok(Reply::Join(Ok(_)))));
+    // "a" does not join again: this waits for it until its client goes.
+    drop(core.group(Event::Join(join("b"))));
+    let mut state = core.groups.state.lock();
+    assert_eq!(state.waiting.len(), 1);
+    let now = core.group_now();
+    core.see_who_left(&mut state, now);
+    assert_eq!(state.waiting.len(), 0);
+    let outcome = state.coordinator.tick(Now { steady_ms: now.steady_ms + 10_001, ..now });
+    core.carry_out(&mut state, now, outcome);
+    drop(state);
+    let described = core.group(Event::DescribeGroups(vec!["g".into()])).await;
+    let Ok(Reply::DescribeGroups(groups)) = described else { panic!("{described:?}") };
+    assert!(groups[0].1.as_ref().is_ok_and(|group| group.members.is_empty()));
+}
+
+/// The file of the journal that holds `group`.
+fn journal_file(core: &Core, dir: &Path, group: &str) -> PathBuf {
+    let index = core.groups.state.lock().coordinator.partition_of(group);
+    let id = core.topics().by_name(JOURNAL).unwrap().id();
+    let mut found = Vec::new();
+    for topic in fs::read_dir(dir.join("topics")).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = topic.file_name().unwrap().to_string_lossy().into_owned();
+        if uuid::Uuid::parse_str(&name).is_ok_and(|uuid| uuid == id) {
+            let files =
+                fs::read_dir(topic.join(index.to_string())).unwrap().map(|entry| entry.unwrap().path());
+            found.extend(files.filter(|file| file.extension().is_some_and(|e| e == "log")));
+        }
+    }
+    found.remove(0)
+}
+
+/// Three commits of one group, one batch each; then one byte of the second batch is another. Wherever it is: the broker
+/// starts, says nothing that was not committed, and never that nothing was.
+#[tokio::test]
+async fn a_damaged_batch_of_the_journal_is_no_commit_and_stops_nothing() {
+    let kept = tempfile::tempdir().unwrap();
+    let core = open(kept.path(), Config::default(), Clock::System).unwrap();
+    let topics = [
+        core.create_topic("a".into(), 1, BTreeMap::new()).await.unwrap(),
+        core.create_topic("b".into(), 1, BTreeMap::new()).await.unwrap(),
+        core.create_topic("c".into(), 1, BTreeMap::new()).await.unwrap(),
+    ];
+    assert_eq!(commit(&core, "elsewhere", &topics[0], 1, 5).await, [Ok(())]);
+    let mut ends = Vec::new();
+    let file = {
+        assert_eq!(commit(&core, "g", &topics[0], 1, 1001).await, [Ok(())]);
+        journal_file(&core, kept.path(), "g")
+    };
+    let index = core.groups.state.lock().coordinator.partition_of("g");
+    let partition = core.topics().by_name(JOURNAL).unwrap().partition(index).unwrap();
+    let bytes = || partition.segments().unwrap().iter().map(|segment| segment.bytes).sum::<u64>();
+    ends.push(bytes());
+    assert_eq!(commit(&core, "g", &topics[1], 1, 1004).await, [Ok(())]);
+    ends.push(bytes());
+    assert_eq!(commit(&core, "g", &topics[2], 1, 1005).await, [Ok(())]);
+    core.close().unwrap();
+    drop(core);
+    let good = fs::read(&file).unwrap();
+    for at in (ends[0]..ends[1]).step_by(3) {
+        let at = usize::try_from(at).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        copy_all(kept.path(), copy.path());
+        let mut damaged = good.clone();
+        damaged[at] ^= 0x40;
+        fs::write(copy.path().join(file.strip_prefix(kept.path()).unwrap()), damaged).unwrap();
+        let core = open(copy.path(), Config::default(), Clock::System).unwrap();
+        assert_eq!(committed(&core, "elsewhere", "a", 1).await, [Ok(Some(5))], "byte {at}");
+        for (topic, right) in [("a", 1001), ("b", 1004), ("c", 1005)] {
+            let said = committed(&core, "g", topic, 1).await.remove(0);
+            let in_place = said == Ok(Some(right));
+            // Offset and leader epoch of the batch are no part of it.
+            let harmless = at - usize::try_from(ends[0]).unwrap() < 21;
+            assert!(in_place || said == Err(Error::Unreadable), "byte {at}: {topic} at {said:?}");
+            assert!(!in_place || topic != "b" || harmless, "byte {at} is not missed");
+            assert!(in_place || topic != "a", "byte {at}: what is before it reads");
+        }
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}

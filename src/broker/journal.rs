@@ -1,0 +1,179 @@
+//! Reads the groups' journal at the start, and goes on behind what does not read.
+//!
+//! Every batch is checked before a record of it counts: a damaged one would be served as a commit. What does not read is
+//! named (file, place, the groups that can be made out in it) and marks its partition: what is not found there may have
+//! been in it.
+//! Deliberately absent: what a mark means for a group (`group/damage.rs`), repair.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::batch::{Batches, MAX_PLAIN_BYTES, Records, StoredBatch};
+use crate::group::{Coordinator, Now, group_of};
+use crate::store::LogId;
+use crate::topic::{self, Partition};
+
+/// Bytes per read while the journal is loaded.
+const LOAD_BYTES: usize = 1 << 20;
+/// Groups named in the line about a damaged place.
+const NAMES_MAX: usize = 8;
+/// Places named in that line.
+const PLACES_MAX: usize = 8;
+
+/// Replays a partition of the journal; what of it does not read, in words.
+pub(super) fn load(
+    partition: &Arc<Partition>,
+    coordinator: &mut Coordinator,
+    now: Now,
+    location: &Path,
+) -> Option<String> {
+    let LogId { topic, partition: index } = partition.id();
+    let places = Vec::new();
+    let mut reading =
+        Reading { coordinator, partition: index, now, open: false, lost: 0, last: -1, places, bad: 0 };
+    if let Err(error) = reading.all(partition) {
+        reading.lost(i64::MAX, format!("{error}"));
+    }
+    reading.end(now.wall_ms);
+    let Reading { places, lost, bad, .. } = reading;
+    if lost == 0 && bad == 0 {
+        return None;
+    }
+    let folder = location.join("topics").join(topic.to_string()).join(index.to_string());
+    let places = places.join("; ");
+    // In full here; the ledger keeps the beginning, and a line a second.
+    tracing::warn!(
+        "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} sound record(s) that are none of a \
+         group: {places}. Groups that are hashed to it may miss commits. Where nothing else is known, OffsetFetch answers \
+         KAFKA_STORAGE_ERROR until they commit again, are deleted, or offsets.retention.minutes have passed",
+        folder.display(),
+    );
+    Some(format!(
+        "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} unknown record(s): {places}",
+        folder.display()
+    ))
+}
+
+/// One partition while it is read.
+struct Reading<'a> {
+    coordinator: &'a mut Coordinator,
+    partition: i32,
+    now: Now,
+    /// Something did not read, and nothing after it has yet.
+    open: bool,
+    /// How many places did not read, and the last of them.
+    lost: u64,
+    last: i64,
+    /// The first of them, in words.
+    places: Vec<String>,
+    /// Records of sound batches that are none of a group.
+    bad: u64,
+}
+
+impl Reading<'_> {
+    fn all(&mut self, partition: &Partition) -> topic::Result<()> {
+        let span = partition.span()?;
+        let mut offset = span.start;
+        while offset < span.end {
+            let read = partition.read(offset, LOAD_BYTES).and_then(|read| partition.bytes_of(&read.slice));
+            let next = match read {
+                Ok(bytes) => self.take(&bytes, offset),
+                Err(error) => {
+                    self.lost(offset, format!("offset {offset}: {error}"));
+                    offset
+                }
+            };
+            offset = if next > offset { next } else { behind(partition, offset)?.unwrap_or(span.end) };
+        }
+        Ok(())
+    }
+
+    /// Replays the batches of a read; the offset after the last that is sound.
+    fn take(&mut self, bytes: &[u8], offset: i64) -> i64 {
+        let mut next = offset;
+        for batch in Batches::new(bytes) {
+            match batch.and_then(|batch| Ok((batch, batch.verify().err()))) {
+                Ok((batch, None)) => next = self.replay(&batch, next),
+                Ok((batch, Some(error))) => {
+                    self.lost(next, format!("offset {next}: {error}{}", names(&batch)));
+                }
+                Err(error) => self.lost(next, format!("offset {next}: {error}")),
+            }
+        }
+        if next == offset {
+            self.lost(offset, format!("offset {offset}: no whole batch"));
+        }
+        next
+    }
+
+    /// Replays a batch that is sound; the offset after it. Where it stands is no part of its checksum.
+    fn replay(&mut self, batch: &StoredBatch<'_>, expected: i64) -> i64 {
+        let header = &batch.header;
+        // Behind a damaged place only the batch itself says how much was lost.
+        let placed = header.base_offset >= expected && (self.open || header.base_offset == expected);
+        if header.base_offset != expected && !self.open {
+            self.lost(expected, format!("offset {expected}: a batch that says {}", header.base_offset));
+        }
+        self.end(header.max_timestamp);
+        if !header.is_control() {
+            match batch.section(MAX_PLAIN_BYTES) {
+                Ok(section) => self.records(&section, header.record_count),
+                Err(error) => self.lost(expected, format!("offset {expected}: {error}")),
+            }
+        }
+        let from = if placed { header.base_offset } else { expected };
+        from.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1)
+    }
+
+    fn records(&mut self, section: &[u8], count: i32) {
+        for record in Records::new(section, count) {
+            let applied = record.map(|record| {
+                self.coordinator.replay(record.key.unwrap_or_default(), record.value, self.now)
+            });
+            if !matches!(applied, Ok(Ok(()))) {
+                self.bad += 1;
+            }
+        }
+    }
+
+    /// Something at `offset` does not read.
+    fn lost(&mut self, offset: i64, what: String) {
+        self.open = true;
+        if std::mem::replace(&mut self.last, offset) == offset {
+            return;
+        }
+        self.lost += 1;
+        if self.places.len() < PLACES_MAX {
+            self.places.push(what);
+        }
+    }
+
+    /// What did not read was written before `before_ms`: what follows it is of that time.
+    fn end(&mut self, before_ms: i64) {
+        if std::mem::take(&mut self.open) {
+            self.coordinator.journal_damaged(self.partition, before_ms.min(self.now.wall_ms));
+        }
+    }
+}
+
+/// Where the next part of the log begins.
+fn behind(partition: &Partition, offset: i64) -> topic::Result<Option<i64>> {
+    Ok(partition.segments()?.into_iter().map(|segment| segment.base_offset).find(|base| *base > offset))
+}
+
+/// The groups that can be made out in a batch that is not sound, in words: what they say may be damaged itself.
+fn names(batch: &StoredBatch<'_>) -> String {
+    let mut said = String::new();
+    let Ok(section) = batch.section(MAX_PLAIN_BYTES) else { return said };
+    let mut seen = std::collections::BTreeSet::new();
+    for record in Records::new(&section, batch.header.record_count).map_while(Result::ok) {
+        if let Some(group) = group_of(record.key.unwrap_or_default()).filter(|_| seen.len() < NAMES_MAX) {
+            seen.insert(group);
+        }
+    }
+    if !seen.is_empty() {
+        let _ = write!(said, " (groups there, as far as it reads: {seen:?})");
+    }
+    said
+}
