@@ -177,6 +177,10 @@ ranks! {
     Census Never,
     /// Connections that wait for memory.
     MemoryLine Never,
+    /// What the connections of an HTTP door hold of its memory, and who waits.
+    MemoryBudget Never,
+    /// Budgets that the admin door shows.
+    ShownBudgets Never,
     /// The writing half of an HTTP connection.
     WriteHalf Never,
     /// Who waits for an offset.

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -14,6 +15,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::door::{Phase, Shared};
 use super::exposition::{Labels, Pages, Reply};
@@ -24,6 +26,8 @@ use crate::broker::Reason;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
+/// How long an answer may wait for its memory.
+pub(super) const MEMORY_TIME: Duration = Duration::from_secs(5);
 /// Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const INDEX: &str = "weir\n/livez    it lives\n/readyz   it serves; what is degraded\n/healthz  it serves and nothing is degraded\n/metrics  Prometheus' text format\n\
@@ -139,7 +143,12 @@ async fn metrics(shared: &Arc<Shared>, table: &'static [Family]) -> Response<Rep
         Some(observer) => observer.look().await,
         None => return unavailable("the broker does not serve"),
     };
-    let pages = Pages::new(table, seen, shared.census.open(), Labels::new(&shared.settings.labels), permit);
+    let mut lease = shared.answers.account().lease();
+    if timeout(MEMORY_TIME, lease.grow(seen.bytes(), seen.bytes())).await.is_err() {
+        return unavailable("too many read answers at a time");
+    }
+    let labels = Labels::new(&shared.settings.labels);
+    let pages = Pages::new(table, seen, &shared.census, labels, (permit, lease));
     let mut response = Response::new(Reply::Pages(Box::new(pages)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(EXPOSITION));
     response

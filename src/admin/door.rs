@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use super::answer;
 use crate::broker::{Core, Observer};
 use crate::config::{AdminSettings, SocketSettings};
-use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
+use crate::listen::{self, BindError, Budget, Census, Doorway, Guest, Host, Limits, Stop};
 
 const CONNECTIONS_MAX: usize = 64;
 const SOCKETS: SocketSettings =
@@ -27,6 +27,8 @@ const SOCKETS: SocketSettings =
 const LISTENER: &str = "ADMIN";
 /// Metrics that are being read at a time: each holds a copy of the broker's numbers.
 const SCRAPES_MAX: usize = 4;
+/// What the budget of their bytes is called.
+const ANSWERS: &str = "admin.queued.max.response.bytes";
 /// Requests that work with the broker itself at a time.
 const WORK_MAX: u32 = 4;
 const LIFE: Duration = Duration::from_secs(60);
@@ -43,6 +45,8 @@ pub(super) struct Shared {
     pub(super) settings: AdminSettings,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) scrapes: Arc<Semaphore>,
+    /// Memory of answers that are being read.
+    pub(super) answers: Arc<Budget>,
     pub(super) census: Arc<Census>,
     /// Whoever holds a permit works with the broker itself.
     pub(super) work: Arc<Semaphore>,
@@ -81,8 +85,11 @@ impl Door {
         let (phase, seen) = watch::channel(Phase::Booting);
         let mut doorway = Doorway::new("admin", census);
         let work = Arc::new(Semaphore::new(WORK_MAX as usize));
+        let answers = Budget::new(ANSWERS, settings.max_response_bytes, None);
+        census.show(&answers);
         let shared = Shared {
             settings,
+            answers,
             phase: seen,
             scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)),
             census: Arc::clone(census),

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::families::{Family, Of};
 use crate::broker::Seen;
-use crate::listen::Open;
+use crate::listen::{Budget, Census, Lease, Open};
 
 /// Bytes from which on a page is full.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -33,12 +34,13 @@ pub(super) struct Pages {
     table: &'static [Family],
     seen: Seen,
     connections: Vec<Open>,
+    budgets: Vec<Arc<Budget>>,
     labels: Labels,
     family: usize,
     /// Place among the topics or groups, and among the partitions of that topic.
     place: (usize, usize),
     headed: bool,
-    _permit: OwnedSemaphorePermit,
+    _held: (OwnedSemaphorePermit, Lease),
 }
 
 /// Where the samples of one family go.
@@ -87,11 +89,22 @@ impl Pages {
     pub(super) fn new(
         table: &'static [Family],
         seen: Seen,
-        connections: Vec<Open>,
+        census: &Census,
         labels: Labels,
-        permit: OwnedSemaphorePermit,
+        held: (OwnedSemaphorePermit, Lease),
     ) -> Self {
-        Self { table, seen, connections, labels, family: 0, place: (0, 0), headed: false, _permit: permit }
+        let (connections, budgets) = (census.open(), census.budgets());
+        Self {
+            table,
+            seen,
+            connections,
+            budgets,
+            labels,
+            family: 0,
+            place: (0, 0),
+            headed: false,
+            _held: held,
+        }
     }
 
     /// The next page; nothing when all has been said.
@@ -121,6 +134,10 @@ impl Pages {
             Of::Connections(say) => {
                 say(&self.connections, &mut lines);
                 return false;
+            }
+            Of::Budget(say) => {
+                let Some(budget) = self.budgets.get(at) else { return false };
+                say(budget.key(), budget.used() as u64, &mut lines);
             }
             Of::Sum(count) => {
                 if at == 0 {

@@ -24,6 +24,8 @@ pub(super) enum Of {
     Broker(fn(&Seen, &mut Lines<'_>)),
     /// By name of the listener.
     Connections(fn(&[Open], &mut Lines<'_>)),
+    /// One per budget of connections' memory: its name in the configuration, and what is held of it.
+    Budget(fn(&str, u64, &mut Lines<'_>)),
     /// One per topic, and before them one without a topic for all, as the JMX exporter has it.
     Sum(fn(&SeenTopic) -> u64),
     Topic(fn(&SeenTopic, &mut Lines<'_>)),
@@ -91,6 +93,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "weir_degraded",
         "1: something stands, or a fault happened within the last minute; /readyz says what.",
         Of::Broker(|seen, lines| lines.put(&[], Value::Whole(seen.degraded.into()))),
+    ),
+    gauge(
+        "weir_memory_in_flight_bytes",
+        "Memory of requests or answers in flight that a budget of the configuration bounds.",
+        Of::Budget(|key, used, lines| lines.put(&[("budget", Text(key))], Value::Whole(used))),
     ),
     gauge(
         "weir_topic_open_shards",

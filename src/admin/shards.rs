@@ -18,12 +18,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::answer::{JSON, reads, whole};
+use super::answer::{JSON, MEMORY_TIME, reads, whole};
 use super::door::{Phase, Shared};
 use super::exposition::Reply;
 use crate::broker::{Core, StoreError, TopicError};
+use crate::listen::{Budget, Lease};
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
+/// What a shard takes in the list, twice: as it is collected and as it is told.
+const SHARD_BYTES: usize = 1024;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
@@ -116,12 +119,16 @@ async fn carry_out(
     let Phase::Ready { core, .. } = phase else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the broker does not serve"));
     };
+    let answers = Arc::clone(&shared.answers);
     let carried = tokio::spawn(async move {
         let outcome = match change {
             Some(change) => carry(&core, &name, change).await,
             None => Ok(()),
         };
-        let outcome = outcome.and_then(|()| list(&core, &name, place));
+        let outcome = match outcome {
+            Ok(()) => list(&core, &name, place, &answers).await,
+            Err(refusal) => Err(refusal),
+        };
         drop((core, work));
         outcome
     });
@@ -217,9 +224,20 @@ fn refusal(name: &str, error: &TopicError) -> Refusal {
     }
 }
 
-fn list(core: &Core, name: &str, place: OwnedSemaphorePermit) -> Result<Bytes, Refusal> {
+async fn list(
+    core: &Core,
+    name: &str,
+    place: OwnedSemaphorePermit,
+    answers: &Arc<Budget>,
+) -> Result<Bytes, Refusal> {
     let topic = core.topics().by_name(name).ok_or_else(|| unknown(name))?;
     let shards = topic.shards();
+    let mut lease = answers.account().lease();
+    let bytes = 1024 + shards.iter().count() * SHARD_BYTES;
+    if timeout(MEMORY_TIME, lease.grow(bytes, bytes)).await.is_err() {
+        let why = "too many read answers at a time; try again".to_owned();
+        return Err((StatusCode::SERVICE_UNAVAILABLE, why));
+    }
     let listed = shards.iter().map(|shard| ListedShard {
         id: shard.id,
         shard_id: format!("shardId-{:012}", shard.id),
@@ -234,13 +252,13 @@ fn list(core: &Core, name: &str, place: OwnedSemaphorePermit) -> Result<Bytes, R
         closed_ms: shard.closed_ms,
     });
     let listed = Listed { topic: name, partitions: topic.partitions().len(), shards: listed.collect() };
-    Ok(Bytes::from_owner(Held { bytes: json(&listed), _place: place }))
+    Ok(Bytes::from_owner(Held { bytes: json(&listed), _place: (place, lease) }))
 }
 
 /// An answer and its place among those that are being read.
 struct Held {
     bytes: Vec<u8>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Lease),
 }
 
 impl AsRef<[u8]> for Held {

@@ -48,7 +48,7 @@ pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopi
 pub use open::in_memory;
 pub use open::{OpenError, open};
 pub use operations::{Fate, Operation, Operations, SeenOperation, WITHIN_US};
-pub use shards::{Got, GotRecord, Put, ReadCharge, Stored};
+pub use shards::{Got, GotRecord, Most, Put, ReadCharge, Stored};
 pub use upkeep::Upkeep;
 
 use producer_ids::ProducerIds;

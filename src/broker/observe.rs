@@ -137,6 +137,23 @@ pub struct SeenCommit {
     pub age_ms: Option<i64>,
 }
 
+impl Seen {
+    /// What this copy takes of memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let topic = |topic: &SeenTopic| {
+            size_of::<SeenTopic>() + topic.partitions.capacity() * size_of::<SeenPartition>()
+        };
+        let of_topic = |(name, commits): &(String, Vec<SeenCommit>)| {
+            size_of::<(String, Vec<SeenCommit>)>() + name.len() + commits.capacity() * size_of::<SeenCommit>()
+        };
+        let group = |group: &SeenGroup| {
+            size_of::<SeenGroup>() + group.id.len() + group.topics.iter().map(of_topic).sum::<usize>()
+        };
+        self.topics.iter().map(topic).sum::<usize>() + self.groups.iter().map(group).sum::<usize>()
+    }
+}
+
 impl Observer {
     /// Looks at `core`.
     #[must_use]
@@ -350,12 +367,15 @@ fn place(core: &Core, topics: &[SeenTopic], groups: &mut [SeenGroup], times: &mu
 mod tests {
     use super::*;
     use crate::batch::Record;
-    use crate::broker::{Put, ReadCharge, in_memory};
+    use crate::broker::{Most, Put, ReadCharge, in_memory};
     use crate::config::Config;
 
     async fn with_records(core: &Arc<Core>, count: usize) -> Arc<Topic> {
         let topic = core.create_topic("t".into(), 1, [].into()).await.unwrap();
-        let put = Put { hash: 0, record: Record { value: Some("v".into()), ..Record::default() } };
+        let put = Put {
+            hash: 0,
+            record: Record { timestamp_ms: -1, value: Some("v".into()), ..Record::default() },
+        };
         assert!(core.put(&topic, vec![put; count]).await.unwrap().iter().all(Result::is_ok));
         topic
     }
@@ -402,7 +422,7 @@ mod tests {
         let topic = with_records(&core, 3).await;
         core.split_shard(&topic, 0, 1 << 127).await.unwrap();
         let shards = topic.shards();
-        core.get(&topic, shards.by_id(0).unwrap(), 0, 2, 1 << 20, ReadCharge::Shared).unwrap();
+        core.get(&topic, shards.by_id(0).unwrap(), 0, &Most::new(2, 1 << 20), ReadCharge::Shared).unwrap();
         let seen = Observer::new(Arc::clone(&core)).look().await;
         let told: Vec<_> = seen.topics[0].partitions.iter().map(|p| (p.index, p.shard)).collect();
         assert_eq!((told, seen.topics[0].open_shards), (vec![(0, 1), (1, 2)], 2));

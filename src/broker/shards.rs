@@ -60,6 +60,27 @@ pub enum ReadCharge<'a> {
     Own(&'a Bucket),
 }
 
+/// How much one read of a shard may bring: at least one record, unless that one is too heavy.
+#[derive(Clone, Copy)]
+pub struct Most<'a> {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys and values, about.
+    pub bytes: usize,
+    /// What the caller has room for, in its own measure.
+    pub weight: usize,
+    /// What a record takes of that.
+    pub weigh: &'a dyn Fn(&GotRecord) -> usize,
+}
+
+#[cfg(test)]
+impl Most<'_> {
+    /// Bounds by records and bytes alone.
+    pub(super) fn new(records: usize, bytes: usize) -> Self {
+        Self { records, bytes, weight: usize::MAX, weigh: &|_| 0 }
+    }
+}
+
 /// What a read of a shard found.
 #[derive(Clone, Debug, Default)]
 pub struct Got {
@@ -71,6 +92,8 @@ pub struct Got {
     pub at_end: bool,
     /// How far the last record lies behind now; 0 when there is nothing after it.
     pub behind_ms: i64,
+    /// What the next record weighs, when that alone is more than there is room for: nothing was read then, nor charged.
+    pub heavy: Option<usize>,
 }
 
 /// A record of a shard.
@@ -319,7 +342,8 @@ impl Core {
         Ok(outcomes)
     }
 
-    /// Reads a shard from `offset`, at most `max_records` and about `max_bytes` (keys and values), at least one record.
+    /// Reads a shard from `offset`. Records that are older than the topic keeps them are not there any more, whether or not
+    /// their segment has gone; a read that meets many of them may find nothing and still go on.
     ///
     /// # Errors
     /// [`Error::Throttled`], [`Error::OffsetOutOfRange`] past the end, [`Error::Storage`], [`Error::Invalid`].
@@ -328,8 +352,7 @@ impl Core {
         topic: &Topic,
         shard: &Shard,
         offset: i64,
-        max_records: usize,
-        max_bytes: usize,
+        most: &Most<'_>,
         charge: ReadCharge<'_>,
     ) -> topic::Result<Got> {
         let partition = topic.partition(shard.partition)?;
@@ -352,8 +375,14 @@ impl Core {
             return Err(throttled(Limit::ReadBytes, bytes.wait_ns(now_ns)));
         }
         let plain_bytes = self.topic_settings.max_decompressed_bytes;
-        let limits = ReadLimits { records: max_records, bytes: max_bytes, plain_bytes };
-        let mut found = read(&partition, shard, offset, limits, now_ms)?;
+        let bounds = Bounds { most, plain_bytes, horizon_ms: config.horizon_ms(now_ms) };
+        let mut found = read(&partition, shard, offset, bounds, now_ms)?;
+        if found.heavy.is_some() {
+            if let (Some(rate), ReadCharge::Shared) = (config.shard_read_calls, charge) {
+                buckets.read_calls.give_back(rate, 1);
+            }
+            return Ok(found);
+        }
         // It may have been closed since the caller looked, and what lies behind its end is its child's. A partition forgets
         // such an end only for that of a child: then the table has this one.
         let end = partition.shard_end(shard.id);
@@ -543,33 +572,37 @@ fn store(
     end.map(|end| (partition, stored, end))
 }
 
-/// How much one read may bring.
+/// What bounds one read.
 #[derive(Clone, Copy)]
-struct ReadLimits {
-    records: usize,
-    /// Of keys and values.
-    bytes: usize,
+struct Bounds<'a> {
+    most: &'a Most<'a>,
     /// Of one batch after decompression.
     plain_bytes: usize,
+    /// Before this time nothing is kept.
+    horizon_ms: i64,
 }
+
+/// The least that a read looks through when it finds nothing to give.
+const LOOK_BYTES: usize = 1 << 20;
 
 /// Records of a shard's span. Control batches are passed over; offsets may have holes.
 fn read(
     partition: &Partition,
     shard: &Shard,
     offset: i64,
-    limits: ReadLimits,
+    bounds: Bounds<'_>,
     now_ms: i64,
 ) -> topic::Result<Got> {
+    let Bounds { most, plain_bytes, horizon_ms } = bounds;
     let until = shard.until.unwrap_or(i64::MAX);
     let start = partition.span()?.start;
     let mut got = Got { next_offset: offset.max(shard.from).max(start).min(until), ..Got::default() };
-    let mut bytes = 0;
+    let (mut bytes, mut weight, mut seen) = (0, 0, 0);
     // The timestamp of the newest record that was seen.
     let mut newest_ms = None;
     let mut full = false;
     while !full && got.next_offset < until {
-        let outcome = partition.read(got.next_offset, limits.bytes.saturating_sub(bytes).max(1))?;
+        let outcome = partition.read(got.next_offset, most.bytes.saturating_sub(bytes).max(1))?;
         if outcome.slice.is_empty() {
             break;
         }
@@ -577,8 +610,12 @@ fn read(
         for batch in Batches::new(&slice) {
             let batch = batch?;
             let header = batch.header;
-            if !header.is_control() {
-                let section = match batch.section(limits.plain_bytes)? {
+            let stamped = header.timestamp_type() == crate::batch::TimestampType::LogAppend;
+            // The broker's own time counts for all records of a batch; a client's is looked at record by record.
+            if stamped && is_before(header.max_timestamp, horizon_ms) {
+                newest_ms = Some(header.max_timestamp);
+            } else if !header.is_control() {
+                let section = match batch.section(plain_bytes)? {
                     std::borrow::Cow::Borrowed(part) => slice.slice_ref(part),
                     std::borrow::Cow::Owned(plain) => plain.into(),
                 };
@@ -588,15 +625,14 @@ fn read(
                     if offset < got.next_offset {
                         continue;
                     }
-                    if offset >= until || got.records.len() >= limits.records {
+                    if offset >= until || got.records.len() >= most.records {
                         full = true;
                         break;
                     }
                     let owned = |part: &[u8]| section.slice_ref(part);
-                    let log_append = header.timestamp_type() == crate::batch::TimestampType::LogAppend;
                     let found = GotRecord {
                         offset,
-                        time_ms: if log_append {
+                        time_ms: if stamped {
                             header.max_timestamp
                         } else {
                             header.base_timestamp.saturating_add(record.timestamp_delta)
@@ -605,13 +641,21 @@ fn read(
                         value: record.value.map(owned),
                         headers: record.header_pairs().map(|(n, v)| (owned(n), v.map(owned))).collect(),
                     };
+                    newest_ms = Some(found.time_ms);
+                    if is_before(found.time_ms, horizon_ms) {
+                        got.next_offset = offset + 1;
+                        continue;
+                    }
                     bytes += found.bytes();
-                    if bytes > limits.bytes && !got.records.is_empty() {
+                    weight += (most.weigh)(&found);
+                    if weight > most.weight && got.records.is_empty() {
+                        return Ok(Got { next_offset: offset, heavy: Some(weight), ..got });
+                    }
+                    if weight > most.weight || bytes > most.bytes && !got.records.is_empty() {
                         full = true;
                         break;
                     }
                     got.next_offset = offset + 1;
-                    newest_ms = Some(found.time_ms);
                     got.records.push(found);
                 }
             }
@@ -620,6 +664,18 @@ fn read(
             }
             got.next_offset = got.next_offset.max(header.next_offset()).min(until);
         }
+        seen += slice.len();
+        if got.records.is_empty() && !full {
+            // Old ones may be many: a log that the broker stamped is in order of time.
+            if newest_ms.is_some_and(|newest| is_before(newest, horizon_ms))
+                && partition.config().timestamp_type == crate::batch::TimestampType::LogAppend
+            {
+                let found = partition.offset_for_time(horizon_ms, plain_bytes)?;
+                let end = partition.high_watermark()?.value();
+                got.next_offset = got.next_offset.max(found.map_or(end, |(offset, _)| offset)).min(until);
+            }
+            full = seen >= most.bytes.max(LOOK_BYTES);
+        }
     }
     got.at_end = got.next_offset >= until;
     let tip = got.next_offset >= until.min(partition.high_watermark()?.value());
@@ -627,4 +683,9 @@ fn read(
         got.behind_ms = newest_ms.map_or(0, |newest| now_ms.saturating_sub(newest).max(0));
     }
     Ok(got)
+}
+
+/// Whether a record of this time is older than `horizon_ms`; one without a time is of any age.
+fn is_before(time_ms: i64, horizon_ms: i64) -> bool {
+    (0..horizon_ms).contains(&time_ms)
 }

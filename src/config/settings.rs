@@ -128,6 +128,12 @@ pub struct KinesisSettings {
     pub quota_profile: QuotaProfile,
     /// Open shards of all streams.
     pub max_shards: usize,
+    /// Origins of web pages that are served; `*` for any.
+    pub origins: Vec<String>,
+    /// Memory of all requests in flight, bytes.
+    pub max_request_bytes: Option<usize>,
+    /// Memory of all answers that clients have not taken, bytes.
+    pub max_response_bytes: Option<usize>,
 }
 
 /// The admin door.
@@ -137,6 +143,8 @@ pub struct AdminSettings {
     pub hosts: Vec<String>,
     /// Labels of every metric.
     pub labels: Vec<(String, String)>,
+    /// Memory of all answers that are being read, bytes.
+    pub max_response_bytes: Option<usize>,
 }
 
 /// Connections and requests of the Kafka door.
@@ -296,6 +304,11 @@ impl Config {
                 QuotaProfile::Off
             },
             max_shards: self.number("kinesis.shard.limit"),
+            origins: entries(self.value("kinesis.allowed.origins").unwrap_or_default())
+                .map(str::to_lowercase)
+                .collect(),
+            max_request_bytes: self.limit("kinesis.queued.max.request.bytes"),
+            max_response_bytes: self.limit("kinesis.queued.max.response.bytes"),
         })
     }
 
@@ -318,7 +331,8 @@ impl Config {
             labels.push((name.to_owned(), value.to_owned()));
         }
         let hosts = entries(self.value("admin.hosts").unwrap_or_default()).map(str::to_lowercase).collect();
-        Ok(AdminSettings { hosts, labels })
+        let max_response_bytes = self.limit("admin.queued.max.response.bytes");
+        Ok(AdminSettings { hosts, labels, max_response_bytes })
     }
 
     /// Connections and requests of the Kafka door.
@@ -371,7 +385,8 @@ impl Config {
 }
 
 /// Labels that the metrics have themselves.
-const OWN_LABELS: [&str; 20] = [
+const OWN_LABELS: [&str; 21] = [
+    "budget",
     "topic",
     "partition",
     "shard",

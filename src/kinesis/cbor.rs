@@ -99,7 +99,7 @@ impl<'a> Parser<'a> {
             (0 | 1, Ok(Node::Integer(ms))) => ms,
             (7, _) => match float(&head) {
                 #[allow(clippy::cast_possible_truncation, reason = "saturates")]
-                Some(ms) if ms.is_finite() => ms.round() as i64,
+                Some(ms) if ms.is_finite() => ms.floor() as i64,
                 _ => return Err(Malformed("a time that is none")),
             },
             _ => return Err(Malformed("a time that is none")),

@@ -11,6 +11,8 @@ use std::borrow::Cow;
 pub(super) const DEPTH_MAX: usize = 32;
 /// Most nodes of a body: 500 records of seven nodes take 3,500.
 pub(super) const NODES_MAX: usize = 32_768;
+/// What a millisecond may be short of after it was written as a decimal of a second and read as a double.
+const ROUNDING_MS: f64 = 0.000_5;
 /// Most entries of one map: bounds the search for keys that come twice.
 const ENTRIES_MAX: usize = 1024;
 
@@ -56,6 +58,11 @@ pub(super) struct Item<'d> {
 impl<'a> Document<'a> {
     pub(super) fn new() -> Self {
         Self { nodes: Vec::new() }
+    }
+
+    /// What it takes of memory beside the body, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node<'_>>()
     }
 
     pub(super) fn root(&self) -> Item<'_> {
@@ -161,13 +168,14 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// A time in milliseconds: CBOR says so itself, a number of JSON counts seconds.
+    /// A time in milliseconds: CBOR says so itself, a number of JSON counts seconds. Cut to the whole millisecond, as a clock
+    /// is: rounded up, the client's present would be ahead of ours.
     pub(super) fn as_time_ms(self) -> Option<i64> {
         match self.node() {
             Node::Time(ms) => Some(*ms),
             Node::Integer(seconds) => Some(seconds.saturating_mul(1000)),
             #[allow(clippy::cast_possible_truncation, reason = "saturates")]
-            Node::Real(seconds) => Some((seconds * 1000.0).round() as i64),
+            Node::Real(seconds) => Some((seconds * 1000.0 + ROUNDING_MS).floor() as i64),
             _ => None,
         }
     }

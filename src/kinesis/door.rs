@@ -3,13 +3,14 @@
 //! A connection is closed when it is idle too long: before its first request 10 s, later 60 s. That is one rule for
 //! clients that say nothing, that send a byte now and then (answered 408 when it is their first request), and that keep a
 //! connection they do not need.
+//! One that holds answers and does not take them is closed at once when others need the memory.
 //! Deliberately absent: who is let in (`listen`), what flows over a connection (`exchange.rs`).
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -20,29 +21,32 @@ use uuid::Uuid;
 use super::action::TABLE;
 use super::error::{Fault, Kind};
 use super::exchange;
-use super::reply::Activity;
+use super::reply::Connection;
 use super::signature::Gate;
 use super::stream::Streams;
 use super::subscription::Subscriptions;
 use super::token::{Refused, Tokens, Use};
 use crate::broker::{Core, Operation};
 use crate::config::KinesisSettings;
-use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
+use crate::listen::{self, BindError, Budget, Census, Doorway, Guest, Host, Limits, Stop};
 use crate::lock::{Mutex, rank};
 
 const FIRST_REQUEST_MS: i64 = 10_000;
 const IDLE_MS: i64 = 60_000;
 /// How long connections may take to finish when the door closes.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Read buffer of an HTTP/1.1 connection; also bounds its head.
-const BUFFER_BYTES: usize = 256 * 1024;
-/// Bytes that a client may send ahead, per stream and per connection of HTTP/2.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Read buffer of an HTTP/1.1 connection; also bounds its head, and what it keeps of an answer that is on its way out.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of bodies that an HTTP/2 connection may send ahead of what is read: nobody has counted them yet.
+const WINDOW_BYTES: u32 = 256 * 1024;
 /// Requests in flight of an HTTP/2 connection.
 const STREAMS_MAX: u32 = 250;
 /// Under what name connections of this door are counted, beside those of the Kafka listeners.
 const LISTENER: &str = "KINESIS";
+/// What the two budgets are called, and the part of all answers that one connection may hold.
+const REQUESTS: &str = "kinesis.queued.max.request.bytes";
+const ANSWERS: &str = "kinesis.queued.max.response.bytes";
+const SHARES: usize = 4;
 /// Where the key of iterators is kept.
 const TOKEN_KEY: &str = "kinesis-token-key";
 
@@ -54,8 +58,9 @@ pub(super) struct Shared {
     pub(super) streams: Streams,
     pub(super) tokens: Tokens,
     pub(super) subscriptions: Arc<Subscriptions>,
-    /// Bytes of all bodies that are being read or answered.
-    pub(super) body_bytes: AtomicUsize,
+    /// Memory of what has come and is not answered, and of what is answered and not taken.
+    requests: Arc<Budget>,
+    answers: Arc<Budget>,
     paces: Mutex<rank::Paces, Paces>,
     /// Counters, one per line of the table.
     pub(super) operations: Vec<Arc<Operation>>,
@@ -138,6 +143,7 @@ pub async fn open(
     let bound = listen::bind(addrs, &core.connection_settings().sockets)?;
     let mut doorway = Doorway::new("kinesis", census);
     let shared = Arc::new(shared(core, settings, doorway.stop()).await?);
+    [&shared.requests, &shared.answers].into_iter().for_each(|budget| census.show(budget));
     doorway.accept(LISTENER, bound, &shared);
     Ok(doorway)
 }
@@ -164,7 +170,12 @@ async fn shared(core: &Arc<Core>, settings: KinesisSettings, stop: Stop) -> Resu
         streams: Streams::new(Arc::clone(core), settings.account_id.as_str().into()),
         tokens: Tokens::new(token_key(core).await?),
         subscriptions: Arc::default(),
-        body_bytes: AtomicUsize::new(0),
+        requests: Budget::new(REQUESTS, settings.max_request_bytes, None),
+        answers: Budget::new(
+            ANSWERS,
+            settings.max_response_bytes,
+            settings.max_response_bytes.map(|bytes| bytes / SHARES),
+        ),
         spread: AtomicU64::new(0),
         core: Arc::clone(core),
         settings,
@@ -188,9 +199,9 @@ async fn token_key(core: &Arc<Core>) -> Result<[u8; 32], OpenError> {
 
 async fn serve(shared: Arc<Shared>, guest: Guest) {
     let Guest { stream, peer, seat: _seat, .. } = guest;
-    let activity = Activity::new();
+    let client = Connection::new(&shared.requests, &shared.answers);
     let service = service_fn(|request| {
-        let (shared, busy) = (Arc::clone(&shared), activity.begin());
+        let (shared, busy) = (Arc::clone(&shared), client.begin());
         async move { Ok::<_, Infallible>(exchange::answer(&shared, request, busy).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -206,8 +217,8 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(exchange::HEAD_BYTES_MAX)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .max_pending_accept_reset_streams(32);
     let (line, last_word) = listen::line(stream);
     let connection = server.serve_connection(TokioIo::new(line), service);
@@ -215,7 +226,7 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
     let stopping = shared.stop.wait();
     tokio::pin!(stopping);
     loop {
-        let (idle_ms, first) = activity.idle_ms();
+        let (idle_ms, first) = client.idle_ms();
         let left_ms = if first { FIRST_REQUEST_MS } else { IDLE_MS } - idle_ms;
         if left_ms <= 0 {
             last_word.too_slow();
@@ -229,6 +240,10 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
                 return;
             }
             () = &mut stopping => break,
+            () = client.cut.notified() => {
+                tracing::debug!(%peer, "closed: it does not take its answers, and others need the memory ({ANSWERS})");
+                return;
+            }
             // Whoever was busy meanwhile gets another look.
             () = tokio::time::sleep(Duration::from_millis(left_ms.unsigned_abs())) => {}
         }

@@ -141,7 +141,11 @@ pub(super) fn of_topic(error: &topic::Error, place: &Place<'_>) -> Fault {
         E::TooLarge { .. } | E::LargerThanSegment { .. } | E::MissingKeys(_) => {
             Fault::invalid(error.to_string())
         }
-        E::OffsetOutOfRange { .. } => Fault::invalid(error.to_string()),
+        // Of an iterator; the log behind it has lost its end.
+        E::OffsetOutOfRange { .. } => Fault::invalid(format!(
+            "Invalid ShardIterator. It is beyond the end of shard {} in stream {stream} under account {account}.",
+            place.shard_id()
+        )),
         E::Invalid(Invalid::Corrupt(_) | Invalid::Record(_) | Invalid::Magic(_) | Invalid::Codec(_)) => {
             Fault::internal()
         }

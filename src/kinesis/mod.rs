@@ -11,6 +11,7 @@
 mod account;
 mod action;
 mod cbor;
+mod date;
 mod document;
 mod door;
 mod error;

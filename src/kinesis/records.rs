@@ -14,7 +14,7 @@ use super::document::{Item, Node};
 use super::error::{Fault, Kind};
 use super::sequence::Sequence;
 use super::stream::{Stream, Traits};
-use super::writer::Writer;
+use super::writer::{Form, Writer};
 use crate::batch::Record;
 use crate::broker::{GotRecord, Put};
 use crate::topic::Shard;
@@ -171,13 +171,34 @@ fn part_of(body: &Bytes, part: &[u8]) -> Bytes {
 }
 
 /// The sequence number of a stored record.
-pub(super) fn sequence_of(shard: &Shard, offset: i64, time_ms: i64) -> Sequence {
-    Sequence { created_s: shard.created_s, shard: shard.id, offset, second: time_ms.div_euclid(1000) }
+pub(super) fn sequence_of(mark: u8, shard: &Shard, offset: i64, time_ms: i64) -> Sequence {
+    let (created_s, second) = (shard.created_s, time_ms.div_euclid(1000));
+    Sequence { created_s, shard: shard.id, offset, second, mark, after: false }
+}
+
+/// What stands around data and key of a record that is told: names, number, time.
+const AROUND_BYTES: usize = 192;
+
+/// No fewer bytes than [`put_record`] writes.
+pub(super) fn weight(form: Form, record: &GotRecord) -> usize {
+    let base64 = |bytes: usize| bytes.div_ceil(3) * 4;
+    let data = record.value.as_ref().map_or(0, Bytes::len);
+    let key = record.key.as_deref().unwrap_or_default();
+    let (data, key) = match form {
+        Form::Cbor => (data, key.len()),
+        // A control character takes six.
+        Form::Json => {
+            let escaped = key.iter().filter(|b| **b < 0x20 || matches!(b, b'"' | b'\\')).count();
+            (base64(data), key.len() + 5 * escaped)
+        }
+    };
+    // A key that is no text is told in base64.
+    AROUND_BYTES + data + key.max(base64(record.key.as_ref().map_or(0, Bytes::len)))
 }
 
 /// A record as GetRecords and events tell it.
-pub(super) fn put_record(w: &mut Writer, shard: &Shard, record: &GotRecord, traits: &Traits) {
-    w.text("SequenceNumber", sequence_of(shard, record.offset, record.time_ms).digits().as_str());
+pub(super) fn put_record(w: &mut Writer, (mark, shard): (u8, &Shard), record: &GotRecord, traits: &Traits) {
+    w.text("SequenceNumber", sequence_of(mark, shard, record.offset, record.time_ms).digits().as_str());
     w.time_ms("ApproximateArrivalTimestamp", record.time_ms);
     w.blob("Data", record.value.as_deref().unwrap_or_default());
     if let Some(key) = &record.key {
@@ -201,6 +222,42 @@ mod tests {
         assert_eq!(parse_hash("340282366920938463463374607431768211455"), Some(u128::MAX));
         for text in ["340282366920938463463374607431768211456", "", "-1", "+1"] {
             assert_eq!(parse_hash(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_record_takes_more_than_its_weight() {
+        let shard = Shard {
+            id: u32::MAX,
+            partition: 0,
+            from: 0,
+            until: None,
+            start_hash: 0,
+            end_hash: 0,
+            parents: [None; 2],
+            created_s: 1 << 35,
+            closed_ms: None,
+        };
+        let traits = Traits { key_id: Some("k".into()), ..Traits::default() };
+        let keys: [Option<&'static [u8]>; 6] =
+            [None, Some(b""), Some(b"key"), Some(b"\x01\"\\"), Some(&[0xff; 100]), Some("é".as_bytes())];
+        for key in keys {
+            for size in [0, 1, 2, 3, 100_000] {
+                let record = GotRecord {
+                    offset: i64::MAX - 2,
+                    time_ms: 4_000_000_000_000,
+                    key: key.map(Bytes::from_static),
+                    value: Some(vec![7; size].into()),
+                    headers: Vec::new(),
+                };
+                for form in [Form::Json, Form::Cbor] {
+                    let all = Writer::object(form, |w| {
+                        w.list("Records", |w| w.item(|w| put_record(w, (127, &shard), &record, &traits)));
+                    });
+                    let weight = weight(form, &record);
+                    assert!((all.len()..all.len() + 200).contains(&weight), "{form:?} {key:?} {size}");
+                }
+            }
         }
     }
 

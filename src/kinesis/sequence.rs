@@ -1,10 +1,16 @@
 //! Sequence numbers: AWS's version-2 shape with the offset inside, so that decoding one is arithmetic.
 //!
 //! 188 bits, printed as a decimal: `2`, the shard's creation second (36 bits), the low digit of the shard's id (4),
-//! the offset plus one (64), 8 unused, the record's second (36), the shard's id (32), the version `2` (4).
+//! the offset plus one (64), the stream's mark (7), whether the place is after that offset (1), the record's second (36),
+//! the shard's id (32), the version `2` (4).
 //! Source of the shape: kinesalite db/index.js. Order within a shard is the offset's, a clock that steps back
 //! changes nothing; children are created after their parents, so their numbers are larger.
+//! The mark tells streams apart that had the same name within a second; older numbers have 0 there, which is any stream.
+//! A place after an offset stands between that record's number and the next one's: a reader that was told it may go on
+//! at it or after it, and meets neither a record twice nor a gap.
 //! A shard starts with the number before its first record, which a reader may go on after; 2^63-1 ends a closed one.
+
+use uuid::Uuid;
 
 /// Decimal digits of three limbs; a number has 56.
 const DIGITS: usize = 57;
@@ -16,6 +22,8 @@ const AT_144: [u128; 3] = limbs_of(0, 1 << 16);
 
 /// The offset of the number that ends a closed shard.
 const END: i64 = i64::MAX - 1;
+/// Marks of streams.
+const MARK_MAX: u32 = 127;
 /// Largest second that fits.
 const SECOND_MAX: i64 = (1 << 36) - 1;
 
@@ -30,6 +38,16 @@ pub(super) struct Sequence {
     pub(super) offset: i64,
     /// The record's time, seconds.
     pub(super) second: i64,
+    /// Of the stream's: see [`mark_of`].
+    pub(super) mark: u8,
+    /// The place after the offset, not the record there.
+    pub(super) after: bool,
+}
+
+/// What numbers carry of the stream that they belong to, 1 to 127.
+pub(super) fn mark_of(topic: Uuid) -> u8 {
+    let sum = topic.as_bytes().iter().fold(0u32, |sum, byte| sum.wrapping_mul(257) + u32::from(*byte));
+    u8::try_from(sum % MARK_MAX).unwrap_or_default() + 1
 }
 
 /// A number in decimal, without allocation.
@@ -47,8 +65,8 @@ impl Digits {
 
 impl Sequence {
     /// The number that ends a shard that was closed at this second.
-    pub(super) fn end(created_s: i64, shard: u32, second: i64) -> Self {
-        Self { created_s, shard, offset: END, second }
+    pub(super) fn end(created_s: i64, shard: u32, second: i64, mark: u8) -> Self {
+        Self { created_s, shard, offset: END, second, mark, after: false }
     }
 
     pub(super) fn is_end(self) -> bool {
@@ -58,13 +76,14 @@ impl Sequence {
     pub(super) fn digits(self) -> Digits {
         let second = |s: i64| s.clamp(0, SECOND_MAX) as u128;
         let head = (2 << 40) | (second(self.created_s) << 4) | u128::from(self.shard & 15);
-        let tail = (second(self.second) << 36) | (u128::from(self.shard) << 4) | 2;
+        let flags = (u128::from(self.mark & 127) << 1) | u128::from(self.after);
+        let tail = (flags << 72) | (second(self.second) << 36) | (u128::from(self.shard) << 4) | 2;
         let offset = self.offset.max(-1).saturating_add(1) as u128;
         let mut text = [b'0'; DIGITS];
         let mut carry = tail;
         let mut end = DIGITS;
         for (high, low) in AT_144.iter().zip(&AT_80) {
-            // Below 2^44 · 2^64 + 2^63 · 2^64 + 2^73: no overflow.
+            // Below 2^44 · 2^64 + 2^63 · 2^64 + 2^81: no overflow.
             let sum = head * high + offset * low + carry;
             carry = sum / BASE;
             let start = end.saturating_sub(19);
@@ -106,6 +125,8 @@ impl Sequence {
             shard,
             offset: offset - 1,
             second: i64::try_from(bits(36, 36)).ok()?,
+            mark: u8::try_from(bits(73, 7)).ok()?,
+            after: bits(72, 1) == 1,
         })
     }
 }
@@ -145,7 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sequence(created_s: i64, shard: u32, offset: i64, second: i64) -> Sequence {
-        Sequence { created_s, shard, offset, second }
+        Sequence { created_s, shard, offset, second, mark: 0, after: false }
     }
 
     #[test]
@@ -178,7 +199,7 @@ mod tests {
     fn the_end_is_above_every_offset_and_below_the_children() {
         let key = |s: Sequence| (s.digits().as_str().len(), s.digits().as_str().to_owned());
         let last = sequence(1_700_000_000, 0, END - 1, 1_800_000_000);
-        let end = Sequence::end(1_700_000_000, 0, 1_700_000_001);
+        let end = Sequence::end(1_700_000_000, 0, 1_700_000_001, 127);
         let child = sequence(1_700_000_001, 1, 0, 1_700_000_001);
         assert!(key(last) < key(end) && key(end) < key(child));
         assert!(Sequence::parse(end.digits().as_str()).unwrap().is_end());
@@ -186,15 +207,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_undoes_printing(created_s in 0..=SECOND_MAX, shard: u32, offset in -1..=END, second in 0..=SECOND_MAX) {
-            let made = sequence(created_s, shard, offset, second);
+        fn parsing_undoes_printing(created_s in 0..=SECOND_MAX, shard: u32, offset in -1..=END, second in 0..=SECOND_MAX, mark in 0..128u8, after: bool) {
+            let made = Sequence { mark, after, ..sequence(created_s, shard, offset, second) };
             prop_assert_eq!(Sequence::parse(made.digits().as_str()), Some(made));
         }
 
         #[test]
-        fn a_later_offset_is_a_larger_number(shard: u32, a in -1..END, second in 0..=SECOND_MAX, later in 0..=SECOND_MAX) {
-            let (one, next) = (sequence(1_700_000_000, shard, a, second).digits(), sequence(1_700_000_000, shard, a + 1, later).digits());
-            prop_assert!((one.as_str().len(), one.as_str()) < (next.as_str().len(), next.as_str()));
+        fn a_later_offset_is_a_larger_number(shard: u32, a in -1..END, second in 0..=SECOND_MAX, later in 0..=SECOND_MAX, mark in 0..128u8) {
+            let one = Sequence { mark, ..sequence(1_700_000_000, shard, a, second) };
+            let next = Sequence { offset: a + 1, second: later, ..one };
+            let key = |s: Sequence| (s.digits().as_str().len(), s.digits().as_str().to_owned());
+            let between = key(Sequence { after: true, ..one });
+            prop_assert!(key(one) < between && between < key(next));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Signature version 4: who signed a request, and, when keys are configured, whether it was them.
 //!
 //! By default any well-formed signature is taken, as emulators do: the region of every ARN comes from it. Strict
-//! mode recomputes it over method, path, query, signed headers and body and compares in constant time.
+//! mode recomputes it over method, path, query, signed headers and body and compares in constant time; all but the body
+//! is looked at before the body is read.
 //! Source: the service's page "Create a signed AWS API request"; texts as kinesalite recorded them.
 //! Deliberately absent: policies. A known key may do everything.
 
@@ -20,6 +21,8 @@ const SKEW_MS: i64 = 15 * 60_000;
 /// Longest region that is repeated in an ARN.
 const REGION_BYTES_MAX: usize = 32;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// Where a client may say the hash of its body.
+const CONTENT_HASH: &str = "x-amz-content-sha256";
 
 /// Who is let in.
 pub(super) enum Gate {
@@ -27,6 +30,16 @@ pub(super) enum Gate {
     WellFormed,
     /// Whoever signs with one of these secrets, by access key id.
     Keys(HashMap<String, String>),
+}
+
+/// What the body has still to show.
+pub(super) enum Proof<'g> {
+    /// Nothing.
+    None,
+    /// That it has this hash, which is signed.
+    Hash(String),
+    /// That the signature is made with this secret.
+    Secret(&'g str),
 }
 
 /// The parts of a signature.
@@ -155,12 +168,15 @@ impl<'a> Signature<'a> {
         Ok(Self { key_id, day, region, service, signed_headers, mac_hex, date, in_query })
     }
 
-    /// Lets the request in or not.
+    /// Refuses what can be refused before the body is read: a stranger's bodies cost no memory. What is still to be shown
+    /// for the body is left to [`Proof::of_body`].
+    ///
+    /// Every header of the service's own (`x-amz-…`) that is there must be signed: the operation is one of them.
     ///
     /// # Errors
     /// `UnrecognizedClientException`, `InvalidSignatureException`.
-    pub(super) fn admit(&self, gate: &Gate, head: &Parts, body: &[u8], now_ms: i64) -> Result<(), Fault> {
-        let Gate::Keys(keys) = gate else { return Ok(()) };
+    pub(super) fn admit<'g>(&self, gate: &'g Gate, head: &Parts, now_ms: i64) -> Result<Proof<'g>, Fault> {
+        let Gate::Keys(keys) = gate else { return Ok(Proof::None) };
         let Some(secret) = keys.get(self.key_id) else {
             return refuse(
                 Kind::UnrecognizedClient,
@@ -195,23 +211,33 @@ impl<'a> Signature<'a> {
                 "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".into(),
             );
         }
-        let signed = hex_decode(self.mac_hex).is_some_and(|given| {
-            // Compares in constant time.
-            self.mac(secret, head, body).is_some_and(|mac| mac.verify_slice(&given).is_ok())
-        });
-        if signed {
-            return Ok(());
+        let unsigned = |name: &str| !self.signed_headers.split(';').any(|signed| signed == name);
+        let own = head.headers.keys().map(hyper::header::HeaderName::as_str);
+        if let Some(name) = own.filter(|name| name.starts_with("x-amz-")).find(|name| unsigned(name)) {
+            return invalid(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization."));
         }
-        invalid(
-            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
-             Access Key and signing method. Consult the service documentation for details."
-                .into(),
-        )
+        if self.mac_hex.len() != 64 || hex_decode(self.mac_hex).is_none() {
+            return mismatch();
+        }
+        // A client that signs its body's hash shows who it is before the body comes.
+        let hash = header(&head.headers, CONTENT_HASH).filter(|hash| hash.len() == 64);
+        match hash {
+            Some(hash) if self.verify(secret, head, hash) => Ok(Proof::Hash(hash.to_owned())),
+            Some(_) => mismatch(),
+            None => Ok(Proof::Secret(secret)),
+        }
+    }
+
+    fn verify(&self, secret: &str, head: &Parts, hash: &str) -> bool {
+        hex_decode(self.mac_hex).is_some_and(|given| {
+            // Compares in constant time.
+            self.mac(secret, head, hash).is_some_and(|mac| mac.verify_slice(&given).is_ok())
+        })
     }
 
     /// The signature as we compute it, not yet compared.
-    fn mac(&self, secret: &str, head: &Parts, body: &[u8]) -> Option<Hmac<Sha256>> {
-        let canonical = self.canonical_request(head, body)?;
+    fn mac(&self, secret: &str, head: &Parts, hash: &str) -> Option<Hmac<Sha256>> {
+        let canonical = self.canonical_request(head, hash)?;
         let scope = format!("{}/{}/{}/aws4_request", self.day, self.region, self.service);
         let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{}", self.date, hex(&Sha256::digest(canonical)));
         let mut key = format!("AWS4{secret}").into_bytes();
@@ -221,7 +247,7 @@ impl<'a> Signature<'a> {
         keyed(&key, to_sign.as_bytes())
     }
 
-    fn canonical_request(&self, head: &Parts, body: &[u8]) -> Option<String> {
+    fn canonical_request(&self, head: &Parts, hash: &str) -> Option<String> {
         let mut query: Vec<String> = parameters(head.uri.query().unwrap_or_default())
             .filter(|(name, _)| !(self.in_query && *name == "X-Amz-Signature"))
             .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
@@ -246,10 +272,33 @@ impl<'a> Signature<'a> {
             }
             text.extend([name, ":", &values.join(","), "\n"]);
         }
-        let hash = hex(&Sha256::digest(body));
-        text.extend(["\n", &self.signed_headers, "\n", &hash]);
+        text.extend(["\n", &self.signed_headers, "\n", hash]);
         Some(text)
     }
+}
+
+impl Proof<'_> {
+    /// Lets the request in or not.
+    ///
+    /// # Errors
+    /// `InvalidSignatureException`.
+    pub(super) fn of_body(&self, signature: &Signature<'_>, head: &Parts, body: &[u8]) -> Result<(), Fault> {
+        let hash = || hex(&Sha256::digest(body));
+        let shown = match self {
+            Self::None => true,
+            Self::Hash(signed) => hash().eq_ignore_ascii_case(signed),
+            Self::Secret(secret) => signature.verify(secret, head, &hash()),
+        };
+        if shown { Ok(()) } else { mismatch() }
+    }
+}
+
+fn mismatch<T>() -> Result<T, Fault> {
+    refuse(
+        Kind::InvalidSignature,
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
+         Access Key and signing method. Consult the service documentation for details.",
+    )
 }
 
 /// Whether a signed header is the host; SDKs that speak HTTP/2 sign its pseudo-header.
@@ -367,7 +416,9 @@ mod tests {
     fn outcome(authorization: &str, now_ms: i64) -> Result<(), Kind> {
         let head = head(Some(authorization), "");
         let signature = Signature::read(&head).map_err(|f| f.kind)?;
-        signature.admit(&keys(), &head, BODY, now_ms).map_err(|f| f.kind)
+        let keys = keys();
+        let proof = signature.admit(&keys, &head, now_ms).map_err(|f| f.kind)?;
+        proof.of_body(&signature, &head, BODY).map_err(|f| f.kind)
     }
 
     #[test]
@@ -410,9 +461,54 @@ mod tests {
             .replace("host;x-amz-date;x-amz-target", ":authority;x-amz-date");
         let mut head = head(Some(&text), "");
         head.headers.remove("host");
+        head.headers.remove("x-amz-target");
         head.uri = "http://localhost:4567/".parse().unwrap();
         let signature = Signature::read(&head).unwrap();
-        assert!(signature.admit(&keys(), &head, BODY, NOW_MS).is_ok());
+        let keys = keys();
+        let proof = signature.admit(&keys, &head, NOW_MS).unwrap();
+        assert!(proof.of_body(&signature, &head, BODY).is_ok());
+    }
+
+    #[test]
+    fn a_header_of_the_services_own_that_is_not_signed_is_refused() {
+        let text = signed(GOOD);
+        let keys = keys();
+        for name in ["x-amz-security-token", "x-amz-content-sha256", "x-amz-anything"] {
+            let mut head = head(Some(&text), "");
+            head.headers.insert(hyper::header::HeaderName::from_static(name), "1".parse().unwrap());
+            let refused = Signature::read(&head).unwrap().admit(&keys, &head, NOW_MS).err().unwrap();
+            assert_eq!(refused.kind, Kind::InvalidSignature, "{name}");
+            assert!(refused.message.starts_with(&format!("'{name}' must be")), "{}", refused.message);
+        }
+        // What proxies add is nobody's order.
+        let mut head = head(Some(&text), "");
+        head.headers.insert("x-amzn-trace-id", "1".parse().unwrap());
+        assert!(Signature::read(&head).unwrap().admit(&keys, &head, NOW_MS).is_ok());
+    }
+
+    #[test]
+    fn a_signed_hash_is_verified_before_the_body_and_the_body_against_it() {
+        let hash = hex(&Sha256::digest(BODY));
+        let with = |hash: &str, mac: &str| {
+            let text = signed(mac).replace("host;x-amz-date", "host;x-amz-content-sha256;x-amz-date");
+            let mut head = head(Some(&text), "");
+            head.headers.insert(CONTENT_HASH, hash.parse().unwrap());
+            head
+        };
+        let unsigned = with(&hash, &"0".repeat(64));
+        let mac = Signature::read(&unsigned).unwrap().mac("SECRET", &unsigned, &hash).unwrap();
+        let mac = hex(&mac.finalize().into_bytes());
+        let keys = keys();
+        let good = with(&hash, &mac);
+        let signature = Signature::read(&good).unwrap();
+        let proof = signature.admit(&keys, &good, NOW_MS).unwrap();
+        assert!(matches!(proof, Proof::Hash(_)));
+        assert!(proof.of_body(&signature, &good, BODY).is_ok());
+        assert!(proof.of_body(&signature, &good, b"{}").is_err());
+        for bad in [with(&hash, &"0".repeat(64)), with(&"0".repeat(64), &mac)] {
+            let refused = Signature::read(&bad).unwrap().admit(&keys, &bad, NOW_MS).err().unwrap();
+            assert_eq!(refused.kind, Kind::InvalidSignature);
+        }
     }
 
     #[test]

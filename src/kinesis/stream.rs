@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::document::Item;
 use super::error::{Fault, of_topic};
+use super::sequence::mark_of;
 use super::shape::{Field, Pattern, consumer_of_resource, resource_of_arn};
 use super::writer::{Form, Writer};
 use super::{cbor, json};
@@ -191,6 +192,8 @@ pub(super) struct Stream {
     pub(super) traits: Arc<Traits>,
     pub(super) arn: String,
     pub(super) account: Arc<str>,
+    /// Of its sequence numbers.
+    pub(super) mark: u8,
 }
 
 impl Stream {
@@ -253,22 +256,45 @@ impl Stream {
 
     /// Shards whose records may still be there, by id.
     pub(super) fn shards(&self, now_ms: i64) -> Vec<Shard> {
-        let retention_ms = self.topic.config().retention_ms;
-        let expired = |shard: &Shard| {
-            retention_ms >= 0
-                && shard.closed_ms.is_some_and(|closed| closed < now_ms.saturating_sub(retention_ms))
-        };
-        self.topic.shards().iter().filter(|shard| !expired(shard)).cloned().collect()
+        let horizon_ms = self.topic.config().horizon_ms(now_ms);
+        self.topic.shards().iter().filter(|shard| !is_over(shard, horizon_ms)).cloned().collect()
     }
 
-    /// The shard of that name.
-    pub(super) fn shard(&self, name: &str) -> Option<Shard> {
-        self.topic.shards().by_id(parse_shard_id(name)?).cloned()
+    /// The shard of that name, if its records may still be there.
+    pub(super) fn shard(&self, name: &str, now_ms: i64) -> Option<Shard> {
+        self.shard_by_id(parse_shard_id(name)?, now_ms)
+    }
+
+    /// The shard of that id, if its records may still be there.
+    pub(super) fn shard_by_id(&self, id: u32, now_ms: i64) -> Option<Shard> {
+        let horizon_ms = self.topic.config().horizon_ms(now_ms);
+        self.topic.shards().by_id(id).filter(|shard| !is_over(shard, horizon_ms)).cloned()
+    }
+
+    /// The id of a shard that there is or was: a list may go on after one that has gone meanwhile.
+    ///
+    /// # Errors
+    /// `ResourceNotFoundException` for one that never was.
+    pub(super) fn past_or_present(&self, name: &str) -> Result<u32, Fault> {
+        let last = self.topic.shards().iter().map(|shard| shard.id).max();
+        let known = parse_shard_id(name).filter(|id| last.is_some_and(|last| *id <= last));
+        known.ok_or_else(|| {
+            Fault::not_found(format!(
+                "Could not find shard {name} in stream {} under account {}.",
+                self.name(),
+                self.account
+            ))
+        })
     }
 
     pub(super) fn consumer_arn(&self, consumer: &Consumer) -> String {
         format!("{}/consumer/{}:{}", self.arn, consumer.name, consumer.created_s)
     }
+}
+
+/// Whether a shard was closed so long ago that none of its records is kept.
+fn is_over(shard: &Shard, horizon_ms: i64) -> bool {
+    shard.closed_ms.is_some_and(|closed| closed < horizon_ms)
 }
 
 /// Traits with the version that is kept, if one is.
@@ -294,7 +320,8 @@ impl Streams {
         let (_, traits) = self.kept(topic.id()).map_err(|error| {
             of_topic(&error, &Place { stream: topic.name(), account: &account, shard: None })
         })?;
-        Ok(Stream { topic, traits, arn, account })
+        let mark = mark_of(topic.id());
+        Ok(Stream { topic, traits, arn, account, mark })
     }
 
     fn kept(&self, topic: Uuid) -> crate::topic::Result<Known> {

@@ -3,6 +3,7 @@
 //! A feed reads with a limit of its own, sleeps on the partition's high watermark and on changes of the shards, and
 //! says something at least every five seconds, as clients expect. It lasts five minutes. A newer subscription takes
 //! over once the present one is five seconds old. Dropping the response ends it: nothing else holds it.
+//! Memory for an event is held before it is made, and it is as large as there is memory for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use uuid::Uuid;
 use super::action::{Context, Shared, child_shards};
 use super::error::{Fault, Kind};
 use super::event;
-use super::records::put_record;
+use super::records::{put_record, sequence_of, weight};
+use super::reply::Connection;
 use super::sequence::Sequence;
-use super::stream::Stream;
+use super::stream::{Stream, shard_id};
 use super::writer::{Form, Writer};
-use crate::broker::{Fate, Got, Operation, ReadCharge, Registration, Watermark};
+use crate::broker::{Fate, Got, GotRecord, Most, Operation, ReadCharge, Registration, Watermark};
+use crate::listen::Lease;
 use crate::lock::{Mutex, rank};
 use crate::quota::Bucket;
 use crate::topic::{Error, Partition, Shard, Topic};
@@ -36,6 +39,10 @@ const TAKE_OVER_MS: i64 = 5_000;
 /// Most bytes of keys and values in one event.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 const EVENT_RECORDS_MAX: usize = 10_000;
+/// What an event takes beside its records, how little room is worth a read, and how much it can want.
+const FRAME_BYTES: usize = 1024;
+const LEAST_BYTES: usize = 4 * 1024;
+const WANT_BYTES: usize = 2 << 20;
 
 /// Topic, consumer, its creation second, shard.
 type Key = (Uuid, String, i64, u32);
@@ -50,7 +57,16 @@ pub(super) struct Subscriptions {
 struct Seat {
     id: u64,
     since_ms: i64,
-    end: watch::Sender<bool>,
+    end: watch::Sender<Option<End>>,
+}
+
+/// Why a subscription ends before its time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Its consumer has a newer one.
+    TakenOver,
+    /// Its consumer is no more.
+    Deregistered,
 }
 
 /// A subscription's place; given back when dropped.
@@ -58,26 +74,22 @@ struct Place {
     subscriptions: Arc<Subscriptions>,
     key: Key,
     id: u64,
-    ended: watch::Receiver<bool>,
+    ended: watch::Receiver<Option<End>>,
 }
 
 impl Subscriptions {
     /// `now_ms` is of a time that does not jump.
-    fn take(self: &Arc<Self>, key: Key, now_ms: i64) -> Result<Place, Fault> {
+    fn take(self: &Arc<Self>, key: Key, stream: &Stream, now_ms: i64) -> Result<Place, Fault> {
         let mut seats = self.seats.lock();
         if let Some(seat) = seats.get(&key) {
             if now_ms.saturating_sub(seat.since_ms) < TAKE_OVER_MS {
-                return Err(Fault::in_use(format!(
-                    "Another active subscription exists for this consumer: {} and shard: {}",
-                    key.1,
-                    super::stream::shard_id(key.3)
-                )));
+                return Err(taken(stream, key.3, &key.1));
             }
             // Whoever had it may be gone already.
-            let _ = seat.end.send(true);
+            let _ = seat.end.send(Some(End::TakenOver));
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (end, ended) = watch::channel(false);
+        let (end, ended) = watch::channel(None);
         seats.insert(key.clone(), Seat { id, since_ms: now_ms, end });
         Ok(Place { subscriptions: Arc::clone(self), key, id, ended })
     }
@@ -86,9 +98,17 @@ impl Subscriptions {
     pub(super) fn end(&self, topic: Uuid, consumer: &str) {
         let seats = self.seats.lock();
         for (_, seat) in seats.iter().filter(|(key, _)| key.0 == topic && key.1 == consumer) {
-            let _ = seat.end.send(true);
+            let _ = seat.end.send(Some(End::Deregistered));
         }
     }
+}
+
+fn taken(stream: &Stream, shard: u32, consumer: &str) -> Fault {
+    let (account, stream) = (&stream.account, stream.name());
+    Fault::in_use(format!(
+        "Another active subscription exists for this consumer: {account}:{stream}:{}:{consumer}",
+        shard_id(shard)
+    ))
 }
 
 impl Drop for Place {
@@ -103,6 +123,7 @@ impl Drop for Place {
 /// A running subscription.
 pub(super) struct Feed {
     shared: Arc<Shared>,
+    client: Arc<Connection>,
     operation: Arc<Operation>,
     stream: Stream,
     shard: u32,
@@ -124,11 +145,21 @@ enum Stage {
     Over,
 }
 
+/// What a look at the shard brought.
+enum Read {
+    Tell(Shard, Got),
+    /// The next record alone needs so much room.
+    Heavy(usize),
+    Refuse(Fault),
+    Nothing(Arc<Partition>, i64, i64),
+    Throttled(u64),
+}
+
 /// Why a feed has waited enough.
 enum Woken {
     News,
     Silence,
-    TakenOver,
+    Ended(End),
     Over,
 }
 
@@ -142,9 +173,10 @@ impl Feed {
         offset: i64,
     ) -> Result<Box<Self>, Fault> {
         let key = (stream.topic.id(), consumer.0.to_owned(), consumer.1, shard.id);
-        let place = cx.shared.subscriptions.take(key, cx.shared.core.steady_ms())?;
+        let place = cx.shared.subscriptions.take(key, &stream, cx.shared.core.steady_ms())?;
         Ok(Box::new(Self {
             shared: Arc::clone(cx.shared),
+            client: Arc::clone(cx.client),
             operation: Arc::clone(cx.operation),
             stream,
             shard: shard.id,
@@ -159,59 +191,115 @@ impl Feed {
 
     /// The next message, and the feed to go on with.
     pub(super) async fn next(mut self: Box<Self>) -> Option<(Bytes, Box<Self>)> {
+        let mut lease = self.client.answers.lease();
         let message = match self.stage {
             Stage::Over => return None,
             Stage::Opening => {
                 self.stage = Stage::First;
                 event::event("initial-response", self.form, &Writer::object(self.form, |_| {}))
             }
-            Stage::First | Stage::Running => self.event().await?,
+            Stage::First | Stage::Running => self.event(&mut lease).await?,
         };
-        Some((message.into(), self))
+        let message = self.client.owed(vec![message], lease).next()?;
+        Some((message, self))
     }
 
-    async fn event(&mut self) -> Option<Vec<u8>> {
+    async fn event(&mut self, lease: &mut Lease) -> Option<Vec<u8>> {
+        let mut least = LEAST_BYTES;
         loop {
-            let shards = self.stream.topic.shards();
-            let changes = self.stream.topic.changes().value();
-            let Some(shard) = shards.by_id(self.shard) else {
-                return Some(self.refuse(&self.stream.fault(&Error::UnknownShard(self.shard))));
-            };
-            let charge = ReadCharge::Own(&self.bucket);
-            let core = &self.shared.core;
-            let topic = &self.stream.topic;
-            let partition = topic.partition(shard.partition).ok()?;
-            // Of the moment before the read: behind the end of a shard that is being closed there may be records of its child.
-            let seen = partition.high_watermark().map_or(self.offset, |mark| mark.value().max(self.offset));
-            let wake = match core.get(topic, shard, self.offset, EVENT_RECORDS_MAX, EVENT_BYTES_MAX, charge) {
-                Ok(got) if got.at_end || !got.records.is_empty() || self.stage == Stage::First => {
-                    return Some(self.tell(shard, got));
+            // One that has always something to say is not heard of in a wait.
+            let end = *self.place.ended.borrow();
+            if let Some(end) = end {
+                return Some(self.end(end));
+            }
+            if Instant::now() >= self.until {
+                return None;
+            }
+            // It may have to wait for what its own client has not taken; no longer than it lives.
+            let grown = tokio::time::timeout_at(self.until, lease.grow(least, WANT_BYTES.max(least)));
+            let room = grown.await.ok()?.saturating_sub(FRAME_BYTES);
+            let wake = match self.read(room) {
+                Read::Tell(shard, got) => {
+                    let used: usize = got.records.iter().map(|record| weight(self.form, record)).sum();
+                    lease.shrink(used + FRAME_BYTES);
+                    return Some(self.tell(&shard, got));
                 }
-                Ok(got) => {
-                    self.offset = got.next_offset;
-                    self.wait(news(topic, &partition, seen, changes)).await
+                Read::Heavy(weight) => {
+                    lease.shrink(0);
+                    least = weight + FRAME_BYTES;
+                    continue;
                 }
-                Err(Error::Throttled { wait_ms, .. }) => {
+                Read::Refuse(fault) => return Some(self.refuse(&fault)),
+                // Nothing is held while it sleeps.
+                Read::Nothing(partition, seen, changes) => {
+                    lease.shrink(0);
+                    self.wait(news(&self.stream.topic, &partition, seen, changes)).await
+                }
+                Read::Throttled(wait_ms) => {
+                    lease.shrink(0);
                     self.wait(tokio::time::sleep(Duration::from_millis(wait_ms))).await
-                }
-                Err(error) => {
-                    let fault = self.stream.fault_in(&error, self.shard);
-                    return Some(self.refuse(&fault));
                 }
             };
             match wake {
                 Woken::News => {}
                 Woken::Silence => {
+                    let shards = self.stream.topic.shards();
                     let quiet = Got { next_offset: self.offset, ..Got::default() };
-                    return Some(self.tell(shard, quiet));
+                    return Some(match shards.by_id(self.shard) {
+                        Some(shard) => self.tell(shard, quiet),
+                        None => self.refuse(&self.stream.fault(&Error::UnknownShard(self.shard))),
+                    });
                 }
-                Woken::TakenOver => {
-                    let fault = Fault::in_use("A newer subscription of this consumer took over this shard.");
-                    return Some(self.refuse(&fault));
-                }
+                Woken::Ended(end) => return Some(self.end(end)),
                 Woken::Over => return None,
             }
         }
+    }
+
+    /// Reads on, as far as there is `room` to tell it.
+    fn read(&mut self, room: usize) -> Read {
+        let topic = Arc::clone(&self.stream.topic);
+        let shards = topic.shards();
+        let changes = topic.changes().value();
+        let Some(shard) = shards.by_id(self.shard) else {
+            return Read::Refuse(self.stream.fault(&Error::UnknownShard(self.shard)));
+        };
+        let partition = match topic.partition(shard.partition) {
+            Ok(partition) => partition,
+            Err(error) => return Read::Refuse(self.stream.fault_in(&error, self.shard)),
+        };
+        // Of the moment before the read: behind the end of a shard that is being closed there may be records of its child.
+        let seen = partition.high_watermark().map_or(self.offset, |mark| mark.value().max(self.offset));
+        let weigh = |record: &GotRecord| weight(self.form, record);
+        let most = Most { records: EVENT_RECORDS_MAX, bytes: EVENT_BYTES_MAX, weight: room, weigh: &weigh };
+        match self.shared.core.get(&topic, shard, self.offset, &most, ReadCharge::Own(&self.bucket)) {
+            Ok(Got { heavy: Some(weight), .. }) => Read::Heavy(weight),
+            Ok(got) if got.at_end || !got.records.is_empty() || self.stage == Stage::First => {
+                Read::Tell(shard.clone(), got)
+            }
+            Ok(got) => {
+                // It may have looked through old records and not be at the tip.
+                let seen = if got.behind_ms > 0 { got.next_offset - 1 } else { seen };
+                self.offset = got.next_offset;
+                Read::Nothing(partition, seen, changes)
+            }
+            Err(Error::Throttled { wait_ms, .. }) => Read::Throttled(wait_ms),
+            Err(_) if self.shared.core.topics().by_id(topic.id()).is_none() => {
+                Read::Refuse(self.stream.fault(&Error::UnknownTopicId))
+            }
+            Err(error) => Read::Refuse(self.stream.fault_in(&error, self.shard)),
+        }
+    }
+
+    fn end(&mut self, end: End) -> Vec<u8> {
+        let consumer = &self.place.key.1;
+        let fault = match end {
+            End::TakenOver => taken(&self.stream, self.shard, consumer),
+            End::Deregistered => {
+                Fault::not_found(format!("Consumer {consumer}, account {} not found.", self.stream.account))
+            }
+        };
+        self.refuse(&fault)
     }
 
     async fn wait(&self, news: impl Future<Output = ()>) -> Woken {
@@ -220,7 +308,10 @@ impl Feed {
         let stopping = self.shared.stop.wait();
         tokio::select! {
             biased;
-            _ = ended.wait_for(|ended| *ended) => Woken::TakenOver,
+            end = ended.wait_for(Option::is_some) => {
+                let end = end.ok().and_then(|end| *end);
+                Woken::Ended(end.unwrap_or(End::Deregistered))
+            }
             () = stopping => Woken::Over,
             () = news => Woken::News,
             () = tokio::time::sleep_until(silence) => {
@@ -233,22 +324,20 @@ impl Feed {
         self.stage = if got.at_end { Stage::Over } else { Stage::Running };
         self.offset = got.next_offset;
         self.operation.records(Fate::Read, got.records.len());
-        let traits = &self.stream.traits;
-        let now_s = self.shared.core.now_ms().div_euclid(1000);
+        let (traits, mark) = (&self.stream.traits, self.stream.mark);
+        let now_ms = self.shared.core.now_ms();
         let payload = Writer::object(self.form, |w| {
             w.list("Records", |w| {
                 for record in &got.records {
-                    w.item(|w| put_record(w, shard, record, traits));
+                    w.item(|w| put_record(w, (mark, shard), record, traits));
                 }
             });
             // The model calls it required, but KCL takes a shard for ended only without it.
             if !got.at_end {
-                let last = Sequence {
-                    created_s: shard.created_s,
-                    shard: shard.id,
-                    offset: got.next_offset - 1,
-                    second: got.records.last().map_or(now_s, |record| record.time_ms.div_euclid(1000)),
-                };
+                let time_ms = got.records.last().map_or(now_ms, |record| record.time_ms);
+                let last = sequence_of(mark, shard, got.next_offset - 1, time_ms);
+                // Good for AT and for AFTER.
+                let last = Sequence { after: true, ..last };
                 w.text("ContinuationSequenceNumber", last.digits().as_str());
             }
             w.integer("MillisBehindLatest", got.behind_ms);

@@ -1,7 +1,10 @@
 //! Signed tokens: shard iterators and the places of paged lists. Nothing is kept for them.
 //!
-//! A token is its kind, the time it was issued, what it says, and a MAC over all of it, in base64: a client can
-//! neither make one nor change one. It ages after 300 seconds.
+//! A token is its kind, the time it was issued, a count, what it says, and a MAC over all of it, in base64: a client can
+//! neither make one nor change one, and no two are the same, so that a reader which compares them does not take the next
+//! one for the last. It ages after 300 seconds.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -13,6 +16,8 @@ pub(super) const AGE_MAX_MS: i64 = 300_000;
 const TOKEN_BYTES_MAX: usize = 1024;
 /// Half of SHA-256 is enough for something that lives five minutes.
 const MAC_BYTES: usize = 16;
+/// Of the count that makes each one another.
+const COUNT_BYTES: usize = 4;
 
 /// A place in a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,7 @@ pub(super) enum Refused {
 /// Makes tokens and reads them.
 pub(super) struct Tokens {
     keyed: Hmac<Sha256>,
+    issued: AtomicU32,
 }
 
 impl Tokens {
@@ -50,12 +56,13 @@ impl Tokens {
         let mut block = [0; 64];
         block.iter_mut().zip(key).for_each(|(to, from)| *to = from);
         // A block of the hash's size is taken as it is; a shorter key is filled up to it with zeros.
-        Self { keyed: Hmac::new(&block.into()) }
+        Self { keyed: Hmac::new(&block.into()), issued: AtomicU32::new(0) }
     }
 
     pub(super) fn issue(&self, purpose: Use, now_ms: i64, says: &[u8]) -> String {
         let mut bytes = vec![purpose as u8];
         bytes.extend_from_slice(&now_ms.to_be_bytes());
+        bytes.extend_from_slice(&self.issued.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         bytes.extend_from_slice(says);
         let mac = self.mac(&bytes).finalize().into_bytes();
         bytes.extend(mac.iter().take(MAC_BYTES));
@@ -77,6 +84,7 @@ impl Tokens {
             .filter(|(first, _)| **first == purpose as u8)
             .and_then(|(_, rest)| rest.split_first_chunk())
             .ok_or(Refused::Forged)?;
+        let (_, says) = says.split_first_chunk::<COUNT_BYTES>().ok_or(Refused::Forged)?;
         let issued = i64::from_be_bytes(*issued);
         if now_ms.saturating_sub(issued) > AGE_MAX_MS {
             Err(Refused::Aged(issued))
@@ -124,6 +132,7 @@ mod tests {
         let tokens = Tokens::new([1; 32]);
         let token = tokens.iterator(1_000, PLACE);
         assert!(token.len() < 512);
+        assert_ne!(tokens.iterator(1_000, PLACE), token);
         assert_eq!(tokens.read_iterator(301_000, &token), Ok(PLACE));
         assert_eq!(tokens.read_iterator(301_001, &token), Err(Refused::Aged(1_000)));
     }

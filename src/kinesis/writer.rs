@@ -1,5 +1,6 @@
 //! Writes an answer, as JSON 1.1 or as CBOR, straight into its bytes: no tree is built.
 //!
+//! A large answer comes in pieces, so that what its client has taken is free before the rest is.
 //! Times: fractional seconds in JSON, tag 1 with integer milliseconds in CBOR (see `cbor.rs`). Maps and lists
 //! of CBOR have indefinite lengths, as the service's own have.
 
@@ -21,10 +22,19 @@ impl Form {
     }
 }
 
+/// How large a piece is.
+const PIECE_BYTES: usize = 64 * 1024;
+/// What may stand behind its end, so that it need not grow: the rest of a record, with a usual key.
+const SLACK_BYTES: usize = 1024;
+
 /// An answer that grows.
 #[derive(Debug)]
 pub(super) struct Writer {
+    /// Pieces that are full.
+    pieces: Vec<Vec<u8>>,
     bytes: Vec<u8>,
+    /// From how many bytes on a piece is full.
+    full: usize,
     form: Form,
     /// Nothing was written yet in the innermost map or list.
     fresh: bool,
@@ -32,7 +42,15 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(form: Form) -> Self {
-        Self { bytes: Vec::new(), form, fresh: true }
+        Self { pieces: Vec::new(), bytes: Vec::new(), full: usize::MAX, form, fresh: true }
+    }
+
+    /// A whole map in pieces.
+    pub(super) fn pieces(form: Form, fill: impl FnOnce(&mut Self)) -> Vec<Vec<u8>> {
+        let mut writer = Self { full: PIECE_BYTES, ..Self::new(form) };
+        writer.nest(b'{', b'}', 0xbf, fill);
+        writer.turn_over(0);
+        writer.pieces
     }
 
     /// A whole map, as every answer is one.
@@ -96,14 +114,40 @@ impl Writer {
         match self.form {
             Form::Json => {
                 self.bytes.push(b'"');
-                base64_simd::STANDARD.encode_append(value, &mut self.bytes);
+                self.pour(value, (3, 4), |part, out| base64_simd::STANDARD.encode_append(part, out));
                 self.bytes.push(b'"');
             }
             Form::Cbor => {
                 self.cbor_head(2, value.len() as u64);
-                self.bytes.extend_from_slice(value);
+                self.pour(value, (1, 1), |part, out| out.extend_from_slice(part));
             }
         }
+    }
+
+    /// Writes a value piece by piece, each to its end; so many bytes of it become so many.
+    fn pour(&mut self, mut value: &[u8], (of, to): (usize, usize), put: impl Fn(&[u8], &mut Vec<u8>)) {
+        while !value.is_empty() {
+            let room = self.full.saturating_sub(self.bytes.len()) / to * of;
+            if room == 0 {
+                self.turn_over(PIECE_BYTES + SLACK_BYTES);
+                continue;
+            }
+            let (part, rest) = value.split_at(room.min(value.len()));
+            if !rest.is_empty() {
+                self.bytes.reserve_exact(PIECE_BYTES + SLACK_BYTES - self.bytes.len());
+            }
+            put(part, &mut self.bytes);
+            value = rest;
+        }
+    }
+
+    /// Ends the present piece; the next one begins with room for so many bytes.
+    fn turn_over(&mut self, room: usize) {
+        let mut piece = std::mem::replace(&mut self.bytes, Vec::with_capacity(room));
+        if piece.capacity() - piece.len() > SLACK_BYTES {
+            piece.shrink_to_fit();
+        }
+        self.pieces.push(piece);
     }
 
     pub(super) fn map(&mut self, key: &str, fill: impl FnOnce(&mut Self)) {
@@ -129,6 +173,9 @@ impl Writer {
     // --- elements of a list
 
     pub(super) fn item(&mut self, fill: impl FnOnce(&mut Self)) {
+        if self.bytes.len() >= self.full {
+            self.turn_over(PIECE_BYTES + SLACK_BYTES);
+        }
         self.separate();
         self.nest(b'{', b'}', 0xbf, fill);
     }
@@ -244,6 +291,26 @@ mod tests {
             text,
             r#"{"t":"a\"\\\u000aé","i":-1234,"b":true,"at":1700000000.007,"d":"aGVsbG8=","m":{},"l":[{"n":70000},{"n":3}],"s":["x","y"]}"#
         );
+    }
+
+    #[test]
+    fn pieces_are_the_same_bytes_and_none_is_much_larger_than_another() {
+        let data: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        for form in [Form::Json, Form::Cbor] {
+            let fill = |w: &mut Writer| {
+                w.list("l", |l| {
+                    for size in [0, 1, 100, 30_000, 300_000, 1_000_000] {
+                        l.item(|i| i.blob("d", &data[..size]));
+                    }
+                });
+            };
+            let pieces = Writer::pieces(form, fill);
+            assert!(pieces.len() > 20);
+            assert!(pieces.iter().all(|piece| piece.capacity() <= PIECE_BYTES + SLACK_BYTES), "{form:?}");
+            let room: usize = pieces.iter().map(Vec::capacity).sum();
+            assert!(room < pieces.concat().len() + 2 * PIECE_BYTES, "{form:?}: {room}");
+            assert_eq!(pieces.concat(), Writer::object(form, fill));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use crate::lock::{Mutex, MutexGuard, rank};
 
 /// The rate of new connections is kept over this long: so much may come at once after a quiet time.
@@ -41,6 +42,8 @@ pub struct Census {
     /// What this process's descriptors allow.
     descriptors_max: usize,
     count: Mutex<rank::Census, Count>,
+    /// The doors' budgets, for whoever looks from outside.
+    budgets: Mutex<rank::ShownBudgets, Vec<Arc<Budget>>>,
 }
 
 struct Count {
@@ -109,7 +112,8 @@ impl Default for Census {
             due: Instant::now().checked_sub(PACE_WINDOW).unwrap_or_else(Instant::now),
             refused: Complaint::default(),
         };
-        Self { descriptors_max: half.saturating_sub(SPARE_DESCRIPTORS).max(1), count: Mutex::new(count) }
+        let descriptors_max = half.saturating_sub(SPARE_DESCRIPTORS).max(1);
+        Self { descriptors_max, count: Mutex::new(count), budgets: Mutex::default() }
     }
 }
 
@@ -124,6 +128,17 @@ impl Census {
             connections,
         };
         count.per_listener.iter().map(open).collect()
+    }
+
+    /// Shows a budget of connections' memory to whoever looks from outside.
+    pub fn show(&self, budget: &Arc<Budget>) {
+        self.budgets.lock().push(Arc::clone(budget));
+    }
+
+    /// The budgets of connections' memory.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<Arc<Budget>> {
+        self.budgets.lock().clone()
     }
 
     /// A place for a connection that has come from `ip`, if there is one, and until when the next one must wait.

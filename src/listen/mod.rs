@@ -1,9 +1,10 @@
 //! Listening: what all doors do before a connection says its first byte, and after the last one is wanted.
 //!
-//! Owns: sockets on their addresses, the accept loop, who is let in (`census.rs`), the signal to stop, and the wait
-//! until everybody has left. A failed accept is no end: the next one follows after a pause.
+//! Owns: sockets on their addresses, the accept loop, who is let in (`census.rs`), what memory connections share
+//! (`budget.rs`), the signal to stop, and the wait until everybody has left. A failed accept is no end: the next one follows after a pause.
 //! Deliberately absent: what flows over a connection (each door's), names of hosts (looked up before).
 
+mod budget;
 mod census;
 mod line;
 
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use budget::{Account, Budget, Debt, Lease};
 pub use census::{Census, Limits, Open, Seat};
 pub use line::line;
 

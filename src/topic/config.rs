@@ -204,6 +204,13 @@ impl TopicConfig {
         Ok(Self::read(&|key| in_force(key, broker, overrides).1))
     }
 
+    /// The time before which records are older than the topic keeps them, ms since the epoch; 0 where age does not count.
+    #[must_use]
+    pub fn horizon_ms(&self, now_ms: i64) -> i64 {
+        let ages = self.retention_ms >= 0 && self.cleanup_policy.delete;
+        if ages { now_ms.saturating_sub(self.retention_ms) } else { 0 }
+    }
+
     /// Whether writes to a shard are limited at all.
     #[must_use]
     pub fn limits_writes(&self) -> bool {

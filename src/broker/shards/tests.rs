@@ -21,7 +21,7 @@ fn hash_of(key: &[u8]) -> u128 {
 
 pub(super) fn record(key: &str, value: u64) -> Record {
     Record {
-        timestamp_ms: 1_700_000_000_000,
+        timestamp_ms: -1,
         key: Some(Bytes::copy_from_slice(key.as_bytes())),
         value: Some(Bytes::copy_from_slice(&value.to_be_bytes())),
         headers: Vec::new(),
@@ -51,7 +51,7 @@ fn all_of(core: &Core, topic: &Topic, shard: &Shard) -> Vec<GotRecord> {
     let mut all = Vec::new();
     let mut offset = shard.from;
     loop {
-        let got = core.get(topic, shard, offset, 700, 100_000, ReadCharge::Shared).unwrap();
+        let got = core.get(topic, shard, offset, &Most::new(700, 100_000), ReadCharge::Shared).unwrap();
         let idle = got.records.is_empty();
         assert!(got.next_offset > offset || idle);
         assert!(got.at_end == shard.until.is_some_and(|until| got.next_offset >= until));
@@ -160,7 +160,7 @@ async fn records_for_one_shard_are_one_batch_and_each_knows_its_place() {
     for (n, stored) in (0..).zip(&stored) {
         let shards = topic.shards();
         let shard = shards.by_id(stored.shard).unwrap();
-        let got = core.get(&topic, shard, stored.offset, 1, 1 << 20, ReadCharge::Shared).unwrap();
+        let got = core.get(&topic, shard, stored.offset, &Most::new(1, 1 << 20), ReadCharge::Shared).unwrap();
         assert_eq!(got.records[0].key.as_deref(), Some(format!("k{n}").as_bytes()));
         assert_eq!((got.records[0].offset, got.records[0].time_ms), (stored.offset, stored.time_ms));
         assert_eq!(got.next_offset, stored.offset + 1);
@@ -239,7 +239,7 @@ async fn reads_are_limited_by_calls_and_by_bytes_and_each_fan_out_reader_by_its_
     core.put(&topic, vec![Put { hash: 0, record: large }]).await.unwrap()[0].as_ref().unwrap();
     let shards = topic.shards();
     let shard = shards.by_id(0).unwrap();
-    let get = |charge| core.get(&topic, shard, 0, 10, 1 << 20, charge);
+    let get = |charge| core.get(&topic, shard, 0, &Most::new(10, 1 << 20), charge);
     // Six seconds' worth of bytes with one second there: five seconds of refusals.
     assert_eq!(get(ReadCharge::Shared).unwrap().records.len(), 1);
     for later in [0, 4_999] {
@@ -253,9 +253,74 @@ async fn reads_are_limited_by_calls_and_by_bytes_and_each_fan_out_reader_by_its_
     clock.now_ms.fetch_add(2, Ordering::Relaxed);
     assert!(get(ReadCharge::Shared).is_ok());
     clock.now_ms.fetch_add(60_000, Ordering::Relaxed);
-    let empty = || core.get(&topic, shard, 1, 10, 1 << 20, ReadCharge::Shared);
+    let empty = || core.get(&topic, shard, 1, &Most::new(10, 1 << 20), ReadCharge::Shared);
     assert!((0..5).all(|_| empty().is_ok()));
     assert!(matches!(empty(), Err(Error::Throttled { limit: Limit::ReadCalls, wait_ms: 200 })));
+}
+
+#[tokio::test]
+async fn a_read_finds_nothing_that_is_older_than_the_topic_keeps_whoever_gave_it_its_time() {
+    let clock = Arc::new(crate::broker::clock::Manual::default());
+    clock.now_ms.store(1_700_000_000_000, Ordering::Relaxed);
+    let core = crate::broker::open::open_on(
+        Arc::new(crate::store::memory::Memory::new()),
+        "memory".into(),
+        Config::default(),
+        Clock::Manual(Arc::clone(&clock)),
+    )
+    .unwrap();
+    for stamps in ["LogAppendTime", "CreateTime"] {
+        let pairs = [("retention.ms", "5000"), ("message.timestamp.type", stamps)];
+        let overrides = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let topic = core.create_topic(stamps.into(), 1, overrides).await.unwrap();
+        for n in 0..20 {
+            // Two records a batch; a client's times run backwards in it.
+            let at = |older| Put {
+                hash: 0,
+                record: Record { timestamp_ms: core.now_ms() - older, ..record("k", n) },
+            };
+            core.put(&topic, vec![at(0), at(1_000)]).await.unwrap();
+            clock.now_ms.fetch_add(500, Ordering::Relaxed);
+        }
+        let shards = topic.shards();
+        let get = |offset, most: &Most<'_>| {
+            core.get(&topic, shards.by_id(0).unwrap(), offset, most, ReadCharge::Shared).unwrap()
+        };
+        let horizon = core.now_ms() - 5_000;
+        let got = get(0, &Most::new(100, 1 << 20));
+        let expected: usize = if stamps == "CreateTime" { 10 + 8 } else { 20 };
+        assert_eq!(got.records.len(), expected, "{stamps}");
+        assert!(got.records.iter().all(|record| record.time_ms >= horizon), "{stamps}");
+        assert_eq!((got.next_offset, got.behind_ms), (40, 0));
+        // One at a time from the start: the first is the oldest that is kept.
+        assert_eq!(get(3, &Most::new(1, 1 << 20)).records[0].offset, 20, "{stamps}");
+        clock.now_ms.fetch_add(60_000, Ordering::Relaxed);
+        let none = get(7, &Most::new(100, 1 << 20));
+        assert_eq!((none.records.len(), none.next_offset, none.behind_ms), (0, 40, 0), "{stamps}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_stops_at_what_its_caller_has_room_for_and_charges_nothing_when_that_is_nothing() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = topic(&core, 1, &[("shard.read.calls.per.second", "1")]).await;
+    for n in 0..5 {
+        core.put(&topic, vec![put_of("k", n)]).await.unwrap();
+    }
+    let shards = topic.shards();
+    let weigh = |record: &GotRecord| 100 + usize::try_from(record.offset).unwrap();
+    let get = |weight| {
+        let most = Most { weight, weigh: &weigh, ..Most::new(100, 1 << 20) };
+        core.get(&topic, shards.by_id(0).unwrap(), 1, &most, ReadCharge::Shared)
+    };
+    for _ in 0..5 {
+        let nothing = get(100).unwrap();
+        assert_eq!((nothing.heavy, nothing.records.len(), nothing.next_offset), (Some(101), 0, 1));
+    }
+    let some = get(101 + 102 + 102).unwrap();
+    assert_eq!((some.heavy, some.records.len(), some.next_offset), (None, 2, 3));
+    assert!(some.behind_ms > 0);
+    assert!(matches!(get(1_000), Err(Error::Throttled { limit: Limit::ReadCalls, .. })));
 }
 
 #[tokio::test]
@@ -318,7 +383,7 @@ async fn a_shard_ends_where_it_was_closed_also_before_the_table_says_so() {
     let partition = topic.partition(0).unwrap();
     let shards = topic.shards();
     let shard = shards.by_id(0).unwrap();
-    let read = || core.get(&topic, shard, 0, 100, 100_000, ReadCharge::Shared).unwrap();
+    let read = || core.get(&topic, shard, 0, &Most::new(100, 100_000), ReadCharge::Shared).unwrap();
     write(&core, &partition, "k", 0).unwrap();
     assert_eq!(partition.close_shard(Some(0)).unwrap(), 1);
     write(&core, &partition, "k", 1).unwrap();
@@ -355,7 +420,7 @@ async fn readers_of_shards_get_each_record_of_a_busy_client_once_through_reshard
             let last = over.load(Ordering::Relaxed);
             let shards = of.shards();
             let now = shards.by_id(shard).unwrap();
-            let got = reader.get(&of, now, offset, 700, 100_000, ReadCharge::Shared).unwrap();
+            let got = reader.get(&of, now, offset, &Most::new(700, 100_000), ReadCharge::Shared).unwrap();
             let idle = got.records.is_empty();
             seen.extend(got.records.iter().map(|record| record.offset));
             offset = got.next_offset;
@@ -498,11 +563,11 @@ async fn a_reader_far_behind_is_told_how_far() {
     core.put(&topic, (0..3).map(|n| put_of("k", n)).collect()).await.unwrap();
     let shards: Arc<Shards> = topic.shards();
     let shard = shards.by_id(0).unwrap();
-    let first = core.get(&topic, shard, 0, 1, 1 << 20, ReadCharge::Shared).unwrap();
+    let first = core.get(&topic, shard, 0, &Most::new(1, 1 << 20), ReadCharge::Shared).unwrap();
     assert!(first.behind_ms > 1_000_000 && !first.at_end && first.next_offset == 1);
-    let rest = core.get(&topic, shard, 1, 10, 1 << 20, ReadCharge::Shared).unwrap();
+    let rest = core.get(&topic, shard, 1, &Most::new(10, 1 << 20), ReadCharge::Shared).unwrap();
     assert_eq!((rest.behind_ms, rest.records.len(), rest.next_offset), (0, 2, 3));
-    let past = core.get(&topic, shard, 4, 10, 1 << 20, ReadCharge::Shared);
+    let past = core.get(&topic, shard, 4, &Most::new(10, 1 << 20), ReadCharge::Shared);
     assert!(matches!(past, Err(Error::OffsetOutOfRange { .. })));
     let counts: BTreeMap<u32, usize> =
         shards.iter().map(|s| (s.id, all_of(&core, &topic, s).len())).collect();

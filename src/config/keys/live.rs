@@ -15,6 +15,14 @@ pub(super) const LIVE: &[Key] = &[
     )
     .own(),
     live(
+        "admin.queued.max.response.bytes",
+        Kind::Long,
+        Some("67108864"),
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "Memory of all answers of the admin door that are being read; above it answers wait. -1: no limit.",
+    )
+    .own(),
+    live(
         "advertised.listeners",
         Kind::List,
         None,
@@ -180,6 +188,14 @@ pub(super) const LIVE: &[Key] = &[
     )
     .own(),
     live(
+        "kinesis.allowed.origins",
+        Kind::List,
+        None,
+        Check::Any,
+        "Origins of web pages that the Kinesis door serves, or * for any; pages of others are refused.",
+    )
+    .own(),
+    live(
         "kinesis.auth",
         Kind::Text,
         Some("wellformed"),
@@ -201,6 +217,23 @@ pub(super) const LIVE: &[Key] = &[
         Some("0"),
         Check::Range(0, 600_000),
         "How long a new stream is CREATING, for tests of clients that wait.",
+    )
+    .own(),
+    live(
+        "kinesis.queued.max.request.bytes",
+        Kind::Long,
+        Some("268435456"),
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "Memory of all requests of the Kinesis door in flight; above it large ones wait. -1: no limit.",
+    )
+    .own(),
+    live(
+        "kinesis.queued.max.response.bytes",
+        Kind::Long,
+        Some("134217728"),
+        Check::RangeOrMinusOne(1, i64::MAX),
+        "Memory of all answers of the Kinesis door that clients have not taken; above it answers are smaller or wait. \
+         -1: no limit.",
     )
     .own(),
     live(

@@ -8,7 +8,7 @@ pub(super) const FIELDS: &[Field] =
 
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.settled_stream(request)?;
-    let added = super::tag_resource::tags_of(request);
+    let added = super::tag_resource::tags_of(request)?;
     cx.shared.streams.change(&stream, |traits| super::tag_resource::add(&mut traits.tags, added)).await?;
     Ok(Context::done())
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::describe_limits::check_on_demand;
+use super::increase_stream_retention_period::segment_ms;
 use super::update_stream_mode::{MODE_DETAILS, SHARD_MODE, mode_value};
 use super::{Answer, Context, Fault, Field, Item};
 use super::{tag_resource, update_shard_count::check_limit};
@@ -19,7 +20,7 @@ use crate::topic::is_internal;
 const ON_DEMAND_SHARDS: i64 = 4;
 /// Room for one request's records of one shard, so that they become one batch.
 const MAX_MESSAGE_BYTES: &str = "11534336";
-const DAY_MS: &str = "86400000";
+const DAY_MS: i64 = 86_400_000;
 /// Streams that may be CREATING at a time, with the service's rates held.
 const CREATING_MAX: usize = 5;
 /// The limits of a Kinesis shard.
@@ -75,7 +76,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         }
     }
     let mut tags = BTreeMap::new();
-    tag_resource::add(&mut tags, tag_resource::tags_of(request))?;
+    tag_resource::add(&mut tags, tag_resource::tags_of(request)?)?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     let delay_ms = shared.settings.create_delay_ms;
     let traits = Traits {
@@ -108,9 +109,11 @@ fn check_creating(cx: &Context<'_>) -> Result<(), Fault> {
 }
 
 fn overrides(profile: QuotaProfile, on_demand: bool) -> BTreeMap<String, String> {
+    let (retention, segment) = (DAY_MS.to_string(), segment_ms(DAY_MS).to_string());
     let limits = LIMITS.map(|(key, on)| (key, if profile == QuotaProfile::Kinesis { on } else { "-1" }));
     [
-        ("retention.ms", DAY_MS),
+        ("retention.ms", retention.as_str()),
+        ("segment.ms", segment.as_str()),
         ("message.timestamp.type", "LogAppendTime"),
         ("max.message.bytes", MAX_MESSAGE_BYTES),
     ]

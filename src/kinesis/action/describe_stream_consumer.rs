@@ -26,7 +26,10 @@ pub(super) fn find(cx: &Context<'_>, request: Item<'_>) -> Result<(Stream, Consu
         return cx.shared.streams.by_consumer_arn(arn, cx.region);
     }
     let (Some(_), Some(name)) = (request.text("StreamARN"), request.text("ConsumerName")) else {
-        return Err(Fault::invalid("Must specify either ConsumerARN, or both StreamARN and ConsumerName."));
+        // Spelt as the service spells it.
+        return Err(Fault::invalid(
+            "Both streamARN and consumer name must be provided if consumerARN is not provied.",
+        ));
     };
     let stream = cx.stream(request)?;
     let consumer = stream.traits.consumer(name).cloned();

@@ -6,6 +6,8 @@
 use super::{Answer, Context, Fault, Field, Item, tag_resource::RESOURCE_ARN};
 use crate::kinesis::stream::STREAM_ID;
 
+/// A policy with everything in it escaped.
+pub(super) const ROOM: usize = 128 * 1024;
 pub(super) const FIELDS: &[Field] = &[RESOURCE_ARN, STREAM_ID];
 
 pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {

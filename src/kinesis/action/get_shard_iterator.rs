@@ -1,7 +1,8 @@
 //! GetShardIterator: a place in a shard, as a signed token that lives 300 seconds; nothing is kept for it.
 //!
 //! LATEST is fixed when the iterator is issued. A time before the oldest record is the oldest record; one ahead of
-//! the clock is refused. A number of another shard or stream is refused.
+//! the clock is refused. A number of another shard or stream is refused, and so is one that the shard has not come to. A
+//! closed shard that retention has emptied is not there any more.
 
 use super::{Answer, Context, Fault, Field, Item};
 use crate::kinesis::sequence::Sequence;
@@ -25,7 +26,7 @@ pub(super) const FIELDS: &[Field] = &[
 
 pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.serving_stream(request)?;
-    let shard = find_shard(&stream, request.text("ShardId").unwrap_or_default())?;
+    let shard = find_shard(cx, &stream, request.text("ShardId").unwrap_or_default())?;
     // The service answers with the refusal of reads, in its words.
     let often = |_| stream.fault_in(&Error::Throttled { limit: Limit::ReadCalls, wait_ms: 0 }, shard.id);
     cx.admit(stream.topic.id(), &shard_id(shard.id)).map_err(often)?;
@@ -41,8 +42,8 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
 }
 
 /// A shard, open or closed, by its name.
-pub(super) fn find_shard(stream: &Stream, name: &str) -> Result<Shard, Fault> {
-    stream.shard(name).ok_or_else(|| {
+pub(super) fn find_shard(cx: &Context<'_>, stream: &Stream, name: &str) -> Result<Shard, Fault> {
+    stream.shard(name, cx.now_ms).ok_or_else(|| {
         let name = parse_shard_id(name).map_or_else(|| name.to_owned(), shard_id);
         Fault::not_found(format!(
             "Shard {name} in stream {} under account {} does not exist",
@@ -64,13 +65,28 @@ impl Start<'_> {
     pub(super) fn offset(&self, cx: &Context<'_>, stream: &Stream, shard: &Shard) -> Result<i64, Fault> {
         let fail = |error: crate::topic::Error| stream.fault_in(&error, shard.id);
         let until = shard.until.unwrap_or(i64::MAX);
+        if self.number.is_some() && !self.kind.ends_with("SEQUENCE_NUMBER") {
+            return Err(Fault::invalid(format!(
+                "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or (2) \
+                 TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified {} and also a \
+                 StartingSequenceNumber.",
+                self.kind
+            )));
+        }
         match self.kind {
             "AT_SEQUENCE_NUMBER" | "AFTER_SEQUENCE_NUMBER" => {
-                let after = i64::from(self.kind == "AFTER_SEQUENCE_NUMBER");
-                let number = self.number(stream, shard)?;
+                let (text, number) = self.number(stream, shard)?;
+                let after = i64::from(number.after || self.kind == "AFTER_SEQUENCE_NUMBER");
                 // The end of a closed shard is after its last record.
-                let offset = if number.is_end() { until } else { number.offset + after };
-                Ok(offset.clamp(shard.from, until))
+                if number.is_end() && shard.until.is_some() {
+                    return Ok(until);
+                }
+                let partition = stream.topic.partition(shard.partition).map_err(fail)?;
+                let end = partition.high_watermark().map_err(fail)?.value();
+                if number.offset >= end {
+                    return Err(invalid_number(text, stream, shard, ""));
+                }
+                Ok((number.offset + after).clamp(shard.from, until))
             }
             "AT_TIMESTAMP" => {
                 let ms = self.time_ms.ok_or_else(|| {
@@ -85,6 +101,7 @@ impl Start<'_> {
                 }
                 let partition = stream.topic.partition(shard.partition).map_err(fail)?;
                 let max_plain_bytes = cx.shared.core.topic_settings().max_decompressed_bytes;
+                let ms = ms.max(stream.topic.config().horizon_ms(cx.now_ms));
                 let found = partition.offset_for_time(ms, max_plain_bytes).map_err(fail)?;
                 let end = partition.high_watermark().map_err(fail)?.value();
                 Ok(found.map_or(end, |(offset, _)| offset).clamp(shard.from, until))
@@ -98,7 +115,7 @@ impl Start<'_> {
     }
 
     /// A sequence number of this very shard.
-    fn number(&self, stream: &Stream, shard: &Shard) -> Result<Sequence, Fault> {
+    fn number(&self, stream: &Stream, shard: &Shard) -> Result<(&str, Sequence), Fault> {
         let text = self.number.ok_or_else(|| {
             Fault::invalid(format!(
                 "Must either specify (1) {} and StartingSequenceNumber or (2) TRIM_HORIZON or (3) LATEST or (4) AT_TIMESTAMP and \
@@ -109,15 +126,27 @@ impl Start<'_> {
                 stream.account
             ))
         })?;
-        let number = Sequence::parse(text).filter(|n| n.shard == shard.id && n.created_s == shard.created_s);
-        number.ok_or_else(|| {
-            Fault::invalid(format!(
-                "StartingSequenceNumber {} used in GetShardIterator on shard {} in stream {} under account {} is invalid.",
-                text.get(..text.floor_char_boundary(129)).unwrap_or_default(),
-                shard_id(shard.id),
-                stream.name(),
-                stream.account
-            ))
-        })
+        let number = Sequence::parse(text).ok_or_else(|| invalid_number(text, stream, shard, ""))?;
+        if number.shard != shard.id {
+            return Err(Fault::invalid(format!(
+                "Invalid StartingSequenceNumber. It encodes {}, while it was used in a call to a shard with {}",
+                shard_id(number.shard),
+                shard_id(shard.id)
+            )));
+        }
+        if number.created_s != shard.created_s || ![0, stream.mark].contains(&number.mark) {
+            return Err(invalid_number(text, stream, shard, " because it did not come from this stream"));
+        }
+        Ok((text, number))
     }
+}
+
+fn invalid_number(text: &str, stream: &Stream, shard: &Shard, why: &str) -> Fault {
+    Fault::invalid(format!(
+        "StartingSequenceNumber {} used in GetShardIterator on shard {} in stream {} under account {} is invalid{why}.",
+        text.get(..text.floor_char_boundary(129)).unwrap_or_default(),
+        shard_id(shard.id),
+        stream.name(),
+        stream.account
+    ))
 }

@@ -39,7 +39,14 @@ pub(super) fn asked(cx: &Context<'_>, request: Item<'_>) -> Result<(Stream, i64)
     Ok((stream, hours))
 }
 
+/// After how long a segment of a stream ends, ms: what is kept on disk beyond the retention is a small part of it.
+pub(super) fn segment_ms(retention_ms: i64) -> i64 {
+    (retention_ms / 24).clamp(60_000, 7 * 86_400_000)
+}
+
 pub(super) async fn set(cx: &Context<'_>, stream: &Stream, hours: i64) -> Result<Answer, Fault> {
-    cx.configure(stream, "retention.ms", hours.saturating_mul(3_600_000).to_string()).await?;
+    let ms = hours.saturating_mul(3_600_000);
+    let pairs = [("retention.ms", ms.to_string()), ("segment.ms", segment_ms(ms).to_string())];
+    cx.configure(stream, pairs).await?;
     Ok(Context::done())
 }

@@ -5,12 +5,13 @@
 
 use super::{Answer, Context, Fault, Field, Item, put_shard};
 use crate::kinesis::shape::Pattern;
-use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME, Stream, parse_shard_id};
+use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, STREAM_NAME, Stream};
 use crate::kinesis::token::Use;
 use crate::topic::{Shard, Shards};
 
 /// Most shards of one answer, whatever MaxResults says.
 const PAGE: i64 = 1000;
+pub(super) const ROOM: usize = 512 * 1024;
 const SHARD_ID: Field = Field::text("ShardId").between(1, 128).pattern(Pattern::Name);
 const FILTERS: &[&str] = &[
     "AFTER_SHARD_ID",
@@ -62,8 +63,8 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
             let stream = cx.stream(request)?;
             let filter =
                 request.field("ShardFilter").map_or(Ok(Filter::All), |filter| read(cx, &stream, filter))?;
-            let after =
-                request.text("ExclusiveStartShardId").map(|text| parse_shard_id(text).unwrap_or(u32::MAX));
+            let after = request.text("ExclusiveStartShardId");
+            let after = after.map(|name| stream.past_or_present(name)).transpose()?;
             (stream, filter, after)
         }
     };
@@ -81,7 +82,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
         w.list("Shards", |w| {
             for shard in found.by_ref().take(limit) {
                 last = Some(shard.id);
-                w.item(|w| put_shard(w, shard));
+                w.item(|w| put_shard(w, stream.mark, shard));
             }
         });
         if let Some(last) = last.filter(|_| found.next().is_some()) {
@@ -103,7 +104,7 @@ fn read(cx: &Context<'_>, stream: &Stream, filter: Item<'_>) -> Result<Filter, F
             let id = filter.text("ShardId").ok_or_else(|| {
                 Fault::invalid("ShardId must be provided for ShardFilter type AFTER_SHARD_ID.")
             })?;
-            Ok(Filter::After(parse_shard_id(id).unwrap_or(u32::MAX)))
+            stream.past_or_present(id).map(Filter::After)
         }
         "AT_TRIM_HORIZON" => Ok(Filter::OpenAt(horizon)),
         "FROM_TRIM_HORIZON" => Ok(Filter::All),
@@ -115,9 +116,7 @@ fn read(cx: &Context<'_>, stream: &Stream, filter: Item<'_>) -> Result<Filter, F
 
 /// The time of the oldest record that may be there.
 fn horizon_ms(cx: &Context<'_>, stream: &Stream) -> i64 {
-    let retention_ms = stream.topic.config().retention_ms;
-    let oldest = if retention_ms < 0 { i64::MIN } else { cx.now_ms.saturating_sub(retention_ms) };
-    oldest.max(stream.topic.created_ms())
+    stream.topic.config().horizon_ms(cx.now_ms).max(stream.topic.created_ms())
 }
 
 fn continued(cx: &Context<'_>, token: &str) -> Result<(Stream, Filter, Option<u32>), Fault> {

@@ -1,12 +1,15 @@
-//! ListStreamConsumers: consumers in the order of their registration, paged by a token.
+//! ListStreamConsumers: consumers by the second of their registration and by name, paged by a token of the stream. A
+//! consumer that has gone meanwhile does not lead back to the start.
 
 use super::register_stream_consumer::put_consumer;
 use super::{Answer, Context, Fault, Field, Item};
 use crate::kinesis::shape::Pattern;
-use crate::kinesis::stream::STREAM_ID;
+use crate::kinesis::stream::{Consumer, STREAM_ID, Stream};
 use crate::kinesis::token::Use;
 
+/// Consumers of an answer, also where MaxResults says more: as the service has it.
 const PAGE: i64 = 100;
+pub(super) const ROOM: usize = 64 * 1024;
 
 pub(super) const FIELDS: &[Field] = &[
     Field::text("StreamARN").required().between(1, 2048).pattern(Pattern::StreamArn),
@@ -19,16 +22,14 @@ pub(super) const FIELDS: &[Field] = &[
 pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.stream(request)?;
     cx.admit(stream.topic.id(), "")?;
-    let last = request
-        .text("NextToken")
-        .map(|token| cx.shared.page(Use::Consumers, cx.now_ms, token))
-        .transpose()?;
-    let consumers = &stream.traits.consumers;
-    let seen =
-        |last: &Vec<u8>| consumers.iter().position(|c| c.name.as_bytes() == last).map_or(0, |at| at + 1);
-    let skipped = last.as_ref().map_or(0, seen);
-    let limit = usize::try_from(request.integer("MaxResults").unwrap_or(PAGE)).unwrap_or(1);
-    let mut rest = consumers.iter().skip(skipped);
+    let last = request.text("NextToken").map(|token| read(cx, &stream, token)).transpose()?;
+    let mut consumers: Vec<&Consumer> = stream.traits.consumers.iter().collect();
+    consumers.sort_by_key(|consumer| place(consumer));
+    let limit = usize::try_from(request.integer("MaxResults").unwrap_or(PAGE).min(PAGE)).unwrap_or(1);
+    let is_new = |consumer: &&Consumer| {
+        last.as_ref().is_none_or(|(second, name)| place(consumer) > (*second, name.as_str()))
+    };
+    let mut rest = consumers.into_iter().filter(is_new);
     Ok(cx.say(|w| {
         let mut last = None;
         w.list("Consumers", |w| {
@@ -38,7 +39,27 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
             }
         });
         if let Some(last) = last.filter(|_| rest.next().is_some()) {
-            w.text("NextToken", &cx.shared.tokens.issue(Use::Consumers, cx.now_ms, last.name.as_bytes()));
+            let says =
+                [&stream.topic.id().as_bytes()[..], &last.created_s.to_be_bytes(), last.name.as_bytes()]
+                    .concat();
+            w.text("NextToken", &cx.shared.tokens.issue(Use::Consumers, cx.now_ms, &says));
         }
     }))
+}
+
+/// Where a consumer stands in the list.
+fn place(consumer: &Consumer) -> (i64, &str) {
+    (consumer.created_s, &consumer.name)
+}
+
+/// The place of the last consumer of a page.
+fn read(cx: &Context<'_>, stream: &Stream, token: &str) -> Result<(i64, String), Fault> {
+    let says = cx.shared.page(Use::Consumers, cx.now_ms, token)?;
+    let read = || {
+        let (topic, rest) = says.split_first_chunk()?;
+        let (second, name) = rest.split_first_chunk()?;
+        let is_its_own = uuid::Uuid::from_bytes(*topic) == stream.topic.id();
+        is_its_own.then(|| (i64::from_be_bytes(*second), String::from_utf8_lossy(name).into_owned()))
+    };
+    read().ok_or_else(|| Fault::invalid("Invalid NextToken."))
 }

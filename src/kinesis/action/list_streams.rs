@@ -5,7 +5,9 @@ use crate::kinesis::shape::Pattern;
 use crate::kinesis::stream::Stream;
 use crate::kinesis::token::Use;
 
+/// Streams of an answer, also where Limit says more: as the service has it.
 const PAGE: i64 = 100;
+pub(super) const ROOM: usize = 96 * 1024;
 
 pub(super) const FIELDS: &[Field] = &[
     Field::integer("Limit").between(1, 10_000),
@@ -18,7 +20,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
         request.text("NextToken").map(|token| cx.shared.page(Use::Streams, cx.now_ms, token)).transpose()?;
     let page = page.map(|says| String::from_utf8_lossy(&says).into_owned());
     let after = page.as_deref().or(request.text("ExclusiveStartStreamName"));
-    let limit = usize::try_from(request.integer("Limit").unwrap_or(PAGE)).unwrap_or(1);
+    let limit = usize::try_from(request.integer("Limit").unwrap_or(PAGE).min(PAGE)).unwrap_or(1);
     let all = cx.shared.streams.all();
     let mut rest = all.into_iter().filter(|topic| after.is_none_or(|after| topic.name().as_ref() > after));
     let streams: Vec<_> = rest

@@ -21,9 +21,9 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     check_provisioned(&stream)?;
     let [one, other] =
         ["ShardToMerge", "AdjacentShardToMerge"].map(|field| request.text(field).unwrap_or_default());
-    let (one, other) = (open_shard(&stream, one)?, open_shard(&stream, other)?);
-    let touch = |a: u128, b: u128| a.checked_add(1) == Some(b);
-    if !touch(one.end_hash, other.start_hash) && !touch(other.end_hash, one.start_hash) {
+    let (one, other) = (open_shard(cx, &stream, one)?, open_shard(cx, &stream, other)?);
+    // In this order: the adjacent one is the upper.
+    if one.end_hash.checked_add(1) != Some(other.start_hash) {
         return Err(Fault::invalid(format!(
             "Shards {} and {} in stream {} under account {} are not an adjacent pair of shards eligible for merging",
             shard_id(one.id),

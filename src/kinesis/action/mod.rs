@@ -54,7 +54,7 @@ use uuid::Uuid;
 use super::document::Item;
 pub(super) use super::door::Shared;
 use super::error::{Fault, Kind};
-use super::reply::Answer;
+use super::reply::{Answer, Connection};
 use super::sequence::Sequence;
 use super::shape::Field;
 use super::stream::{Stream, shard_id};
@@ -63,10 +63,13 @@ use crate::broker::{Change, Edit, Operation};
 use crate::topic::Shard;
 
 const DAY_MS: i64 = 86_400_000;
+/// Most bytes of an answer that is not a list.
+const ANSWER_BYTES: usize = 4 * 1024;
 
 /// What an action may use to answer.
 pub(super) struct Context<'a> {
     pub(super) shared: &'a Arc<Shared>,
+    pub(super) client: &'a Arc<Connection>,
     /// The operation's place in the table.
     pub(super) place: usize,
     /// Where this call is counted.
@@ -89,6 +92,30 @@ pub(super) struct Entry {
     pub(super) rate: Option<u32>,
     pub(super) per: Per,
     pub(super) answer: How,
+    /// Whether requests carry records.
+    pub(super) takes_data: bool,
+    /// About the most that the answer to a request takes; nothing where the action asks for it itself.
+    pub(super) room: fn(Item<'_>) -> usize,
+}
+
+impl Entry {
+    const fn new(
+        name: &'static str,
+        fields: &'static [Field],
+        rate: Option<u32>,
+        per: Per,
+        answer: How,
+    ) -> Self {
+        Self { name, fields, rate, per, answer, takes_data: false, room: |_| ANSWER_BYTES }
+    }
+
+    const fn taking_data(self) -> Self {
+        Self { takes_data: true, ..self }
+    }
+
+    const fn room(self, room: fn(Item<'_>) -> usize) -> Self {
+        Self { room, ..self }
+    }
 }
 
 /// What a rate is for. That of an account is held before the action, any other by the action, which knows what it names.
@@ -112,13 +139,7 @@ macro_rules! at_once {
         at_once!($module, $name, $rate, Per::Account)
     };
     ($module:ident, $name:literal, $rate:expr, $per:expr) => {
-        Entry {
-            name: $name,
-            fields: $module::FIELDS,
-            rate: $rate,
-            per: $per,
-            answer: How::AtOnce($module::answer),
-        }
+        Entry::new($name, $module::FIELDS, $rate, $per, How::AtOnce($module::answer))
     };
 }
 
@@ -127,13 +148,13 @@ macro_rules! later {
         later!($module, $name, $rate, Per::Account)
     };
     ($module:ident, $name:literal, $rate:expr, $per:expr) => {
-        Entry {
-            name: $name,
-            fields: $module::FIELDS,
-            rate: $rate,
-            per: $per,
-            answer: How::Later(|cx, request| Box::pin($module::answer(cx, request))),
-        }
+        Entry::new(
+            $name,
+            $module::FIELDS,
+            $rate,
+            $per,
+            How::Later(|cx, request| Box::pin($module::answer(cx, request))),
+        )
     };
 }
 
@@ -147,30 +168,31 @@ pub(super) const TABLE: &[Entry] = &[
     later!(deregister_stream_consumer, "DeregisterStreamConsumer", Some(5), Per::Stream),
     at_once!(describe_account_settings, "DescribeAccountSettings", Some(5)),
     at_once!(describe_limits, "DescribeLimits", Some(1)),
-    at_once!(describe_stream, "DescribeStream", Some(10)),
+    at_once!(describe_stream, "DescribeStream", Some(10)).room(|_| describe_stream::ROOM),
     at_once!(describe_stream_consumer, "DescribeStreamConsumer", Some(20), Per::Stream),
     at_once!(describe_stream_summary, "DescribeStreamSummary", Some(20)),
     later!(disable_enhanced_monitoring, "DisableEnhancedMonitoring", Some(5)),
     later!(enable_enhanced_monitoring, "EnableEnhancedMonitoring", Some(5)),
-    at_once!(get_records, "GetRecords", None),
-    at_once!(get_resource_policy, "GetResourcePolicy", Some(5)),
+    later!(get_records, "GetRecords", None).room(|_| 0),
+    at_once!(get_resource_policy, "GetResourcePolicy", Some(5)).room(|_| get_resource_policy::ROOM),
     at_once!(get_shard_iterator, "GetShardIterator", Some(5), Per::Shard),
     later!(increase_stream_retention_period, "IncreaseStreamRetentionPeriod", Some(5)),
-    at_once!(list_shards, "ListShards", Some(1000), Per::Stream),
-    at_once!(list_stream_consumers, "ListStreamConsumers", Some(5), Per::Stream),
-    at_once!(list_streams, "ListStreams", Some(5)),
-    at_once!(list_tags_for_resource, "ListTagsForResource", Some(5)),
-    at_once!(list_tags_for_stream, "ListTagsForStream", Some(5)),
+    at_once!(list_shards, "ListShards", Some(1000), Per::Stream).room(|_| list_shards::ROOM),
+    at_once!(list_stream_consumers, "ListStreamConsumers", Some(5), Per::Stream)
+        .room(|_| list_stream_consumers::ROOM),
+    at_once!(list_streams, "ListStreams", Some(5)).room(|_| list_streams::ROOM),
+    at_once!(list_tags_for_resource, "ListTagsForResource", Some(5)).room(|_| tag_resource::ROOM),
+    at_once!(list_tags_for_stream, "ListTagsForStream", Some(5)).room(|_| tag_resource::ROOM),
     later!(merge_shards, "MergeShards", Some(5)),
-    later!(put_record, "PutRecord", None),
-    later!(put_records, "PutRecords", None),
+    later!(put_record, "PutRecord", None).taking_data(),
+    later!(put_records, "PutRecords", None).taking_data().room(put_records::room),
     later!(put_resource_policy, "PutResourcePolicy", Some(5)),
     later!(register_stream_consumer, "RegisterStreamConsumer", Some(5)),
     later!(remove_tags_from_stream, "RemoveTagsFromStream", Some(5)),
     later!(split_shard, "SplitShard", Some(5)),
     later!(start_stream_encryption, "StartStreamEncryption", Some(5)),
     later!(stop_stream_encryption, "StopStreamEncryption", Some(5)),
-    at_once!(subscribe_to_shard, "SubscribeToShard", Some(1), Per::Reader),
+    at_once!(subscribe_to_shard, "SubscribeToShard", Some(1), Per::Reader).room(|_| 0),
     later!(tag_resource, "TagResource", Some(5)),
     later!(untag_resource, "UntagResource", Some(5)),
     later!(update_account_settings, "UpdateAccountSettings", Some(5)),
@@ -288,16 +310,21 @@ impl Context<'_> {
         Fault::limit(format!("Rate exceeded for {name} under account {account}.{why}"))
     }
 
-    /// Sets one key of the stream's topic; durable and in force when it returns.
-    async fn configure(&self, stream: &Stream, key: &str, value: String) -> Result<(), Fault> {
+    /// Sets keys of the stream's topic; durable and in force when it returns.
+    async fn configure<const N: usize>(
+        &self,
+        stream: &Stream,
+        pairs: [(&str, String); N],
+    ) -> Result<(), Fault> {
         let topic = Arc::clone(&stream.topic);
-        let change = Change::Edit(vec![(key.to_owned(), Edit::Set(value))]);
+        let edits = pairs.map(|(key, value)| (key.to_owned(), Edit::Set(value)));
+        let change = Change::Edit(edits.into());
         let altered = self.shared.core.blocking(move |core| core.alter_topic_config(&topic, change, false));
         altered.await.map_err(|error| stream.fault(&error))
     }
 
     fn say(&self, fill: impl FnOnce(&mut Writer)) -> Answer {
-        Answer::Whole(Writer::object(self.form, fill))
+        Answer::Whole(Writer::pieces(self.form, fill))
     }
 
     /// The answer of an operation that says nothing.
@@ -317,7 +344,7 @@ impl Context<'_> {
 // --- what several answers tell
 
 /// A shard in a description.
-fn put_shard(w: &mut Writer, shard: &Shard) {
+fn put_shard(w: &mut Writer, mark: u8, shard: &Shard) {
     w.text("ShardId", &shard_id(shard.id));
     for (name, parent) in ["ParentShardId", "AdjacentParentShardId"].into_iter().zip(shard.parents) {
         w.optional(name, parent.map(shard_id).as_deref());
@@ -329,10 +356,12 @@ fn put_shard(w: &mut Writer, shard: &Shard) {
             shard: shard.id,
             offset: shard.from - 1,
             second: shard.created_s,
+            mark,
+            after: false,
         };
         w.text("StartingSequenceNumber", first.digits().as_str());
         if let Some(closed_ms) = shard.closed_ms {
-            let end = Sequence::end(shard.created_s, shard.id, closed_ms.div_euclid(1000));
+            let end = Sequence::end(shard.created_s, shard.id, closed_ms.div_euclid(1000), mark);
             w.text("EndingSequenceNumber", end.digits().as_str());
         }
     });

@@ -34,7 +34,7 @@ pub(super) fn fate_of(outcome: &Result<Stored, Error>) -> Fate {
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.serving_stream(request)?;
     if let Some(text) = request.text("SequenceNumberForOrdering")
-        && Sequence::parse(text).is_none()
+        && Sequence::parse(text).is_none_or(|number| number.second > cx.now_ms.div_euclid(1000))
     {
         return Err(Fault::invalid(format!(
             "ExclusiveMinimumSequenceNumber {text} used in PutRecord on stream {} under account {} is invalid.",
@@ -55,7 +55,10 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let shard = shards.by_id(stored.shard).ok_or_else(Fault::internal)?;
     Ok(cx.say(|w| {
         w.text("ShardId", &shard_id(shard.id));
-        w.text("SequenceNumber", sequence_of(shard, stored.offset, stored.time_ms).digits().as_str());
+        w.text(
+            "SequenceNumber",
+            sequence_of(stream.mark, shard, stored.offset, stored.time_ms).digits().as_str(),
+        );
         w.text("EncryptionType", stream.traits.encryption_type());
     }))
 }

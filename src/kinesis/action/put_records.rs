@@ -21,6 +21,11 @@ pub(super) const FIELDS: &[Field] = &[
     Field::bool("DryRun"),
 ];
 
+/// What the answer to so many records takes.
+pub(super) fn room(request: Item<'_>) -> usize {
+    1024 + request.field("Records").map_or(0, |records| records.items().count()) * 2 * ANSWER_BYTES
+}
+
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.serving_stream(request)?;
     let records = request.field("Records");
@@ -53,7 +58,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
                             name = (stored.shard, shard_id(stored.shard));
                         }
                         if let Some(shard) = shards.by_id(stored.shard) {
-                            let number = sequence_of(shard, stored.offset, stored.time_ms);
+                            let number = sequence_of(stream.mark, shard, stored.offset, stored.time_ms);
                             w.text("SequenceNumber", number.digits().as_str());
                         }
                         w.text("ShardId", &name.1);

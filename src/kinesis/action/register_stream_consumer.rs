@@ -21,7 +21,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let stream = cx.settled_stream(request)?;
     let name = request.text("ConsumerName").unwrap_or_default();
     let mut tags = std::collections::BTreeMap::new();
-    tag_resource::add(&mut tags, tag_resource::tags_of(request))?;
+    tag_resource::add(&mut tags, tag_resource::tags_of(request)?)?;
     let created_s = cx.now_ms.div_euclid(1000);
     let consumer = Consumer { name: name.to_owned(), created_s, tags, policy: None };
     cx.shared

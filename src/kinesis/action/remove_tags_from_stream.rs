@@ -10,6 +10,7 @@ pub(super) const FIELDS: &[Field] =
 
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.settled_stream(request)?;
+    request.texts("TagKeys").try_for_each(super::tag_resource::check_key)?;
     cx.shared
         .streams
         .change(&stream, |traits| {

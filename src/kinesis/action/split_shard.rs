@@ -18,7 +18,7 @@ pub(super) const FIELDS: &[Field] = &[
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.settled_stream(request)?;
     check_provisioned(&stream)?;
-    let shard = open_shard(&stream, request.text("ShardToSplit").unwrap_or_default())?;
+    let shard = open_shard(cx, &stream, request.text("ShardToSplit").unwrap_or_default())?;
     let text = request.text("NewStartingHashKey").unwrap_or_default();
     let inside =
         |at: &u128| shard.start_hash.checked_add(1).is_some_and(|low| *at > low) && *at < shard.end_hash;
@@ -40,9 +40,9 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
 }
 
 /// A shard of that name that takes records.
-pub(super) fn open_shard(stream: &Stream, name: &str) -> Result<Shard, Fault> {
+pub(super) fn open_shard(cx: &Context<'_>, stream: &Stream, name: &str) -> Result<Shard, Fault> {
     let (stream_name, account) = (stream.name(), &stream.account);
-    let shard = stream.shard(name).ok_or_else(|| {
+    let shard = stream.shard(name, cx.now_ms).ok_or_else(|| {
         Fault::not_found(format!(
             "Could not find shard {name} in stream {stream_name} under account {account}."
         ))

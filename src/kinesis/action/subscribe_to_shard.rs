@@ -26,7 +26,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
     let arn = request.text("ConsumerARN").unwrap_or_default();
     let (stream, consumer) = cx.shared.streams.by_consumer_arn(arn, cx.region)?;
     stream.serving(cx.now_ms)?;
-    let shard = find_shard(&stream, request.text("ShardId").unwrap_or_default())?;
+    let shard = find_shard(cx, &stream, request.text("ShardId").unwrap_or_default())?;
     cx.admit(stream.topic.id(), &format!("{}/{}", shard.id, consumer.name))?;
     let position = request.field("StartingPosition");
     let start = Start {

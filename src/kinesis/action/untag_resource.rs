@@ -3,7 +3,7 @@
 use super::{Answer, Context, Fault, Field, Item};
 use super::{
     remove_tags_from_stream::KEY,
-    tag_resource::{RESOURCE_ARN, tags_in},
+    tag_resource::{RESOURCE_ARN, check_key, tags_in},
 };
 use crate::kinesis::stream::STREAM_ID;
 
@@ -14,6 +14,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let arn = request.text("ResourceARN").unwrap_or_default();
     let (stream, consumer) = cx.shared.streams.by_resource(arn, cx.region)?;
     stream.settled(cx.now_ms)?;
+    request.texts("TagKeys").try_for_each(check_key)?;
     cx.shared
         .streams
         .change(&stream, |traits| {

@@ -30,7 +30,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         check_on_demand(cx)?;
     }
     let warm = request.integer("WarmThroughputMiBps");
-    cx.configure(&stream, SHARD_MODE, mode_value(on_demand).to_owned()).await?;
+    cx.configure(&stream, [(SHARD_MODE, mode_value(on_demand).to_owned())]).await?;
     cx.shared
         .streams
         .change(&stream, |traits| {

@@ -13,6 +13,7 @@ use weir_broker::{Broker, Builder};
 
 mod both_doors;
 mod limits;
+mod memory;
 mod restart;
 mod shards;
 mod signed;

@@ -111,3 +111,270 @@ fn records_of_an_auto_stream_are_spread_over_all_shards() {
     assert!(counts.iter().all(|count| (20..=30).contains(count)), "{counts:?}");
     house.shutdown();
 }
+
+/// A house on a clock of the test's own, at a time that is not the system's, and what moves it on, ms.
+fn on_a_clock() -> (House, impl Fn(i64)) {
+    let clock = Arc::default();
+    let house = House::start(Broker::builder().ephemeral().clock(Clock::Manual(Arc::clone(&clock))));
+    clock.now_ms.store(1_800_000_000_000, Ordering::Relaxed);
+    (house, move |ms| {
+        clock.now_ms.fetch_add(ms, Ordering::Relaxed);
+    })
+}
+
+#[test]
+fn no_read_by_shard_returns_what_is_older_than_the_stream_keeps() {
+    let (house, later) = on_a_clock();
+    let mut client = house.client();
+    client.create("s", 1);
+    let first = client.put("s", "k", "YQ==").field("SequenceNumber");
+    later(86_400_000 - 1_000);
+    client.put("s", "k", "Yg==");
+    let at =
+        |ms: i64| format!(r#""ShardIteratorType":"AT_TIMESTAMP","Timestamp":{}.{:03}"#, ms / 1000, ms % 1000);
+    let hows = [
+        r#""ShardIteratorType":"TRIM_HORIZON""#.to_owned(),
+        at(1_800_000_000_000),
+        format!(r#""ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":"{first}""#),
+    ];
+    let mut told = || {
+        let texts = hows.iter().map(|how| {
+            // Five calls a second are allowed.
+            later(200);
+            let iterator = client.iterator("s", 0, how);
+            client.must("GetRecords", &format!(r#"{{"ShardIterator":"{iterator}"}}"#)).text()
+        });
+        texts.collect::<Vec<_>>()
+    };
+    for text in told() {
+        assert!(text.contains("YQ==") && text.contains("Yg=="), "{text}");
+    }
+    later(1_000);
+    for text in told() {
+        assert!(!text.contains("YQ==") && text.contains("Yg=="), "{text}");
+    }
+    later(86_400_000);
+    for text in told() {
+        assert!(text.contains(r#""Records":[]"#) && text.contains(r#""MillisBehindLatest":0"#), "{text}");
+    }
+    house.shutdown();
+}
+
+#[test]
+fn a_closed_shard_is_gone_when_nothing_of_it_is_kept() {
+    let (house, later) = on_a_clock();
+    let mut client = house.client();
+    client.create("s", 1);
+    client.put("s", "k", "YQ==");
+    let split = format!(
+        r#"{{"StreamName":"s","ShardToSplit":"shardId-000000000000","NewStartingHashKey":"{HALF}"}}"#
+    );
+    client.must("SplitShard", &split);
+    later(86_400_000 - 10_000);
+    let iterator = client.iterator("s", 0, r#""ShardIteratorType":"TRIM_HORIZON""#);
+    later(10_001);
+    let none = (400, "ResourceNotFoundException".to_owned());
+    assert_eq!(client.call("GetRecords", &format!(r#"{{"ShardIterator":"{iterator}"}}"#)).outcome(), none);
+    let ask = r#"{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"TRIM_HORIZON"}"#;
+    assert_eq!(client.call("GetShardIterator", ask).outcome(), none);
+    assert_eq!(client.call("SplitShard", &split).outcome(), none);
+    let listed =
+        client.must("ListShards", r#"{"StreamName":"s","ExclusiveStartShardId":"shardId-000000000000"}"#);
+    assert_eq!(listed.count("ShardId"), 2, "a list goes on after one that has gone");
+    house.shutdown();
+}
+
+#[test]
+fn a_list_that_starts_after_a_shard_that_never_was_is_refused() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    client.create("s", 2);
+    for name in ["shardId-000000000002", "nothing", "shardId-x", "shardId-99999999999"] {
+        for (operation, body) in [
+            ("DescribeStream", format!(r#"{{"StreamName":"s","ExclusiveStartShardId":"{name}"}}"#)),
+            ("ListShards", format!(r#"{{"StreamName":"s","ExclusiveStartShardId":"{name}"}}"#)),
+            (
+                "ListShards",
+                format!(
+                    r#"{{"StreamName":"s","ShardFilter":{{"Type":"AFTER_SHARD_ID","ShardId":"{name}"}}}}"#
+                ),
+            ),
+        ] {
+            let answer = client.call(operation, &body);
+            assert_eq!(answer.outcome(), (400, "ResourceNotFoundException".to_owned()), "{operation} {name}");
+            let told = format!("Could not find shard {name} in stream s under account 000000000000.");
+            assert_eq!(answer.field("message"), told);
+        }
+    }
+    let last = r#"{"StreamName":"s","ExclusiveStartShardId":"shardId-000000000001"}"#;
+    assert_eq!(client.must("ListShards", last).count("ShardId"), 0);
+    house.shutdown();
+}
+
+#[test]
+fn a_number_counts_only_in_its_own_stream_and_where_the_shard_has_come_to() {
+    let (house, later) = on_a_clock();
+    let mut client = house.client();
+    let ask = |number: &str, how: &str| {
+        format!(
+            r#"{{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"{how}","StartingSequenceNumber":"{number}"}}"#
+        )
+    };
+    let invalid = (400, "InvalidArgumentException".to_owned());
+    let mut numbers = Vec::new();
+    // All in one second: the numbers of most differ in nothing but the stream.
+    for _ in 0..4 {
+        client.create("s", 1);
+        client.put("s", "k", "YQ==");
+        later(10);
+        numbers.push(client.put("s", "k", "Yg==").field("SequenceNumber"));
+        let number = numbers.last().unwrap();
+        assert_eq!(client.call("GetShardIterator", &ask(number, "AT_SEQUENCE_NUMBER")).outcome().0, 200);
+        client.must("DeleteStream", r#"{"StreamName":"s"}"#);
+    }
+    client.create("s", 1);
+    for how in ["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"] {
+        for number in &numbers {
+            let answer = client.call("GetShardIterator", &ask(number, how));
+            assert_eq!(answer.outcome(), invalid, "{how} {number}");
+            assert!(answer.field("message").starts_with("StartingSequenceNumber "), "{}", answer.text());
+        }
+    }
+    house.shutdown();
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    client.create("s", 2);
+    let put = client
+        .must("PutRecord", r#"{"StreamName":"s","PartitionKey":"k","ExplicitHashKey":"0","Data":"YQ=="}"#);
+    let number = put.field("SequenceNumber");
+    for kind in ["LATEST", "TRIM_HORIZON", "AT_TIMESTAMP"] {
+        let answer = client.call(
+            "GetShardIterator",
+            &format!(
+                r#"{{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"{kind}","StartingSequenceNumber":"{number}","Timestamp":1}}"#
+            ),
+        );
+        assert_eq!(answer.outcome(), (400, "InvalidArgumentException".to_owned()));
+        assert!(answer.field("message").ends_with("and also a StartingSequenceNumber."), "{}", answer.text());
+    }
+    let merge = |one: u32, other: u32| {
+        format!(
+            r#"{{"StreamName":"s","ShardToMerge":"shardId-{one:012}","AdjacentShardToMerge":"shardId-{other:012}"}}"#
+        )
+    };
+    let answer = client.call("MergeShards", &merge(1, 0));
+    assert_eq!(answer.outcome(), (400, "InvalidArgumentException".to_owned()));
+    assert!(answer.field("message").contains("are not an adjacent pair of shards eligible for merging"));
+    client.must("MergeShards", &merge(0, 1));
+    client.create("other", 1);
+    let iterator = client.iterator("s", 2, r#""ShardIteratorType":"LATEST""#);
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/other";
+    let body = format!(r#"{{"ShardIterator":"{iterator}","StreamARN":"{arn}"}}"#);
+    assert_eq!(client.call("GetRecords", &body).outcome().1, "InvalidArgumentException");
+    house.shutdown();
+}
+
+#[test]
+fn no_two_iterators_are_the_same_and_an_old_one_says_when_it_was() {
+    let (house, later) = on_a_clock();
+    let mut client = house.client();
+    client.create("s", 1);
+    let mut iterator = client.iterator("s", 0, r#""ShardIteratorType":"LATEST""#);
+    let other = client.iterator("s", 0, r#""ShardIteratorType":"LATEST""#);
+    assert_ne!(iterator, other);
+    for _ in 0..3 {
+        let next = client.must("GetRecords", &format!(r#"{{"ShardIterator":"{iterator}"}}"#));
+        let next = next.field("NextShardIterator");
+        assert_ne!(next, iterator);
+        iterator = next;
+    }
+    later(300_001);
+    let expired = client.call("GetRecords", &format!(r#"{{"ShardIterator":"{other}"}}"#));
+    assert_eq!(
+        expired.field("message"),
+        "Iterator expired. The iterator was created at time Fri Jan 15 08:00:00 UTC 2027 while right now it is Fri Jan 15 \
+         08:05:00 UTC 2027 which is further in the future than the tolerated delay of 300000 milliseconds."
+    );
+    house.shutdown();
+}
+
+#[test]
+fn a_time_of_this_very_millisecond_is_not_ahead() {
+    let (house, _) = on_a_clock();
+    let mut client = house.client();
+    client.create("s", 1);
+    let ask = |time: &str| {
+        format!(
+            r#"{{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"AT_TIMESTAMP","Timestamp":{time}}}"#
+        )
+    };
+    for time in ["1800000000", "1800000000.000999", "1.8E9", "1800000000.000000123", "1799999999.999999"] {
+        assert_eq!(client.call("GetShardIterator", &ask(time)).outcome().0, 200, "{time}");
+    }
+    for time in ["1800000000.001", "1800000001"] {
+        assert_eq!(
+            client.call("GetShardIterator", &ask(time)).outcome().1,
+            "InvalidArgumentException",
+            "{time}"
+        );
+    }
+    house.shutdown();
+}
+
+#[test]
+fn a_tag_has_the_characters_that_the_service_takes() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    client.create("s", 1);
+    let tags = |key: &str, value: &str| format!(r#"{{"StreamName":"s","Tags":{{"{key}":"{value}"}}}}"#);
+    for (key, value) in [("ü0 _.", "/=+-%@"), ("a:b", ""), ("日本", "x y")] {
+        client.must("AddTagsToStream", &tags(key, value));
+    }
+    let refused = (400, "InvalidArgumentException".to_owned());
+    for (key, value) in
+        [("a;", "b"), ("a", "b;"), ("a", "<b>"), ("a\\n", "b"), ("😀", ""), ("aws:x", "b"), ("a", "\\t#")]
+    {
+        assert_eq!(client.call("AddTagsToStream", &tags(key, value)).outcome(), refused, "{key} {value}");
+    }
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    for (operation, body) in [
+        ("TagResource", format!(r#"{{"ResourceARN":"{arn}","Tags":{{"a":"!"}}}}"#)),
+        ("UntagResource", format!(r#"{{"ResourceARN":"{arn}","TagKeys":["!"]}}"#)),
+        ("RemoveTagsFromStream", r#"{"StreamName":"s","TagKeys":["!"]}"#.to_owned()),
+        ("CreateStream", r#"{"StreamName":"t","ShardCount":1,"Tags":{"a":"!"}}"#.to_owned()),
+        (
+            "RegisterStreamConsumer",
+            format!(r#"{{"StreamARN":"{arn}","ConsumerName":"c","Tags":{{"!":""}}}}"#),
+        ),
+    ] {
+        assert_eq!(client.call(operation, &body).outcome(), refused, "{operation}");
+    }
+    assert_eq!(client.must("ListTagsForStream", r#"{"StreamName":"s"}"#).count("Key"), 3);
+    house.shutdown();
+}
+
+#[test]
+fn a_list_of_consumers_goes_on_when_its_last_one_has_gone() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    client.create("s", 1);
+    client.create("t", 1);
+    let arn = |stream: &str| format!("arn:aws:kinesis:us-east-1:000000000000:stream/{stream}");
+    for name in ["a", "b", "c"] {
+        let body = format!(r#"{{"StreamARN":"{}","ConsumerName":"{name}"}}"#, arn("s"));
+        client.must("RegisterStreamConsumer", &body);
+    }
+    let page =
+        client.must("ListStreamConsumers", &format!(r#"{{"StreamARN":"{}","MaxResults":2}}"#, arn("s")));
+    let token = page.field("NextToken");
+    client.must("DeregisterStreamConsumer", &format!(r#"{{"StreamARN":"{}","ConsumerName":"b"}}"#, arn("s")));
+    let next = |stream: &str| format!(r#"{{"StreamARN":"{}","NextToken":"{token}"}}"#, arn(stream));
+    let rest = client.must("ListStreamConsumers", &next("s"));
+    assert_eq!((rest.count("ConsumerName"), rest.field("ConsumerName")), (1, "c".to_owned()));
+    assert_eq!(client.call("ListStreamConsumers", &next("t")).outcome().1, "InvalidArgumentException");
+    house.shutdown();
+}

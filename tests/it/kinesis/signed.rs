@@ -55,6 +55,7 @@ fn a_signature_counts_for_the_time_the_region_the_headers_and_the_body_it_was_ma
     let refused = (403, "InvalidSignatureException".to_owned());
     assert_eq!(outcome(&house, &good), taken);
     let twice = "X-Amz-Target: Kinesis_20131202.ListStreams\r\n";
+    let own = "\r\nX-Amz-Security-Token: t\r\n";
     for (what, bytes) in [
         ("a nibble off", good.replace(GOOD, &GOOD.replacen('8', "9", 1))),
         ("cut off", good.replace(GOOD, &GOOD[..62])),
@@ -64,6 +65,25 @@ fn a_signature_counts_for_the_time_the_region_the_headers_and_the_body_it_was_ma
         ("another body", good.replace(BODY, r#"{"Limit":2}"#)),
         ("a header twice", good.replacen(twice, &twice.repeat(2), 1)),
         ("a signed header that is not there", good.replace(HEADERS, "host;x-amz-date;x-amz-target;x-none")),
+        (
+            "an operation that is not signed",
+            signed(
+                "/",
+                "us-east-1",
+                "host;x-amz-date",
+                "7d4bc31433db448355347d04c9eb287937e67236d81e92be08185a477bb27a04",
+            ),
+        ),
+        (
+            "a time that is not signed",
+            signed(
+                "/",
+                "us-east-1",
+                "host;x-amz-target",
+                "afd9dcdd9fae40979ca73f80216c59a40cf77a919ff0a63fbf8637addfb291c1",
+            ),
+        ),
+        ("a header of the service's own beside those that are signed", good.replacen("\r\n", own, 1)),
         (
             "the host not signed",
             signed(
@@ -79,6 +99,22 @@ fn a_signature_counts_for_the_time_the_region_the_headers_and_the_body_it_was_ma
     for (minutes, expected) in [(15, &taken), (16, &refused), (-15, &taken), (-16, &refused)] {
         set(&clock, minutes);
         assert_eq!(&outcome(&house, &good), expected, "{minutes} min later");
+    }
+    house.shutdown();
+}
+
+#[test]
+fn who_is_not_let_in_is_told_so_before_the_body_is_sent() {
+    let (house, _) = strict();
+    let good = signed("/", "us-east-1", HEADERS, GOOD);
+    let head = good.strip_suffix(BODY).unwrap().replace("Content-Length: 11", "Content-Length: 15000000");
+    for (what, head, expected) in [
+        ("a stranger", head.replace("AKID/", "OTHER/"), "UnrecognizedClientException"),
+        ("another service", head.replace("/kinesis/", "/dynamodb/"), "InvalidSignatureException"),
+        ("no signature at all", head.replace(GOOD, "0"), "InvalidSignatureException"),
+        ("not signed", head.replace("x-amz-date;x-amz-target", "x-amz-date"), "InvalidSignatureException"),
+    ] {
+        assert_eq!(outcome(&house, &head), (403, expected.to_owned()), "{what}");
     }
     house.shutdown();
 }
@@ -103,6 +139,45 @@ fn a_query_is_signed_sorted_and_in_one_encoding_however_it_was_sent() {
     let path = outcome(&house, &signed("/%2f", "us-east-1", HEADERS, GOOD));
     assert_eq!(path, (403, "AccessDeniedException".to_owned()), "an encoded slash is another path");
     house.shutdown();
+}
+
+#[test]
+fn pages_of_origins_that_are_allowed_are_served_and_others_are_not() {
+    for (allowed, origin, served) in [
+        ("http://app.example", "http://app.example", true),
+        ("http://other.example,http://App.example", "http://app.example", true),
+        ("http://app.example", "http://app.example.evil", false),
+        ("*", "http://anybody.example", true),
+        ("*", "null", true),
+        ("http://app.example", "null", false),
+    ] {
+        let house = House::configured(&[("kinesis.allowed.origins", allowed)]);
+        let page = format!("\r\nOrigin: {origin}\r\n");
+        let plain = String::from_utf8(request(JSON, "ListStreams", b"{}")).unwrap();
+        let mut client = house.client();
+        client.send(plain.replacen("\r\n", &page, 1).as_bytes());
+        let answer = client.receive().unwrap();
+        assert_eq!(answer.status, if served { 200 } else { 403 }, "{allowed} {origin}");
+        let told = format!("access-control-allow-origin: {origin}");
+        assert_eq!(answer.head.contains(&told), served, "{}", answer.head);
+        assert_eq!(answer.head.contains("access-control-expose-headers: x-amzn-requestid"), served);
+        let preflight = format!(
+            "OPTIONS / HTTP/1.1\r\nHost: x{page}Access-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: x-amz-target\r\n\r\n"
+        );
+        let mut client = house.client();
+        client.send(preflight.as_bytes());
+        let answer = client.receive().unwrap();
+        assert_eq!(answer.status, if served { 200 } else { 403 });
+        assert_eq!(answer.head.contains("access-control-allow-headers: x-amz-target"), served);
+        assert_eq!(answer.head.contains(&told), served);
+        // Nobody else is told anything.
+        let mut client = house.client();
+        client.send(plain.as_bytes());
+        let answer = client.receive().unwrap();
+        assert!(answer.status == 200 && !answer.head.contains("access-control"), "{}", answer.head);
+        house.shutdown();
+    }
 }
 
 #[test]

@@ -93,12 +93,62 @@ fn a_second_subscription_waits_five_seconds_and_then_takes_over() {
     std::thread::sleep(Duration::from_millis(300));
     let mut second = Events::open(&house, &consumer, "LATEST");
     assert!(second.next().contains("initial-response"));
-    assert!(first.next().contains("ResourceInUseException"));
+    let taken = first.next();
+    assert!(taken.contains("ResourceInUseException"), "{taken}");
+    assert!(taken.contains("000000000000:s:shardId-000000000000:c"), "{taken}");
     assert_eq!(first.next(), "");
     let arn = consumer.split_once("/consumer").unwrap().0;
     client.must("DeregisterStreamConsumer", &format!(r#"{{"StreamARN":"{arn}","ConsumerName":"c"}}"#));
     assert!(second.next().contains("MillisBehindLatest"));
-    assert!(second.next().contains("Exception"), "a consumer that is gone gets nothing more");
+    let last = second.next();
+    assert!(last.contains("ResourceNotFoundException") && last.contains("Consumer c, account"), "{last}");
+    assert_eq!(second.next(), "", "a consumer that is gone gets nothing more");
+    house.shutdown();
+}
+
+#[test]
+fn a_subscription_goes_on_where_an_event_left_off_whether_at_or_after_its_number() {
+    let house = House::ephemeral();
+    let (mut client, consumer) = subscribed(&house);
+    client.put("s", "k", "YQ==");
+    let number = |event: &str| {
+        let (_, rest) = event.split_once(r#""ContinuationSequenceNumber":""#).unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let mut events = Events::open(&house, &consumer, "TRIM_HORIZON");
+    assert!(events.next().contains("initial-response"));
+    let full = events.next();
+    assert!(full.contains(r#""Data":"YQ==""#), "{full}");
+    let idle = events.next();
+    assert!(idle.contains(r#""Records":[]"#), "{idle}");
+    drop(events);
+    let told = |kind: &str, number: &str| {
+        let how = format!(r#""ShardIteratorType":"{kind}","StartingSequenceNumber":"{number}""#);
+        let iterator = house.client().iterator("s", 0, &how);
+        house.client().must("GetRecords", &format!(r#"{{"ShardIterator":"{iterator}"}}"#)).text()
+    };
+    client.put("s", "k", "Yg==");
+    std::thread::sleep(Duration::from_millis(1_000));
+    for (event, kind) in
+        [(&full, "AT_SEQUENCE_NUMBER"), (&idle, "AT_SEQUENCE_NUMBER"), (&idle, "AFTER_SEQUENCE_NUMBER")]
+    {
+        let text = told(kind, &number(event));
+        assert!(!text.contains("YQ==") && text.contains("Yg=="), "{kind}: {text}");
+    }
+    house.shutdown();
+}
+
+#[test]
+fn a_stream_that_is_deleted_ends_its_subscriptions() {
+    let house = House::ephemeral();
+    let (mut client, consumer) = subscribed(&house);
+    let mut events = Events::open(&house, &consumer, "LATEST");
+    assert!(events.next().contains("initial-response"));
+    assert!(events.next().contains("MillisBehindLatest"));
+    client.must("DeleteStream", r#"{"StreamName":"s","EnforceConsumerDeletion":true}"#);
+    let last = events.next();
+    assert!(last.contains("ResourceNotFoundException") && last.contains("Stream s under account"), "{last}");
+    assert_eq!(events.next(), "");
     house.shutdown();
 }
 

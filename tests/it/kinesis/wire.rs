@@ -142,11 +142,40 @@ fn who_does_not_sign_or_asks_for_what_is_not_there_is_told_so() {
     assert_eq!(outcome(plain.replace("POST / ", "POST /?X-Amz-Algorithm=x ")), "InvalidSignatureException");
     assert_eq!(outcome(plain.replace(".ListStreams", ".NoSuch")), "UnknownOperationException");
     assert_eq!(outcome(plain.replace("Kinesis_", "DynamoDB_")), "UnknownOperationException");
-    assert_eq!(outcome(plain.replace(JSON, "text/xml")), "UnknownOperationException");
-    assert_eq!(outcome(plain.replace("POST", "PUT")), "AccessDeniedException");
     assert_eq!(outcome(plain.replace("POST / ", "POST /x ")), "AccessDeniedException");
     let queue = house.client().call("CreateQueue", "{}");
     assert!(queue.text().contains("CreateQueue is not built yet"), "{}", queue.text());
+    house.shutdown();
+}
+
+#[test]
+fn who_says_no_form_is_answered_as_the_service_answers() {
+    let house = House::ephemeral();
+    let plain = String::from_utf8(request(JSON, "ListStreams", b"{}")).unwrap();
+    let answer = |bytes: String| {
+        let mut client = house.client();
+        client.send(bytes.as_bytes());
+        let answer = client.receive().unwrap();
+        assert!(answer.head.contains("x-amzn-requestid: "));
+        (answer.status, answer.text())
+    };
+    let nameless = (
+        403,
+        "<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n\
+         </AccessDeniedException>\n"
+            .to_owned(),
+    );
+    let xml = plain.replace(JSON, "text/xml");
+    assert_eq!(answer(xml.clone()), (404, "<UnknownOperationException/>\n".to_owned()));
+    assert_eq!(answer(xml.replace("Kinesis_20131202.ListStreams", "x")), nameless);
+    assert_eq!(answer(plain.replace("POST", "PUT")), nameless);
+    assert_eq!(answer(plain.replace("POST", "DELETE")), nameless);
+    let none = String::from_utf8(request("text/xml", "ListStreams", b"")).unwrap();
+    let (status, body) = answer(none);
+    assert_eq!(status, 400);
+    assert!(body.contains("SerializationException"), "in CBOR: {body:?}");
+    let broken = answer(plain.replace("{}", "{\"")).1;
+    assert!(broken.contains(r#""Message":""#) && !broken.contains("message"), "{broken}");
     house.shutdown();
 }
 

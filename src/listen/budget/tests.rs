@@ -1,0 +1,171 @@
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+
+/// What a future gave, polled once; it is dropped when it is not ready.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+fn held(lease: &mut Lease, bytes: usize) -> bool {
+    at_once(lease.grow(bytes, bytes)).is_some()
+}
+
+fn budget(limit: usize, share: usize) -> Arc<Budget> {
+    Budget::new("test", Some(limit), Some(share))
+}
+
+/// Waits in line for `bytes`, in a task of its own.
+fn in_line(account: &Arc<Account>, bytes: usize) -> tokio::task::JoinHandle<Lease> {
+    let mut lease = account.lease();
+    tokio::spawn(async move {
+        lease.grow(bytes, bytes).await;
+        lease
+    })
+}
+
+async fn soon(mut condition: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it did not come");
+}
+
+#[tokio::test]
+async fn small_things_pass_one_goes_over_and_the_others_wait() {
+    let budget = budget(100_000, usize::MAX);
+    let accounts: Vec<_> = (0..4).map(|_| budget.account()).collect();
+    let mut full = accounts[0].lease();
+    assert!(held(&mut full, OWN_BYTES + 100_000));
+    let mut over = accounts[1].lease();
+    assert!(held(&mut over, 50_000), "the first in line has the turn");
+    let mut small = accounts[2].lease();
+    assert!(held(&mut small, OWN_BYTES), "its own is its own");
+    assert!(!held(&mut small, OWN_BYTES + 1));
+    assert_eq!((small.bytes(), budget.sum().line.len()), (OWN_BYTES, 0), "who goes away leaves the line");
+
+    let waits = in_line(&accounts[3], 60_000);
+    soon(|| budget.sum().line.len() == 1).await;
+    // A part of what has the turn has it too.
+    let part = over.split(10_000);
+    drop(over);
+    tokio::task::yield_now().await;
+    assert!(!waits.is_finished());
+    drop(part);
+    soon(|| waits.is_finished()).await;
+    drop((waits.await.unwrap(), full, small));
+    assert_eq!((budget.used(), budget.sum().turn), (0, false));
+}
+
+#[tokio::test]
+async fn what_becomes_free_goes_to_who_needs_least_and_the_turn_to_who_waited_longest() {
+    let budget = budget(100_000, usize::MAX);
+    let accounts: Vec<_> = (0..5).map(|_| budget.account()).collect();
+    let mut full = accounts[0].lease();
+    assert!(held(&mut full, OWN_BYTES + 100_000));
+    let mut turn = accounts[1].lease();
+    assert!(held(&mut turn, OWN_BYTES + 1));
+    let (large, small) = (in_line(&accounts[2], 90_000), in_line(&accounts[3], 40_000));
+    soon(|| budget.sum().line.len() == 2).await;
+    full.shrink(OWN_BYTES + 60_000);
+    soon(|| small.is_finished()).await;
+    assert!(!large.is_finished());
+    drop(turn);
+    soon(|| large.is_finished()).await;
+    assert!(budget.sum().turn);
+    // Who comes later with little does not wait behind them, who comes with more does.
+    let mut later = accounts[4].lease();
+    assert!(held(&mut later, OWN_BYTES));
+    assert!(!held(&mut later, OWN_BYTES + 90_000));
+    drop((full, later, small.await.unwrap(), large.await.unwrap()));
+    assert_eq!((budget.used(), budget.sum().line.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_its_own_share_and_nobody_waits_for_it() {
+    let budget = budget(1_000_000, 200_000);
+    let (one, other) = (budget.account(), budget.account());
+    let mut first = one.lease();
+    assert!(held(&mut first, 300_000), "a thing may be larger than a share");
+    let mut second = one.lease();
+    assert_eq!(at_once(second.grow(10, 500_000)), None, "nothing is left of its share");
+    let waits = in_line(&one, 50_000);
+    soon(|| budget.sum().apart.len() == 1).await;
+    assert!(budget.sum().line.is_empty());
+    let mut free = other.lease();
+    assert_eq!(at_once(free.grow(10, 500_000)), Some(500_000));
+    first.shrink(100_000);
+    soon(|| waits.is_finished()).await;
+    assert_eq!(waits.await.unwrap().bytes(), 50_000);
+    assert!(budget.sum().apart.is_empty());
+}
+
+#[tokio::test]
+async fn who_holds_memory_and_moves_nothing_is_cut_while_others_wait() {
+    let budget = budget(100_000, usize::MAX);
+    let cuts: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
+    let accounts: Vec<_> = (0..3).map(|_| budget.account()).collect();
+    let mut leases: Vec<_> = accounts.iter().map(Account::lease).collect();
+    for (lease, bytes) in leases.iter_mut().zip([60_000, 56_000, OWN_BYTES]) {
+        assert!(held(lease, bytes));
+    }
+    let debts: Vec<_> = accounts.iter().zip(&cuts).map(|(account, cut)| account.owe(cut)).collect();
+    let cut = |at: usize| at_once(cuts[at].notified()).is_some();
+    let later = Instant::now() + PATIENCE + Duration::from_millis(1);
+    budget.look(later + PATIENCE);
+    assert!(!cut(0) && !cut(1), "nobody waits");
+
+    let mut turn = budget.account().lease();
+    assert!(held(&mut turn, 100_000));
+    let waits = in_line(&budget.account(), 50_000);
+    soon(|| budget.sum().line.len() == 1).await;
+    budget.look(Instant::now() + PATIENCE / 2);
+    assert!(!cut(0) && !cut(1), "they have a second");
+    // The second goes on.
+    let move_on = |id: &Debt, at: Instant| {
+        let mut sum = budget.sum();
+        let owed = sum.debts.get_mut(&id.id).unwrap();
+        (owed.last, owed.moved) = (at, 2 * PACE);
+    };
+    move_on(&debts[1], later);
+    budget.look(later + LOOK);
+    assert!(
+        cut(0) && !cut(1) && !cut(2),
+        "one is enough, and one that holds only its own gives nothing back"
+    );
+    leases[0].shrink(0);
+    soon(|| waits.is_finished()).await;
+    drop(debts);
+    assert!(budget.sum().debts.is_empty());
+}
+
+#[tokio::test]
+async fn a_drop_at_a_time_is_too_slow_and_a_steady_stream_is_not() {
+    let begin = Instant::now();
+    let after = |ms: u64| begin + Duration::from_millis(ms);
+    let owed = |moved: u64, last_ms: u64| Owed {
+        account: budget(1, 1).account(),
+        cut: Arc::default(),
+        since: begin,
+        moved,
+        last: after(last_ms),
+        is_cut: false,
+    };
+    assert!(owed(30, 2_900).is_late(after(3_000)));
+    assert!(!owed(3 * PACE, 2_900).is_late(after(3_000)));
+    assert!(owed(3 * PACE, 1_900).is_late(after(3_000)));
+}
+
+#[tokio::test]
+async fn without_a_limit_nobody_waits() {
+    let budget = Budget::new("test", None, None);
+    let mut lease = budget.account().lease();
+    assert!(held(&mut lease, usize::MAX / 2));
+}
