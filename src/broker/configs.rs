@@ -215,7 +215,8 @@ impl Core {
         }
         for (name, value) in wanted.iter().filter(|(name, value)| present.get(*name) != Some(value)) {
             if !is_alterable(name) {
-                return Err(Error::InvalidConfig(format!("{name}: cannot change while the broker runs")));
+                let why = format!("Cannot update these configs dynamically: [{name}]");
+                return Err(Error::InvalidConfig(why));
             }
             config.set(name, value, source).map_err(|refusal| Error::InvalidConfig(refusal.to_string()))?;
         }

@@ -2,7 +2,8 @@
 //!
 //! Owns: the syntax `NAME://host:port` and the rules between the three keys; the syntax `host:count` of
 //! `max.connections.per.ip.overrides`.
-//! Invariant: names of listeners are unique, and so are addresses with a fixed port.
+//! Invariant: names of listeners are unique and in upper case, whatever case they were written in, as in Kafka
+//! (`ListenerName.normalised`); addresses with a fixed port are unique.
 //! Deliberately absent: sockets and name resolution.
 //!
 //! Tolerated because real tools send it: an empty host, a comma at the end (Testcontainers for .NET),
@@ -67,7 +68,7 @@ pub(super) fn read(config: &Config) -> Result<Listeners, Refusal> {
         return Err(refuse(LISTENERS, "needs at least one listener that clients can use".to_owned()));
     }
     check_unique(&found).map_err(|reason| refuse(LISTENERS, reason))?;
-    check_protocols(config, &found).map_err(|reason| refuse(PROTOCOLS, reason))?;
+    check_protocols(config, &found)?;
     advertise(config, &controllers, &mut found).map_err(|reason| refuse(ADVERTISED, reason))?;
     Ok(found)
 }
@@ -105,7 +106,7 @@ fn endpoint(entry: &str) -> Result<Endpoint, String> {
         return Err(wrong("this is not a host name"));
     }
     let port = port.parse().map_err(|_| wrong("the port is a number from 0 to 65535"))?;
-    Ok(Endpoint { name: name.to_owned(), host: host.to_owned(), port })
+    Ok(Endpoint { name: name.to_ascii_uppercase(), host: host.to_owned(), port })
 }
 
 fn protocols(text: &str) -> Result<Vec<(&str, &str)>, String> {
@@ -138,7 +139,11 @@ pub(super) fn overrides(text: &str) -> Result<Vec<(String, usize)>, String> {
 
 /// A listener of the controller quorum. Without `controller.listener.names` the usual name counts.
 fn is_controller(name: &str, controllers: &[&str]) -> bool {
-    if controllers.is_empty() { name == "CONTROLLER" } else { controllers.contains(&name) }
+    if controllers.is_empty() {
+        name == "CONTROLLER"
+    } else {
+        controllers.iter().any(|controller| controller.eq_ignore_ascii_case(name))
+    }
 }
 
 fn check_unique(found: &[Listener]) -> Result<(), String> {
@@ -157,19 +162,26 @@ fn check_unique(found: &[Listener]) -> Result<(), String> {
     Ok(())
 }
 
-/// Every listener speaks PLAINTEXT, by its name or by the map.
-fn check_protocols(config: &Config, found: &[Listener]) -> Result<(), String> {
-    let map = protocols(config.value(PROTOCOLS).unwrap_or_default())?;
+/// Every listener speaks PLAINTEXT, by its name or by the map. What is to blame is the key that somebody set: the map
+/// where it names the listener, else the list of listeners.
+fn check_protocols(config: &Config, found: &[Listener]) -> Result<(), Refusal> {
+    let refuse = |key: &str, reason: String| Refusal::new(key, config.value(key).unwrap_or_default(), reason);
+    let map =
+        protocols(config.value(PROTOCOLS).unwrap_or_default()).map_err(|reason| refuse(PROTOCOLS, reason))?;
+    let is_set = config.set_value(PROTOCOLS).is_some();
     for Listener { name, .. } in found {
         let mapped = map.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|&(_, protocol)| protocol);
         let by_name = ALL_PROTOCOLS.iter().find(|p| p.eq_ignore_ascii_case(name)).copied();
-        let protocol = mapped
-            .or(by_name)
-            .ok_or_else(|| format!("no protocol for the listener {name}; add {name}:PLAINTEXT"))?;
+        let Some(protocol) = mapped.or(by_name) else {
+            let key = if is_set { PROTOCOLS } else { LISTENERS };
+            let reason = format!("no protocol for the listener {name}; add {name}:PLAINTEXT to {PROTOCOLS}");
+            return Err(refuse(key, reason));
+        };
         if !protocol.eq_ignore_ascii_case("PLAINTEXT") {
-            return Err(format!(
-                "the listener {name} asks for {protocol}; weir speaks PLAINTEXT only so far"
-            ));
+            let key = if is_set && mapped.is_some() { PROTOCOLS } else { LISTENERS };
+            let reason =
+                format!("the listener {name} asks for {protocol}; weir speaks PLAINTEXT only so far");
+            return Err(refuse(key, reason));
         }
     }
     Ok(())

@@ -190,8 +190,12 @@ fn listeners_that_contradict_each_other_are_refused_by_the_key_at_fault() {
             "listeners",
             &[("listeners", "PLAINTEXT://:1,A://:1"), (PROTOCOLS, "PLAINTEXT:PLAINTEXT,A:PLAINTEXT")],
         ),
-        (PROTOCOLS, &[("listeners", "SSL://:9093")]),
-        (PROTOCOLS, &[("listeners", "INSIDE://:9093")]),
+        ("listeners", &[("listeners", "SASL_SSL://:9093")]),
+        ("listeners", &[("listeners", "SSL://:9093"), (PROTOCOLS, "A:PLAINTEXT")]),
+        ("listeners", &[("listeners", "INSIDE://:9093")]),
+        ("listeners", &[("listeners", "a://:1,A://:2"), (PROTOCOLS, "A:PLAINTEXT")]),
+        (PROTOCOLS, &[("listeners", "INSIDE://:9093"), (PROTOCOLS, "OTHER:PLAINTEXT")]),
+        (PROTOCOLS, &[("listeners", "PLAINTEXT://:9093"), (PROTOCOLS, "PLAINTEXT:SSL")]),
         (PROTOCOLS, &[("listeners", "INSIDE://:9093"), (PROTOCOLS, "INSIDE:SASL_SSL")]),
         ("advertised.listeners", &[("advertised.listeners", "OUTSIDE://host:1")]),
         ("advertised.listeners", &[("advertised.listeners", "PLAINTEXT://0.0.0.0:1")]),
@@ -201,6 +205,21 @@ fn listeners_that_contradict_each_other_are_refused_by_the_key_at_fault() {
     }
     let auto = config(&[("advertised.listeners", "auto")]).listeners().unwrap();
     assert_eq!(auto.first().and_then(|listener| listener.advertised.clone()), None);
+}
+
+/// As in Kafka, names of listeners do not differ by case.
+#[test]
+fn listeners_may_be_written_in_lower_case() {
+    let listener = config(&[
+        ("listeners", "inside://127.0.0.1:1,quorum://:2"),
+        ("advertised.listeners", "Inside://host:3"),
+        (PROTOCOLS, "insidE:plaintext"),
+        ("controller.listener.names", "QUORUM"),
+    ])
+    .listeners()
+    .unwrap();
+    let names: Vec<_> = listener.iter().map(|l| (l.name.as_str(), l.advertised.clone())).collect();
+    assert_eq!(names, [("INSIDE", Some(("host".to_owned(), 3)))]);
 }
 
 const PROTOCOLS: &str = "listener.security.protocol.map";

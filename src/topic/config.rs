@@ -162,7 +162,8 @@ pub struct Described {
     pub value: String,
     /// Where the value came from.
     pub origin: Origin,
-    /// Every origin that has a value, strongest first, the one in force included (DescribeConfigs' synonyms).
+    /// Every origin that has a value, strongest first, the one in force included (DescribeConfigs' synonyms). Each in the
+    /// unit of its own key: `log.retention.hours` in hours.
     pub synonyms: Vec<(Origin, String)>,
     /// Type.
     pub kind: Kind,
@@ -201,7 +202,7 @@ impl TopicConfig {
         for (name, value) in overrides {
             validate(name, value)?;
         }
-        Ok(Self::read(&|key| in_force(key, broker, overrides).1))
+        Ok(Self::read(&|key| in_force(key, broker, overrides)))
     }
 
     /// The time before which records are older than the topic keeps them, ms since the epoch; 0 where age does not count.
@@ -294,12 +295,15 @@ pub fn validate(name: &str, value: &str) -> Result<(), Refusal> {
 pub fn describe(broker: Lookup<'_>, overrides: &BTreeMap<String, String>) -> Vec<Described> {
     KEYS.iter()
         .map(|key| {
-            let (origin, value) = in_force(key, broker, overrides);
+            let all: Vec<Candidate> = candidates(key, broker, overrides).collect();
+            let (origin, value) = all
+                .first()
+                .map_or_else(|| (Origin::Default, key.default.to_owned()), |c| (c.origin, c.value.clone()));
             Described {
                 name: key.name,
                 value,
                 origin,
-                synonyms: candidates(key, broker, overrides).collect(),
+                synonyms: all.into_iter().map(|c| (c.origin, c.said)).collect(),
                 kind: key.kind,
                 effect: key.effect,
                 doc: key.doc,
@@ -308,8 +312,17 @@ pub fn describe(broker: Lookup<'_>, overrides: &BTreeMap<String, String>) -> Vec
         .collect()
 }
 
-fn in_force(key: &Key, broker: Lookup<'_>, overrides: &BTreeMap<String, String>) -> (Origin, String) {
-    candidates(key, broker, overrides).next().unwrap_or_else(|| (Origin::Default, key.default.to_owned()))
+fn in_force(key: &Key, broker: Lookup<'_>, overrides: &BTreeMap<String, String>) -> String {
+    candidates(key, broker, overrides).next().map_or_else(|| key.default.to_owned(), |c| c.value)
+}
+
+/// A value that somebody gave.
+struct Candidate {
+    origin: Origin,
+    /// In the topic key's unit.
+    value: String,
+    /// As it was said.
+    said: String,
 }
 
 /// The topic's own value, then the broker's values, strongest first.
@@ -317,16 +330,20 @@ fn candidates<'a>(
     key: &'a Key,
     broker: Lookup<'a>,
     overrides: &BTreeMap<String, String>,
-) -> impl Iterator<Item = (Origin, String)> + use<'a> {
-    let own = overrides.get(key.name).map(|value| (Origin::Topic, value.clone()));
+) -> impl Iterator<Item = Candidate> + use<'a> {
+    let own = overrides.get(key.name).map(|value| Candidate {
+        origin: Origin::Topic,
+        value: value.clone(),
+        said: value.clone(),
+    });
     own.into_iter().chain(key.broker_keys.iter().filter_map(move |&(name, factor)| {
-        let value = broker(name)?;
+        let said = broker(name)?;
         let value = match (name, factor) {
-            (PROFILE, limit) => (value == "kinesis").then(|| limit.to_string())?,
-            (_, 1) => value,
-            (_, factor) => scaled(&value, factor)?,
+            (PROFILE, limit) => (said == "kinesis").then(|| limit.to_string())?,
+            (_, 1) => said.clone(),
+            (_, factor) => scaled(&said, factor)?,
         };
-        Some((Origin::Broker(name), value))
+        Some(Candidate { origin: Origin::Broker(name), value, said })
     }))
 }
 
@@ -767,5 +784,19 @@ mod tests {
             [(Origin::Topic, "1000".to_owned()), (Origin::Broker("message.max.bytes"), "2000".to_owned())]
         );
         assert_eq!(all.iter().find(|d| d.name == "retention.ms").unwrap().origin, Origin::Default);
+    }
+
+    #[test]
+    fn a_synonym_stands_in_the_unit_of_its_own_key() {
+        let broker = |name: &str| match name {
+            "log.retention.minutes" => Some("30".to_owned()),
+            "log.retention.hours" => Some("48".to_owned()),
+            _ => None,
+        };
+        let all = describe(&broker, &overrides(&[]));
+        let one = all.iter().find(|d| d.name == "retention.ms").unwrap();
+        assert_eq!(one.value, "1800000");
+        let said = |name, value: &str| (Origin::Broker(name), value.to_owned());
+        assert_eq!(one.synonyms, [said("log.retention.minutes", "30"), said("log.retention.hours", "48")]);
     }
 }

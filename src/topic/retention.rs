@@ -7,11 +7,13 @@
 use super::TopicConfig;
 use crate::store::Segment;
 
-/// Whether the active segment is due as a whole and must be sealed before it can go.
+/// Whether the active segment is due as a whole and must be sealed before it can go: by time, or because nothing may
+/// stay.
 pub(super) fn must_seal(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> bool {
-    segments
-        .last()
-        .is_some_and(|active| !active.sealed && active.bytes > 0 && is_expired(config, active, now_ms))
+    let keeps_nothing = config.cleanup_policy.delete && config.retention_bytes == 0;
+    segments.last().is_some_and(|active| {
+        !active.sealed && active.bytes > 0 && (keeps_nothing || is_expired(config, active, now_ms))
+    })
 }
 
 /// The offset below which everything goes, if anything does.
@@ -77,5 +79,16 @@ mod tests {
         assert!(must_seal(&config(500, -1), &parts, 1000));
         assert!(!must_seal(&config(5000, -1), &parts, 1000));
         assert!(!must_seal(&config(500, -1), &[segment(0, 0, -1, false)], 1000));
+    }
+
+    /// As Apache Kafka: every look at retention removes all that is there.
+    #[test]
+    fn a_limit_of_0_bytes_keeps_nothing_not_even_the_active_segment() {
+        let mut parts = [segment(0, 5, 0, true), segment(10, 5, 0, false)];
+        assert!(must_seal(&config(-1, 0), &parts, 0));
+        parts[1].sealed = true;
+        assert_eq!(cut(&config(-1, 0), &parts, 0), Some(20));
+        assert!(!must_seal(&config(-1, 1), &[segment(0, 5, 0, false)], 0));
+        assert!(!must_seal(&config(-1, -1), &[segment(0, 5, 0, false)], 0));
     }
 }

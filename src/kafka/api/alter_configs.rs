@@ -5,7 +5,8 @@
 //!
 //! - v0: topics and brokers (KIP-133). v1: throttling happens after the response (KIP-219). v2: flexible.
 //!
-//! Known deviations from Apache Kafka: keys of security cannot be altered (40); broker loggers neither (42).
+//! Known deviations from Apache Kafka: keys of security, unknown keys of a broker and broker loggers cannot be altered
+//! (42).
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

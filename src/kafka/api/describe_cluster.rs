@@ -14,17 +14,13 @@ use kafka_protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use kafka_protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Api, Context, Reply};
+use super::{Api, Context, Reply, operations};
 use crate::kafka::error::{Code, Refused};
 
 pub(super) struct DescribeCluster;
 
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
-
-/// Create, alter, describe, cluster action, describe configs, alter configs, idempotent write: all that can
-/// be done to a cluster, because there is no authorizer (bits of apache/kafka AclOperation.java).
-const ALL_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
 impl Api for DescribeCluster {
     type Request = DescribeClusterRequest;
@@ -53,14 +49,13 @@ impl Api for DescribeCluster {
             .with_host(StrBytes::from_string(host))
             .with_port(i32::from(port))
             .with_rack(cx.core.config().identity().rack.map(StrBytes::from_string));
-        let operations =
-            if request.include_cluster_authorized_operations { ALL_OPERATIONS } else { i32::MIN };
+        let may = operations::when(request.include_cluster_authorized_operations, operations::CLUSTER);
         Reply::Now(
             response
                 .with_cluster_id(StrBytes::from_string(cx.core.cluster_id().to_owned()))
                 .with_controller_id(node)
                 .with_brokers(vec![broker])
-                .with_cluster_authorized_operations(operations),
+                .with_cluster_authorized_operations(may),
         )
     }
 }

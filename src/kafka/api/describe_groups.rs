@@ -3,7 +3,7 @@
 //! Behaviour: an unknown group is Dead below v6 and GROUP_ID_NOT_FOUND from v6 on (KIP-1043). A group that is named more
 //! than once is described once. Groups past 64 MiB of one answer are COORDINATOR_LOAD_IN_PROGRESS: clients ask again.
 //!
-//! - v1: throttle time. v3: authorized operations (KIP-430; -2147483648, no authorizer).
+//! - v1: throttle time. v3: authorized operations, where asked for (KIP-430).
 //! - v4: instance id (KIP-345). v5: flexible. v6: error message (KIP-1043).
 //!
 //! Known deviations from Apache Kafka: none.
@@ -19,13 +19,12 @@ use kafka_protocol::messages::describe_groups_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Api, Context, Reply};
+use super::{Api, Context, Reply, operations};
 use crate::group::{self, Described, DescribedMember, Error, Event};
 use crate::kafka::error;
 
 pub(super) struct DescribeGroups;
 
-const NO_OPERATIONS: i32 = i32::MIN;
 /// Groups that are looked at before others get to the coordinator.
 const AT_A_TIME: usize = 16;
 /// Bytes of one answer.
@@ -49,6 +48,7 @@ impl Api for DescribeGroups {
         let ids: Vec<String> =
             request.groups.iter().filter(|id| seen.insert(id.as_str())).map(|g| g.to_string()).collect();
         drop(seen);
+        let may = operations::when(request.include_authorized_operations, operations::GROUP);
         let core = Arc::clone(cx.core);
         Reply::phased(async move {
             let mut described = Vec::with_capacity(ids.len());
@@ -70,7 +70,7 @@ impl Api for DescribeGroups {
                     }
                 }
             }
-            let groups = described.into_iter().map(|(id, found)| describe(version, id, found)).collect();
+            let groups = described.into_iter().map(|(id, found)| describe(version, id, found, may)).collect();
             DescribeGroupsResponse::default().with_groups(groups)
         })
     }
@@ -82,10 +82,10 @@ fn size(group: &Described) -> usize {
     group.members.iter().map(member).sum()
 }
 
-fn describe(version: i16, id: String, found: Result<Described, Error>) -> DescribedGroup {
+fn describe(version: i16, id: String, found: Result<Described, Error>, may: i32) -> DescribedGroup {
     let group = DescribedGroup::default()
         .with_group_id(GroupId(StrBytes::from_string(id.clone())))
-        .with_authorized_operations(NO_OPERATIONS);
+        .with_authorized_operations(may);
     match found {
         Ok(found) => group
             .with_group_state(StrBytes::from_static_str(found.state.name()))

@@ -18,16 +18,12 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Api, Context, Reply};
+use super::{Api, Context, Reply, operations};
 use crate::broker::Core;
 use crate::kafka::error::{self, Code};
 use crate::topic::{Partition, Topic, check_name};
 
 pub(super) struct DescribeTopicPartitions;
-
-/// Read, write, create, delete, alter, describe, describe configs, alter configs: all that can be done to a
-/// topic, because there is no authorizer (bits of apache/kafka AclOperation.java).
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
 impl Api for DescribeTopicPartitions {
     type Request = DescribeTopicPartitionsRequest;
@@ -105,7 +101,7 @@ fn page(
                 .with_topic_id(topic.id())
                 .with_is_internal(topic.is_internal())
                 .with_partitions(partitions)
-                .with_topic_authorized_operations(ALL_OPERATIONS),
+                .with_topic_authorized_operations(operations::TOPIC),
         );
         if end < all.len() {
             response.next_cursor = next(name, end);
@@ -116,7 +112,10 @@ fn page(
 }
 
 fn refused(name: StrBytes, code: Code) -> DescribeTopicPartitionsResponseTopic {
-    DescribeTopicPartitionsResponseTopic::default().with_error_code(code.0).with_name(Some(TopicName(name)))
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_error_code(code.0)
+        .with_name(Some(TopicName(name)))
+        .with_topic_authorized_operations(operations::TOPIC)
 }
 
 fn describe(core: &Core, partition: &Partition) -> DescribeTopicPartitionsResponsePartition {

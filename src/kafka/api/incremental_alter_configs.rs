@@ -6,7 +6,8 @@
 //!
 //! - v0: KIP-339. v1: flexible.
 //!
-//! Known deviations from Apache Kafka: keys of security cannot be altered (40); broker loggers neither (42).
+//! Known deviations from Apache Kafka: keys of security, unknown keys of a broker and broker loggers cannot be altered
+//! (42).
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;

@@ -8,7 +8,7 @@
 //! - v4: PRODUCER_FENCED may be answered (KIP-588). v5: TRANSACTION_ABORTABLE may be answered (KIP-890).
 //!
 //! Known deviations from Apache Kafka: there are no transactions yet, so that every transactional id is
-//! answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED (53): clients fail at once instead of retrying.
+//! answered with INVALID_REQUEST (clients learn why from FindCoordinator, before they come here).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,8 +17,7 @@ use kafka_protocol::messages::ProducerId;
 use kafka_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 
-use super::{Api, Context, Reply};
-use crate::broker::Core;
+use super::{Api, Context, Reply, refuse_transaction};
 use crate::kafka::error::{self, Code};
 
 pub(super) struct InitProducerId;
@@ -32,7 +31,7 @@ impl Api for InitProducerId {
         _version: i16,
         request: InitProducerIdRequest,
     ) -> Reply<InitProducerIdResponse> {
-        if let Some(code) = refusal(cx.core, &request) {
+        if let Some(code) = refusal(cx, &request) {
             return Reply::Now(refused(code));
         }
         let core = Arc::clone(cx.core);
@@ -52,18 +51,20 @@ fn refused(code: Code) -> InitProducerIdResponse {
         .with_producer_epoch(-1)
 }
 
-fn refusal(core: &Core, request: &InitProducerIdRequest) -> Option<Code> {
+fn refusal(cx: &Context<'_>, request: &InitProducerIdRequest) -> Option<Code> {
     // Id and epoch come together or not at all.
     if (request.producer_id.0 == -1) != (request.producer_epoch == -1) {
         return Some(Code::INVALID_REQUEST);
     }
     let transactional_id = request.transactional_id.as_ref()?;
-    let limit = core.config().value("transaction.max.timeout.ms").and_then(|text| text.trim().parse().ok());
+    let limit =
+        cx.core.config().value("transaction.max.timeout.ms").and_then(|text| text.trim().parse().ok());
     Some(if transactional_id.is_empty() {
         Code::INVALID_REQUEST
     } else if !(1..=limit.unwrap_or(i32::MAX)).contains(&request.transaction_timeout_ms) {
         Code::INVALID_TRANSACTION_TIMEOUT
     } else {
-        Code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        refuse_transaction(cx);
+        Code::INVALID_REQUEST
     })
 }

@@ -12,11 +12,14 @@ mod admin_tests;
 mod alter_client_quotas;
 mod alter_configs;
 mod api_versions;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
 mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
@@ -32,11 +35,13 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod operations;
 pub(super) mod produce;
 mod resource;
 mod sync_group;
@@ -225,12 +230,16 @@ pub(super) const TABLE: &[Entry] = &[
     entry::<delete_records::DeleteRecords>("DeleteRecords"),
     entry::<init_producer_id::InitProducerId>("InitProducerId"),
     entry::<offset_for_leader_epoch::OffsetForLeaderEpoch>("OffsetForLeaderEpoch"),
+    entry::<describe_acls::DescribeAcls>("DescribeAcls"),
+    entry::<create_acls::CreateAcls>("CreateAcls"),
+    entry::<delete_acls::DeleteAcls>("DeleteAcls"),
     entry::<describe_configs::DescribeConfigs>("DescribeConfigs"),
     entry::<alter_configs::AlterConfigs>("AlterConfigs"),
     entry::<describe_log_dirs::DescribeLogDirs>("DescribeLogDirs"),
     entry::<create_partitions::CreatePartitions>("CreatePartitions"),
     entry::<delete_groups::DeleteGroups>("DeleteGroups"),
     entry::<incremental_alter_configs::IncrementalAlterConfigs>("IncrementalAlterConfigs"),
+    entry::<list_partition_reassignments::ListPartitionReassignments>("ListPartitionReassignments"),
     entry::<offset_delete::OffsetDelete>("OffsetDelete"),
     entry::<describe_client_quotas::DescribeClientQuotas>("DescribeClientQuotas"),
     entry::<alter_client_quotas::AlterClientQuotas>("AlterClientQuotas"),
@@ -252,13 +261,35 @@ const _: () = {
     }
 };
 
-/// Whether the response header of this version has a tag section, and the answer.
+/// Whether the response header of this version has a tag section, and the answer. A refusal names the client: whoever
+/// reads the log has to find it.
 pub(super) fn answer(
     cx: &mut Context<'_>,
     key: i16,
     version: i16,
     body: Bytes,
 ) -> Result<(bool, Answer), Close> {
+    serve(cx, key, version, body).map_err(|close| match close {
+        Close::Refused(why) => Close::Refused(format!("{why}; client id {}", named(cx.client_id))),
+        other => other,
+    })
+}
+
+/// Says in the log who asked for a transaction: the client gives up, and its words alone do not say why.
+pub(super) fn refuse_transaction(cx: &Context<'_>) {
+    tracing::warn!(peer = %cx.peer, client_id = named(cx.client_id), "transactions are not served yet");
+}
+
+/// A client id for the log: nothing raw, and not longer than a line has room for.
+fn named(client_id: Option<&str>) -> String {
+    let id = client_id.unwrap_or_default();
+    let cut = id.floor_char_boundary(CLIENT_ID_BYTES_SHOWN);
+    format!("{:?}{}", id.get(..cut).unwrap_or_default(), if cut < id.len() { "…" } else { "" })
+}
+
+const CLIENT_ID_BYTES_SHOWN: usize = 100;
+
+fn serve(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) -> Result<(bool, Answer), Close> {
     let Ok(at) = TABLE.binary_search_by_key(&key, |e| e.key) else {
         return Err(Close::Refused(format!("api key {key} ({}) is not served", schema::name(key))));
     };

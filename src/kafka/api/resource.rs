@@ -11,7 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{Change, Core, Scope};
 use crate::kafka::error::{Code, Refused};
-use crate::topic::{Topic, check_name};
+use crate::topic::{Error, Topic, check_name};
 
 // apache/kafka ConfigResource.java.
 const TOPIC: i8 = 2;
@@ -112,7 +112,13 @@ async fn alter_one(
             core.blocking(move |core| core.alter_topic_config(&topic, change, validate_only)).await
         }
         Resource::Broker(scope) => {
-            core.blocking(move |core| core.alter_broker_config(scope, change, validate_only)).await
+            let done =
+                core.blocking(move |core| core.alter_broker_config(scope, change, validate_only)).await;
+            // As in Apache Kafka: of a broker, whatever is wrong with key or value is wrong with the request.
+            return done.map_err(|error| match error {
+                Error::InvalidConfig(why) => Refused::new(Code::INVALID_REQUEST, why),
+                error => Refused::from(error),
+            });
         }
         Resource::Loggers => {
             return Err(Refused::new(Code::INVALID_REQUEST, "log levels are set when the broker starts"));

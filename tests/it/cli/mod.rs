@@ -55,7 +55,16 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = weir(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(&mut weir(args))
+    }
+
+    /// Says warnings and errors only: nobody reads what a running broker says, and its pipe is not large.
+    pub(crate) fn quiet(args: &[&str]) -> Self {
+        Self::spawn(weir(args).env("WEIR_LOG", "warn"))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
         Self { child, ready }

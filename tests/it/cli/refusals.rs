@@ -39,6 +39,22 @@ fn two_listeners_on_one_address_and_a_name_without_protocol_are_refused() {
 }
 
 #[test]
+fn a_protocol_that_is_not_spoken_is_blamed_on_the_key_that_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("server.properties");
+    let map = "listener.security.protocol.map";
+    for (text_of_file, key) in [
+        ("listeners=SASL_SSL://:9093\n".to_owned(), "listeners"),
+        (format!("listeners=A://:9093\n{map}=A:SSL\n"), map),
+    ] {
+        fs::write(&file, text_of_file).unwrap();
+        let output = run(&["config", "check", file.to_str().unwrap()]);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(!output.status.success() && said.contains(&format!("for configuration {key}: ")), "{said}");
+    }
+}
+
+#[test]
 fn a_property_needs_a_name() {
     let output = run(&["--ephemeral", "-X", "=4"]);
     assert_eq!(output.status.code(), Some(2));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use weir_broker::Broker;
 
+mod access;
 mod client_quotas;
 mod fetch;
 mod flexible;

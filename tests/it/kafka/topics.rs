@@ -258,7 +258,7 @@ fn the_brokers_own_topic_takes_no_records_of_clients() {
 fn topics_deleted_under_load_are_unknown_and_no_news_of_the_disk() {
     const TOPICS: usize = 4;
     let dir = tempfile::tempdir().unwrap();
-    let broker = Serving::start(&[
+    let broker = Serving::quiet(&[
         "serve",
         "--data-dir",
         dir.path().to_str().unwrap(),

@@ -10,8 +10,10 @@ use std::fmt::Debug;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_client_quotas_request as quotas;
 use kafka_protocol::messages::alter_configs_request as alter_configs;
+use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -38,14 +40,15 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    AlterClientQuotasRequest, AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, GroupId,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
-    ResponseHeader, SyncGroupRequest, TopicName,
+    AlterClientQuotasRequest, AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreateAclsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, RequestHeader, ResponseHeader, SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use uuid::Uuid;
@@ -274,6 +277,16 @@ fn request(key: ApiKey, v: i16, world: &World) -> Asked {
             encode(v, &AlterClientQuotasRequest::default().with_entries(vec![entry]).with_validate_only(true))
         }
         ApiKey::DescribeCluster => encode(v, &DescribeClusterRequest::default()),
+        ApiKey::DescribeAcls => encode(v, &DescribeAclsRequest::default()),
+        ApiKey::CreateAcls => {
+            let one = AclCreation::default().with_resource_type(2).with_operation(3).with_permission_type(3);
+            encode(v, &CreateAclsRequest::default().with_creations(vec![one]))
+        }
+        ApiKey::DeleteAcls => {
+            let one = DeleteAclsFilter::default().with_resource_type_filter(2);
+            encode(v, &DeleteAclsRequest::default().with_filters(vec![one]))
+        }
+        ApiKey::ListPartitionReassignments => encode(v, &ListPartitionReassignmentsRequest::default()),
         ApiKey::DescribeTopicPartitions => {
             let named = TopicRequest::default().with_name(topic());
             let asked = DescribeTopicPartitionsRequest::default().with_topics(vec![named]);
@@ -290,6 +303,8 @@ fn expected_codes(key: ApiKey, version: i16) -> &'static [i16] {
         (ApiKey::JoinGroup, 4) => &[79],
         // Nobody is not a member.
         (ApiKey::LeaveGroup, _) => &[25],
+        // There is no authorizer.
+        (ApiKey::DescribeAcls | ApiKey::CreateAcls | ApiKey::DeleteAcls, _) => &[54],
         // There is no group of that name.
         (ApiKey::DeleteGroups, _) => &[69],
         _ => &[],
