@@ -26,7 +26,7 @@ pub use settings::{
     KinesisSettings, QuotaProfile, SocketSettings, StoreSettings, TopicSettings,
 };
 
-use crate::topic::config::{check, entries, parse_bool};
+use crate::topic::config::{self as topic_config, check, entries, parse_bool};
 
 /// Where a value came from, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +144,9 @@ impl Config {
         }
         check(row.kind, row.check, text).map_err(refuse)?;
         listeners::check_value(key, text).map_err(refuse)?;
+        if let Some(why) = topic_config::unheeded(key, text) {
+            return Ok(Accepted::NoEffect(why));
+        }
         Ok(match row.effect {
             Effect::Applied => Accepted::Applied,
             Effect::NoEffect => Accepted::NoEffect(row.doc),

@@ -1,7 +1,7 @@
 //! Builds one v2 batch from records: for Kinesis puts, group journals, markers, tests and the load driver.
 //!
 //! Invariant: what is built passes [`Batch::check`] (a marker: [`Batch::stored`]).
-//! Deliberately absent: compression of client data (batches are stored as received).
+//! Deliberately absent: compression (`recode.rs`).
 
 use bytes::Bytes;
 
@@ -149,7 +149,7 @@ impl Builder {
 }
 
 /// Writes the header, its CRC included, over the first bytes of `out`.
-fn sealed(mut header: Header, mut out: Vec<u8>) -> Batch {
+pub(super) fn sealed(mut header: Header, mut out: Vec<u8>) -> Batch {
     for crc_known in [false, true] {
         if crc_known {
             header.crc = crc32c(out.get(CRC_FROM..).unwrap_or_default());

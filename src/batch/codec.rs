@@ -2,7 +2,7 @@
 //!
 //! Invariant: no length inside the bytes chooses an allocation. Output grows as it is produced and stops
 //! at the cap; what a decoder allocates for itself (window, block) is bounded by a constant.
-//! Deliberately absent: compression (batches are stored as received), dictionaries, lz4's legacy frame.
+//! Deliberately absent: compression (`recode.rs`), dictionaries, lz4's legacy frame.
 
 use std::borrow::Cow;
 use std::io::Read;

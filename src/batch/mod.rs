@@ -1,7 +1,7 @@
 //! The v2 record batch as bytes: the one format that every room shares.
 //!
 //! Owns: the 61-byte header view, the CRC-32C check, patching of base offset and leader epoch, the
-//! bounded record walk, capped decompression, and the builder.
+//! bounded record walk, capped decompression, another codec for topics that ask for it, and the builder.
 //! Invariant: a [`Batch`] in hand has been checked; its bytes are exactly one whole batch.
 //! Deliberately absent: topics, offsets assignment, I/O, any other room.
 //!
@@ -17,6 +17,7 @@ mod codec;
 mod frame;
 mod header;
 mod patch;
+mod recode;
 mod records;
 mod stored;
 #[cfg(test)]

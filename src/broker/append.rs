@@ -144,6 +144,18 @@ fn may_block() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
+/// As [`Partition::admit`]; where that looks inside of batches, this thread's scheduler does without it meanwhile.
+///
+/// # Errors
+/// Those of [`Partition::admit`].
+pub fn admit(partition: &Partition, batch: Batch, max_plain_bytes: usize) -> Result<Batch, Error> {
+    if partition.looks_inside() && may_block() {
+        tokio::task::block_in_place(|| partition.admit(batch, max_plain_bytes))
+    } else {
+        partition.admit(batch, max_plain_bytes)
+    }
+}
+
 /// Waits for an append to become durable.
 pub struct Receipt {
     log: Arc<dyn Log>,

@@ -186,7 +186,22 @@ impl Core {
             (known.kind == Kind::List).then_some(known.value)
         };
         let wanted = change.apply(&present, &list)?;
-        self.topics.configure(topic, wanted, validate_only)
+        self.topics.configure(topic, wanted, validate_only)?;
+        if !validate_only {
+            self.say_unheeded(topic);
+        }
+        Ok(())
+    }
+
+    /// Says in the log what a topic was told and weir does not do yet.
+    pub(super) fn say_unheeded(&self, topic: &Topic) {
+        let unheeded = |(key, value): (&String, &String)| topic::config::unheeded(key, value);
+        if !topic.is_internal()
+            && let Some(why) = topic.overrides().iter().find_map(unheeded)
+            && self.may_say_unheeded()
+        {
+            tracing::warn!(topic = %topic.name(), "cleanup.policy: {why}");
+        }
     }
 
     /// Changes broker keys (only checks, with `validate_only`). Waits for the disk.

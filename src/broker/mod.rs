@@ -39,7 +39,7 @@ pub use crate::store::{
     Error as StoreError, Incidents, Kind as IncidentKind, Reason, Registration, Slice, Watermark,
 };
 pub use crate::topic::Error as TopicError;
-pub use append::{Receipt, Wave};
+pub use append::{Receipt, Wave, admit};
 pub use clock::Clock;
 pub use configs::{Admission, Change, Edit, Scope, is_alterable};
 pub use health::Lines;
@@ -75,6 +75,8 @@ pub struct Core {
     connection_settings: ConnectionSettings,
     topic_settings: TopicSettings,
     flush: Flush,
+    /// Paces the log's lines about what clients ask for and weir does not do yet.
+    unheeded: crate::store::Pace,
     cluster_id: String,
     node_id: i32,
     lines: Lines,
@@ -127,6 +129,12 @@ impl Core {
     #[must_use]
     pub fn capacity(&self) -> Option<crate::store::Capacity> {
         self.store.capacity()
+    }
+
+    /// Whether the log has room for one more line about what clients ask for and weir does not do yet: one a second.
+    #[must_use]
+    pub fn may_say_unheeded(&self) -> bool {
+        self.unheeded.admit().is_some()
     }
 
     /// What went wrong, in the engine and above it.
@@ -234,7 +242,12 @@ impl Core {
     ) -> topic::Result<Arc<Topic>> {
         let new =
             NewTopic { id: self.clock.uuid(), name, partitions, overrides, created_ms: self.clock.now_ms() };
-        self.blocking(move |core| core.topics.create_with(new, &beside)).await
+        self.blocking(move |core| {
+            let topic = core.topics.create_with(new, &beside)?;
+            core.say_unheeded(&topic);
+            Ok(topic)
+        })
+        .await
     }
 
     /// Creates a topic with `num.partitions` partitions. One that appeared meanwhile is fine.

@@ -103,4 +103,44 @@ mod tests {
         core.meet_demand(&mut histories).await;
         assert!(histories.is_empty());
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_hot_cold_few_and_many_is_for_the_configuration_to_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        for (key, value) in [
+            ("shard.ondemand.window.ms", "300"),
+            ("shard.ondemand.split.bytes.per.second", "1000"),
+            ("shard.ondemand.merge.bytes.per.second", "500"),
+            ("shard.ondemand.max.shards", "2"),
+            ("shard.ondemand.min.shards", "1"),
+        ] {
+            config.set(key, value, crate::config::Source::CommandLine).unwrap();
+        }
+        let core = open(dir.path(), config, Clock::System).unwrap();
+        let mode = [("shard.mode".to_owned(), "on-demand".to_owned())].into();
+        let topic = core.create_topic("t".into(), 1, mode).await.unwrap();
+        let upkeep = crate::broker::Upkeep::start(&core);
+        let record = Record { value: Some(vec![0; 10_000].into()), ..Record::default() };
+        let write = async || {
+            let shards = topic.shards();
+            let entries = shards.open().map(|s| Put { hash: s.start_hash, record: record.clone() }).collect();
+            core.put(&topic, entries).await.unwrap();
+            sleep(Duration::from_millis(2)).await;
+        };
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        while topic.shards().open_count() != 2 {
+            assert!(tokio::time::Instant::now() < until, "it does not grow");
+            write().await;
+        }
+        for _ in 0..300 {
+            write().await;
+            assert_eq!(topic.shards().open_count(), 2, "as many as there may be");
+        }
+        while topic.shards().open_count() != 1 {
+            assert!(tokio::time::Instant::now() < until, "it does not shrink");
+            sleep(Duration::from_millis(10)).await;
+        }
+        upkeep.stop().await;
+    }
 }

@@ -542,8 +542,10 @@ fn store(
     let mut appends = Vec::with_capacity(loads.len());
     let mut stubs = Vec::with_capacity(loads.len());
     for Load { builder, places, times_ms, .. } in loads {
-        let batch =
-            builder.build().map_err(Error::Invalid).and_then(|batch| partition.admit(batch, max_plain_bytes));
+        let batch = builder
+            .build()
+            .map_err(Error::Invalid)
+            .and_then(|batch| super::admit(&partition, batch, max_plain_bytes));
         match batch {
             Ok(batch) => {
                 appends.push(Append::routed(batch));

@@ -186,6 +186,25 @@ mod tests {
         assert_eq!(partition.producer_count(), 2, "the first one is forgotten");
     }
 
+    fn one_record(core: &Core, name: &str, producer: i64) -> Arc<crate::topic::Partition> {
+        let topic = core.topics().by_name(name).unwrap();
+        let partition = Arc::clone(topic.partitions().iter().next().unwrap());
+        let mut batch = Builder::new().producer(producer, 0, 0);
+        batch.push(Record { timestamp_ms: 1, value: Some("v".into()), ..Record::default() });
+        let mut append = Append::new(batch.build().unwrap());
+        partition.append(1_000 + producer, &mut [&mut append]);
+        assert!(append.outcome.is_some_and(|outcome| outcome.is_ok()));
+        partition
+    }
+
+    fn configured(pairs: &[(&str, &str)]) -> Config {
+        let mut config = Config::default();
+        for (key, value) in pairs {
+            config.set(key, value, crate::config::Source::CommandLine).unwrap();
+        }
+        config
+    }
+
     #[test]
     fn producer_ids_are_bounded_where_no_checkpoint_comes() {
         let mut config = Config::default();
@@ -208,5 +227,29 @@ mod tests {
             assert!(append.outcome.is_some_and(|outcome| outcome.is_ok()));
         }
         assert!((100..=126).contains(&partition.producer_count()), "{}", partition.producer_count());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_sync_and_who_makes_it_is_for_flush_to_say() {
+        for (flush, waits, is_synced) in
+            [("group", true, false), ("interval", false, true), ("never", false, false)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let config = configured(&[("flush", flush), ("flush.interval.ms", "10")]);
+            let core = crate::broker::open(dir.path(), config, crate::broker::Clock::System).unwrap();
+            assert_eq!(core.acks_wait_for_sync(), waits, "{flush}");
+            core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+            let partition = one_record(&core, "t", 1);
+            let upkeep = Upkeep::start(&core);
+            let synced = async {
+                while partition.span().unwrap().durable < 1 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            // Nobody asks for a sync: only an interval makes one.
+            let patience = Duration::from_millis(if is_synced { 20_000 } else { 200 });
+            assert_eq!(tokio::time::timeout(patience, synced).await.is_ok(), is_synced, "{flush}");
+            upkeep.stop().await;
+        }
     }
 }

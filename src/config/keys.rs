@@ -58,12 +58,6 @@ impl Key {
         self
     }
 
-    /// The key is known and checked, but nothing reads it yet: the start report must not say "applied".
-    const fn not_yet(mut self) -> Self {
-        self.effect = Effect::NoEffect;
-        self
-    }
-
     const fn own(mut self) -> Self {
         self.own = true;
         self

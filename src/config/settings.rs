@@ -168,8 +168,6 @@ pub struct ConnectionSettings {
     pub sockets: SocketSettings,
     /// Most bytes that one Fetch answers.
     pub fetch_max_bytes: usize,
-    /// Fetch sessions kept.
-    pub max_fetch_sessions: usize,
     /// Most partitions that one DescribeTopicPartitions answers.
     pub max_described_partitions: usize,
 }
@@ -352,7 +350,6 @@ impl Config {
                 receive_buffer_bytes: self.limit("socket.receive.buffer.bytes"),
             },
             fetch_max_bytes: self.number("fetch.max.bytes"),
-            max_fetch_sessions: self.number("max.incremental.fetch.session.cache.slots"),
             max_described_partitions: self.number("max.request.partition.size.limit"),
         }
     }

@@ -216,3 +216,37 @@ async fn accept(
     drop(socket);
     while connections.join_next().await.is_some() {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Source};
+
+    #[tokio::test]
+    async fn a_socket_has_the_buffers_and_the_queue_that_it_was_told_to() {
+        let bound = |pairs: &[(&str, &str)]| {
+            let mut config = Config::default();
+            for (key, value) in pairs {
+                config.set(key, value, Source::CommandLine).unwrap();
+            }
+            let addr = "127.0.0.1:0".parse().unwrap();
+            bind(vec![addr], &config.connection_settings().sockets).unwrap().remove(0)
+        };
+        let sizes = [("socket.receive.buffer.bytes", "20000"), ("socket.send.buffer.bytes", "30000")];
+        let (_, listener) = bound(&sizes);
+        let socket = socket2::SockRef::from(&listener);
+        // Linux doubles what it is asked for, for its own needs.
+        let told = (socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap());
+        assert!(told == (40_000, 60_000) || told == (20_000, 30_000), "{told:?}");
+
+        // Nobody accepts: who finds no place in the queue is not connected.
+        let connected = |backlog| {
+            let (addr, _listener) = bound(&[("socket.listen.backlog.size", backlog)]);
+            let connect =
+                |_| std::net::TcpStream::connect_timeout(&addr, std::time::Duration::from_millis(200)).ok();
+            (0..8).map(connect).collect::<Vec<_>>().iter().flatten().count()
+        };
+        assert!(connected("1") < 8);
+        assert_eq!(connected("100"), 8);
+    }
+}

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 pub use value::{Check, Kind, Refusal, check, entries, parse_bool};
 
-use crate::batch::TimestampType;
+use crate::batch::{Codec, TimestampType};
 use crate::quota::Rate;
 
 /// Whether a key changes what weir does.
@@ -93,7 +93,7 @@ pub enum QuotaMode {
 }
 
 /// Every value that weir honours on a topic. -1 in a limit means none, except where a field says otherwise.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
     /// Age after which a segment goes, ms; -1 keeps for ever.
     pub retention_ms: i64,
@@ -117,28 +117,12 @@ pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     /// Stored codec.
     pub compression_type: Compression,
-    /// gzip level, -1 for the codec's own default.
+    /// gzip level, -1 for the codec's own.
     pub compression_gzip_level: i32,
-    /// LZ4 level.
-    pub compression_lz4_level: i32,
     /// Zstandard level.
     pub compression_zstd_level: i32,
-    /// Replicas that must hold a record; there is one.
-    pub min_insync_replicas: i32,
     /// At most this many bytes between two index entries.
     pub index_interval_bytes: u32,
-    /// Records after which a partition is synced; `i64::MAX` leaves it to the broker's `flush`.
-    pub flush_messages: i64,
-    /// Time after which a partition is synced, ms; `i64::MAX` leaves it to the broker's `flush`.
-    pub flush_ms: i64,
-    /// How long a deletion marker is kept in a compacted topic, ms.
-    pub delete_retention_ms: i64,
-    /// Share of dirty bytes at which compaction starts, 0 to 1.
-    pub min_cleanable_dirty_ratio: f64,
-    /// Age before which a record is not compacted, ms.
-    pub min_compaction_lag_ms: i64,
-    /// Age after which a record must be compacted, ms.
-    pub max_compaction_lag_ms: i64,
     /// Write limit of a shard, bytes per second.
     pub shard_write_bytes: Option<Rate>,
     /// Write limit of a shard, records per second.
@@ -224,6 +208,19 @@ impl TopicConfig {
         self.shard_read_bytes.is_some() || self.shard_read_calls.is_some()
     }
 
+    /// Codec that is stored and its level, where it has levels and one was chosen; `None` as batches come.
+    pub(super) fn codec(&self) -> Option<(Codec, Option<i32>)> {
+        let chosen = |level: i32| (level != -1).then_some(level);
+        match self.compression_type {
+            Compression::Producer => None,
+            Compression::Uncompressed => Some((Codec::None, None)),
+            Compression::Gzip => Some((Codec::Gzip, chosen(self.compression_gzip_level))),
+            Compression::Snappy => Some((Codec::Snappy, None)),
+            Compression::Lz4 => Some((Codec::Lz4, None)),
+            Compression::Zstd => Some((Codec::Zstd, Some(self.compression_zstd_level))),
+        }
+    }
+
     /// The same, with no limit on shards.
     pub(super) fn without_shard_limits(self) -> Self {
         Self {
@@ -254,16 +251,8 @@ impl TopicConfig {
             cleanup_policy: cleanup_policy(&value("cleanup.policy")),
             compression_type: compression(&value("compression.type")),
             compression_gzip_level: int("compression.gzip.level"),
-            compression_lz4_level: int("compression.lz4.level"),
             compression_zstd_level: int("compression.zstd.level"),
-            min_insync_replicas: int("min.insync.replicas"),
             index_interval_bytes: size("index.interval.bytes"),
-            flush_messages: long("flush.messages"),
-            flush_ms: long("flush.ms"),
-            delete_retention_ms: long("delete.retention.ms"),
-            min_cleanable_dirty_ratio: value("min.cleanable.dirty.ratio").trim().parse().unwrap_or_default(),
-            min_compaction_lag_ms: long("min.compaction.lag.ms"),
-            max_compaction_lag_ms: long("max.compaction.lag.ms"),
             shard_write_bytes: Rate::new(long("shard.write.bytes.per.second")),
             shard_write_records: Rate::new(long("shard.write.records.per.second")),
             shard_read_bytes: Rate::new(long("shard.read.bytes.per.second")),
@@ -278,6 +267,14 @@ impl TopicConfig {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
+}
+
+/// Why a value of a key that is otherwise honoured has no effect, or only some; the same for the broker's key of its
+/// default.
+#[must_use]
+pub fn unheeded(name: &str, value: &str) -> Option<&'static str> {
+    let policy = matches!(name, "cleanup.policy" | "log.cleanup.policy");
+    (policy && cleanup_policy(value).compact).then_some(COMPACTS_NOTHING)
 }
 
 /// Checks one override.
@@ -402,6 +399,8 @@ impl Key {
     }
 }
 
+const COMPACTS_NOTHING: &str = "No effect yet: nothing is compacted; with delete beside it records still go by age and size, alone it keeps them all.";
+
 /// The broker key that switches Kinesis' limits on: its factor is the limit itself.
 const PROFILE: &str = "shard.quota.profile";
 const LONG_MAX: &str = "9223372036854775807";
@@ -416,7 +415,7 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         Check::Each(&["compact", "delete"]),
         "delete",
-        "How old records go: delete, compact, or both.",
+        "How old records go: delete, compact, or both. compact has no effect yet, but that records need keys and that, alone, it keeps them all.",
     )
     .defaulting_to(&[("log.cleanup.policy", 1)]),
     key(
@@ -432,15 +431,16 @@ pub const KEYS: &[Key] = &[
         Kind::Int,
         Check::Range(1, 17),
         "9",
-        "Level when the broker compresses with LZ4.",
+        "The encoder has one level.",
     )
-    .defaulting_to(&[("compression.lz4.level", 1)]),
+    .defaulting_to(&[("compression.lz4.level", 1)])
+    .inert(),
     key(
         "compression.type",
         Kind::Text,
         Check::OneOf(CODECS),
         "producer",
-        "Codec that is stored; producer keeps what was sent.",
+        "Codec that is stored; producer keeps what was sent, any other costs a compression for each batch that comes otherwise.",
     )
     .defaulting_to(&[("compression.type", 1)]),
     key(
@@ -456,9 +456,10 @@ pub const KEYS: &[Key] = &[
         Kind::Long,
         Check::Min(0),
         "86400000",
-        "How long deletion markers of a compacted topic stay.",
+        "Nothing is compacted yet.",
     )
-    .defaulting_to(&[("log.cleaner.delete.retention.ms", 1)]),
+    .defaulting_to(&[("log.cleaner.delete.retention.ms", 1)])
+    .inert(),
     key(
         "file.delete.delay.ms",
         Kind::Long,
@@ -468,10 +469,24 @@ pub const KEYS: &[Key] = &[
     )
     .defaulting_to(&[("log.segment.delete.delay.ms", 1)])
     .inert(),
-    key("flush.messages", Kind::Long, Check::Min(1), LONG_MAX, "Records after which a partition is synced.")
-        .defaulting_to(&[("log.flush.interval.messages", 1)]),
-    key("flush.ms", Kind::Long, Check::Min(0), LONG_MAX, "Time after which a partition is synced.")
-        .defaulting_to(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)]),
+    key(
+        "flush.messages",
+        Kind::Long,
+        Check::Min(1),
+        LONG_MAX,
+        "acks=all is on disk before it is answered; the broker's key flush says otherwise.",
+    )
+    .defaulting_to(&[("log.flush.interval.messages", 1)])
+    .inert(),
+    key(
+        "flush.ms",
+        Kind::Long,
+        Check::Min(0),
+        LONG_MAX,
+        "acks=all is on disk before it is answered; the broker's key flush says otherwise.",
+    )
+    .defaulting_to(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)])
+    .inert(),
     key(
         "follower.replication.throttled.replicas",
         Kind::List,
@@ -507,9 +522,10 @@ pub const KEYS: &[Key] = &[
         Kind::Long,
         Check::Min(1),
         LONG_MAX,
-        "Age after which a record must be compacted.",
+        "Nothing is compacted yet.",
     )
-    .defaulting_to(&[("log.cleaner.max.compaction.lag.ms", 1)]),
+    .defaulting_to(&[("log.cleaner.max.compaction.lag.ms", 1)])
+    .inert(),
     key("max.message.bytes", Kind::Int, Check::Min(0), "1048588", "Largest batch that is accepted.")
         .defaulting_to(&[("message.max.bytes", 1)]),
     key(
@@ -568,17 +584,19 @@ pub const KEYS: &[Key] = &[
         Kind::Double,
         Check::Ratio,
         "0.5",
-        "Share of dirty bytes at which compaction starts.",
+        "Nothing is compacted yet.",
     )
-    .defaulting_to(&[("log.cleaner.min.cleanable.ratio", 1)]),
+    .defaulting_to(&[("log.cleaner.min.cleanable.ratio", 1)])
+    .inert(),
     key(
         "min.compaction.lag.ms",
         Kind::Long,
         Check::Min(0),
         "0",
-        "Age before which a record is not compacted.",
+        "Nothing is compacted yet.",
     )
-    .defaulting_to(&[("log.cleaner.min.compaction.lag.ms", 1)]),
+    .defaulting_to(&[("log.cleaner.min.compaction.lag.ms", 1)])
+    .inert(),
     key("min.insync.replicas", Kind::Int, Check::Min(1), "1", "There is one replica, and it is in sync.")
         .defaulting_to(&[("min.insync.replicas", 1)])
         .inert(),
@@ -784,6 +802,38 @@ mod tests {
             [(Origin::Topic, "1000".to_owned()), (Origin::Broker("message.max.bytes"), "2000".to_owned())]
         );
         assert_eq!(all.iter().find(|d| d.name == "retention.ms").unwrap().origin, Origin::Default);
+    }
+
+    /// Each key gives the default of a topic key, and no topic key says "applied" that it does not hold.
+    #[test]
+    fn every_broker_key_changes_what_it_is_the_default_of() {
+        for key in KEYS.iter().filter(|key| key.effect == Effect::Applied) {
+            let other = other_value(key);
+            let own = TopicConfig::from_overrides(NOTHING, &overrides(&[(key.name, other)])).unwrap();
+            assert_ne!(own, TopicConfig::default(), "{} changes no field", key.name);
+            for &(name, factor) in key.broker_keys.iter().filter(|(name, _)| *name != PROFILE) {
+                let said = if factor == 1 { other } else { "1" };
+                let broker = |asked: &str| (asked == name).then(|| said.to_owned());
+                let by_default = TopicConfig::from_overrides(&broker, &overrides(&[])).unwrap();
+                assert_ne!(by_default, TopicConfig::default(), "{name}");
+                assert!(factor != 1 || by_default == own, "{name}");
+            }
+        }
+    }
+
+    /// A value that is not the default and passes the check.
+    fn other_value(key: &Key) -> &'static str {
+        let candidates = ["7", "2000000", "gzip", "compact", "LogAppendTime", "reject", "on-demand"];
+        candidates.into_iter().find(|value| validate(key.name, value).is_ok()).expect(key.name)
+    }
+
+    #[test]
+    fn compact_says_that_it_has_no_effect_yet() {
+        assert!(unheeded("cleanup.policy", "compact").is_some());
+        assert!(unheeded("log.cleanup.policy", "delete, compact").is_some());
+        assert!(
+            unheeded("cleanup.policy", "delete").is_none() && unheeded("retention.ms", "compact").is_none()
+        );
     }
 
     #[test]

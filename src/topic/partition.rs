@@ -340,24 +340,26 @@ impl Partition {
         self.writer().retired = None;
     }
 
-    /// Checks what this topic asks of a batch beyond the format: on a compacted topic every record has a key.
-    /// Decompresses only there, to at most `max_plain_bytes`, and outside the writer's lock.
+    /// Whether [`Partition::admit`] looks at what is inside of batches, and so takes long.
+    #[must_use]
+    pub fn looks_inside(&self) -> bool {
+        let config = self.config();
+        config.cleanup_policy.compact || config.codec().is_some()
+    }
+
+    /// Checks what this topic asks of a batch beyond the format, and brings it into the form that the topic stores: on a
+    /// compacted topic every record has a key; with a codec of its own (`compression.type`) the records are in that.
+    /// Decompresses and compresses only there, at most `max_plain_bytes`, and outside the writer's lock.
     ///
     /// # Errors
-    /// [`Error::MissingKeys`], [`Error::Invalid`].
+    /// [`Error::MissingKeys`], [`Error::Invalid`], [`Error::TooLarge`].
     pub fn admit(&self, batch: Batch, max_plain_bytes: usize) -> Result<Batch> {
-        if !self.config().cleanup_policy.compact {
-            return Ok(batch);
-        }
-        let (batch, section) = batch.check_deep(max_plain_bytes)?;
-        let mut keyless = Vec::new();
-        for record in Records::new(&section, batch.header().record_count) {
-            let record = record?;
-            if record.key.is_none() {
-                keyless.push(record.offset_delta);
-            }
-        }
-        if keyless.is_empty() { Ok(batch) } else { Err(Error::MissingKeys(keyless)) }
+        let config = self.config();
+        let batch = if config.cleanup_policy.compact { keyed(batch, max_plain_bytes)? } else { batch };
+        let Some((codec, level)) = config.codec() else { return Ok(batch) };
+        // Before any work is done for it.
+        check_size(&config, &batch)?;
+        Ok(batch.recode(codec, level, max_plain_bytes)?)
     }
 
     /// Appends in order, all to one `Log::append`; each gets its own outcome.
@@ -772,7 +774,7 @@ impl Partition {
     pub(super) fn reconfigured(&self) {
         self.limits_reads.store(self.config().shard_read_bytes.is_some(), Ordering::Relaxed);
         if let Some(log) = self.log.get() {
-            log.set_options(options(&self.config()));
+            log.set_options(options(self.id, &self.config()));
         }
     }
 
@@ -803,7 +805,8 @@ impl Partition {
         }
         if self.log.get().is_none() {
             let mut replayed = Vec::new();
-            let opened = self.store.open_log(self.id, options(&self.config()), &mut |h| replayed.push(*h))?;
+            let opened =
+                self.store.open_log(self.id, options(self.id, &self.config()), &mut |h| replayed.push(*h))?;
             if let Some(note) = &opened.note {
                 writer.adopt(&note.bytes);
             }
@@ -896,21 +899,42 @@ fn trim(log: &dyn Log, writer: &Writer, offset: i64) -> store::Result<()> {
     log.trim_to(offset)
 }
 
-fn options(config: &TopicConfig) -> LogOptions {
+/// The batch, if each of its records has a key.
+fn keyed(batch: Batch, max_plain_bytes: usize) -> Result<Batch> {
+    let (batch, section) = batch.check_deep(max_plain_bytes)?;
+    let mut keyless = Vec::new();
+    for record in Records::new(&section, batch.header().record_count) {
+        let record = record?;
+        if record.key.is_none() {
+            keyless.push(record.offset_delta);
+        }
+    }
+    if keyless.is_empty() { Ok(batch) } else { Err(Error::MissingKeys(keyless)) }
+}
+
+/// What the topic's configuration says about segments. The part that `segment.jitter.ms` takes off is one of the
+/// partition's own, so that those of a topic do not all roll at once.
+fn options(id: LogId, config: &TopicConfig) -> LogOptions {
+    let most = u64::try_from(config.segment_jitter_ms.min(config.segment_ms - 1)).unwrap_or(0);
+    let spread =
+        id.topic.as_u64_pair().0 ^ u64::from(id.partition.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let jitter_ms = most.checked_add(1).map_or(0, |kinds| spread % kinds);
     LogOptions {
         segment_bytes: config.segment_bytes,
-        segment_ms: config.segment_ms,
+        segment_ms: config.segment_ms - i64::try_from(jitter_ms).unwrap_or(0),
         index_interval_bytes: config.index_interval_bytes,
     }
 }
 
+fn check_size(config: &TopicConfig, batch: &Batch) -> Result<()> {
+    let (bytes, limit) = (batch.bytes().len(), config.max_message_bytes as usize);
+    if bytes > limit { Err(Error::TooLarge { bytes, limit }) } else { Ok(()) }
+}
+
 fn check_limits(config: &TopicConfig, now_ms: i64, batch: &Batch) -> Result<()> {
+    check_size(config, batch)?;
     let header = batch.header();
     let bytes = batch.bytes().len();
-    let limit = config.max_message_bytes as usize;
-    if bytes > limit {
-        return Err(Error::TooLarge { bytes, limit });
-    }
     if bytes as u64 > config.segment_bytes {
         return Err(Error::LargerThanSegment { bytes, limit: config.segment_bytes });
     }
@@ -943,5 +967,28 @@ fn take(bucket: &Bucket, rate: Option<Rate>, units: u64, now_ns: u64, limit: Lim
         Some(Taken::Refused { wait_ns }) => {
             Err(Error::Throttled { limit, wait_ms: wait_ns.div_ceil(1_000_000) })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_takes_a_part_off_segment_ms_that_differs_between_partitions() {
+        // segment.jitter.ms
+        let config = TopicConfig { segment_ms: 10_000, segment_jitter_ms: 9_000, ..TopicConfig::default() };
+        let of = |partition, config: &TopicConfig| {
+            options(LogId { topic: uuid::Uuid::from_u128(7 << 90), partition }, config).segment_ms
+        };
+        let all: Vec<i64> = (0..100).map(|partition| of(partition, &config)).collect();
+        assert!(all.iter().all(|ms| (1_000..=10_000).contains(ms)));
+        let kinds: std::collections::BTreeSet<_> = all.iter().collect();
+        assert!(kinds.len() > 50, "{kinds:?}");
+        assert_eq!(of(1, &TopicConfig { segment_jitter_ms: 0, ..config.clone() }), 10_000);
+        let short = TopicConfig { segment_ms: 1, segment_jitter_ms: i64::MAX, ..config };
+        assert_eq!(of(1, &short), 1);
+        let long = TopicConfig { segment_ms: i64::MAX, segment_jitter_ms: i64::MAX, ..short };
+        assert!(of(3, &long) >= 1);
     }
 }

@@ -13,6 +13,8 @@ const TRANSACTIONS: &str = "No effect yet: there are no transactions.";
 const GROUPS: &str = "No effect yet: groups speak the classic protocol.";
 const ENGINE: &str = "No effect: an inner matter of Kafka's engine.";
 const METRICS: &str = "No effect: weir has its own metrics.";
+const COMPACTION: &str = "No effect yet: nothing is compacted.";
+const FLUSH: &str = "No effect: acks=all is on disk before it is answered; the key flush says otherwise.";
 const PLUGINS: &str = "No effect: Java classes cannot be loaded.";
 const OLD: &str = "No effect: gone from Kafka 4.";
 
@@ -39,6 +41,7 @@ pub(super) const INERT: &[Key] = &[
     inert("broker.id.generation.enable", Kind::Bool, Some("true"), OLD),
     inert("broker.session.timeout.ms", Kind::Int, Some("9000"), QUORUM),
     inert("client.quota.callback.class", Kind::Class, None, PLUGINS),
+    inert("compression.lz4.level", Kind::Int, Some("9"), "No effect: the encoder has one level.").dynamic(),
     inert("config.providers", Kind::List, Some(""), PLUGINS).dynamic(),
     inert("connection.failed.authentication.delay.ms", Kind::Int, Some("100"), SECURITY),
     inert("connections.max.reauth.ms", Kind::Long, Some("0"), SECURITY),
@@ -128,14 +131,21 @@ pub(super) const INERT: &[Key] = &[
     inert("leader.imbalance.check.interval.seconds", Kind::Long, Some("300"), QUORUM),
     inert("log.cleaner.backoff.ms", Kind::Long, Some("15000"), ENGINE).dynamic(),
     inert("log.cleaner.dedupe.buffer.size", Kind::Long, Some("134217728"), ENGINE).dynamic(),
+    inert("log.cleaner.delete.retention.ms", Kind::Long, Some("86400000"), COMPACTION).dynamic(),
     inert("log.cleaner.enable", Kind::Bool, Some("true"), ENGINE),
     inert("log.cleaner.io.buffer.load.factor", Kind::Double, Some("0.9"), ENGINE).dynamic(),
     inert("log.cleaner.io.buffer.size", Kind::Int, Some("524288"), ENGINE).dynamic(),
     inert("log.cleaner.io.max.bytes.per.second", Kind::Double, Some("1.7976931348623157E308"), ENGINE)
         .dynamic(),
+    inert("log.cleaner.max.compaction.lag.ms", Kind::Long, Some("9223372036854775807"), COMPACTION).dynamic(),
+    inert("log.cleaner.min.cleanable.ratio", Kind::Double, Some("0.5"), COMPACTION).dynamic(),
+    inert("log.cleaner.min.compaction.lag.ms", Kind::Long, Some("0"), COMPACTION).dynamic(),
     inert("log.cleaner.threads", Kind::Int, Some("1"), ENGINE).dynamic(),
     inert("log.dir.failure.timeout.ms", Kind::Long, Some("30000"), ENGINE),
+    inert("log.flush.interval.messages", Kind::Long, Some("9223372036854775807"), FLUSH).dynamic(),
+    inert("log.flush.interval.ms", Kind::Long, None, FLUSH).dynamic(),
     inert("log.flush.offset.checkpoint.interval.ms", Kind::Int, Some("60000"), ENGINE),
+    inert("log.flush.scheduler.interval.ms", Kind::Long, Some("9223372036854775807"), FLUSH),
     inert("log.flush.start.offset.checkpoint.interval.ms", Kind::Int, Some("60000"), ENGINE),
     inert("log.index.size.max.bytes", Kind::Int, Some("10485760"), ENGINE).dynamic(),
     inert("log.local.retention.bytes", Kind::Long, Some("-2"), TIER).dynamic(),
@@ -145,6 +155,12 @@ pub(super) const INERT: &[Key] = &[
     inert("log.message.timestamp.difference.max.ms", Kind::Long, Some("9223372036854775807"), OLD),
     inert("log.preallocate", Kind::Bool, Some("false"), ENGINE).dynamic(),
     inert("log.segment.delete.delay.ms", Kind::Long, Some("60000"), ENGINE).dynamic(),
+    inert(
+        "max.incremental.fetch.session.cache.slots",
+        Kind::Int,
+        Some("1000"),
+        "No effect yet: there are no fetch sessions (KIP-227).",
+    ),
     inert("metadata.log.dir", Kind::Text, None, QUORUM),
     inert("metadata.log.max.record.bytes.between.snapshots", Kind::Long, Some("20971520"), QUORUM),
     inert("metadata.log.max.snapshot.interval.ms", Kind::Long, Some("3600000"), QUORUM),

@@ -50,14 +50,6 @@ pub(super) const LIVE: &[Key] = &[
     )
     .dynamic(),
     live(
-        "compression.lz4.level",
-        Kind::Int,
-        Some("9"),
-        Check::Range(1, 17),
-        "Default of the topic key of that name.",
-    )
-    .dynamic(),
-    live(
         "compression.type",
         Kind::Text,
         Some("producer"),
@@ -267,38 +259,6 @@ pub(super) const LIVE: &[Key] = &[
         "What to listen on; 127.0.0.1 unless told otherwise, a free port when embedded, 9092 from the command line.",
     ),
     live(
-        "log.cleaner.delete.retention.ms",
-        Kind::Long,
-        Some("86400000"),
-        Check::Min(0),
-        "Default of delete.retention.ms.",
-    )
-    .dynamic(),
-    live(
-        "log.cleaner.max.compaction.lag.ms",
-        Kind::Long,
-        Some("9223372036854775807"),
-        Check::Min(1),
-        "Default of max.compaction.lag.ms.",
-    )
-    .dynamic(),
-    live(
-        "log.cleaner.min.cleanable.ratio",
-        Kind::Double,
-        Some("0.5"),
-        Check::Ratio,
-        "Default of min.cleanable.dirty.ratio.",
-    )
-    .dynamic(),
-    live(
-        "log.cleaner.min.compaction.lag.ms",
-        Kind::Long,
-        Some("0"),
-        Check::Min(0),
-        "Default of min.compaction.lag.ms.",
-    )
-    .dynamic(),
-    live(
         "log.cleanup.policy",
         Kind::List,
         Some("delete"),
@@ -308,22 +268,6 @@ pub(super) const LIVE: &[Key] = &[
     .dynamic(),
     live("log.dir", Kind::List, Some("./weir-data"), Check::Any, "Data directory when log.dirs is unset."),
     live("log.dirs", Kind::List, None, Check::Any, "Data directory; --data-dir wins, and only one is used."),
-    live(
-        "log.flush.interval.messages",
-        Kind::Long,
-        Some("9223372036854775807"),
-        Check::Min(1),
-        "Default of flush.messages.",
-    )
-    .dynamic(),
-    live("log.flush.interval.ms", Kind::Long, None, Check::Min(0), "Default of flush.ms.").dynamic(),
-    live(
-        "log.flush.scheduler.interval.ms",
-        Kind::Long,
-        Some("9223372036854775807"),
-        Check::Min(0),
-        "Default of flush.ms when log.flush.interval.ms is unset.",
-    ),
     live(
         "log.index.interval.bytes",
         Kind::Int,
@@ -440,14 +384,6 @@ pub(super) const LIVE: &[Key] = &[
     )
     .own(),
     live("max.groups", Kind::Int, Some("20000"), Check::Min(1), "Consumer groups at a time.").own(),
-    live(
-        "max.incremental.fetch.session.cache.slots",
-        Kind::Int,
-        Some("1000"),
-        Check::Min(0),
-        "No effect yet. Fetch sessions kept (KIP-227).",
-    )
-    .not_yet(),
     live("max.partitions", Kind::Int, Some("20000"), Check::Min(1), "Partitions of all topics.").own(),
     live(
         "max.partitions.per.topic",

@@ -275,9 +275,12 @@ pub(super) fn answer(
     })
 }
 
-/// Says in the log who asked for a transaction: the client gives up, and its words alone do not say why.
+/// Says in the log who asked for a transaction, once a second at most: the client gives up, and its words alone may not say
+/// why.
 pub(super) fn refuse_transaction(cx: &Context<'_>) {
-    tracing::warn!(peer = %cx.peer, client_id = named(cx.client_id), "transactions are not served yet");
+    if cx.core.may_say_unheeded() {
+        tracing::warn!(peer = %cx.peer, "transactions are not served yet; client id {}", named(cx.client_id));
+    }
 }
 
 /// A client id for the log: nothing raw, and not longer than a line has room for.

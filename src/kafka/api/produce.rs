@@ -17,7 +17,7 @@
 //!
 //! Known deviations from Apache Kafka: with `shard.quota.mode=reject` a batch over the limits is answered with
 //! NOT_ENOUGH_REPLICAS, which every client retries; compressed batches are not decompressed to check them unless the topic
-//! is compacted; the retry of an idempotent batch tells the append time on log-append-time topics only; a produce with
+//! is compacted or stores a codec of its own (`compression.type`); the retry of an idempotent batch tells the append time on log-append-time topics only; a produce with
 //! a transactional id is INVALID_TXN_STATE, because there are no transactions yet; `timeout.ms` is not used (one node acknowledges at once or fails).
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::{Answer, Context, Entry};
 use crate::batch::{Batch, Rules};
-use crate::broker::{Core, Receipt, Wave};
+use crate::broker::{Core, Receipt, Wave, admit};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
@@ -191,7 +191,7 @@ fn queue(
             records.unwrap_or_default(),
             Rules { zstd: version >= ZSTD_FROM, plain_bytes_max, ..Rules::default() },
         )?;
-        let batch = partition.admit(batch, plain_bytes_max)?;
+        let batch = admit(&partition, batch, plain_bytes_max)?;
         Ok((partition, batch))
     };
     match check() {

@@ -18,6 +18,7 @@ mod full;
 mod groups;
 mod hostile;
 mod idempotence;
+mod keys;
 mod limits;
 mod list_offsets;
 mod listeners;

@@ -215,3 +215,23 @@ fn a_dry_run_does_nothing() {
     assert_eq!(client.read("s", 0).count("Data"), 0);
     house.shutdown();
 }
+
+#[test]
+fn account_shards_and_limits_are_those_of_the_configuration() {
+    let house = House::configured(&[
+        ("kinesis.account.id", "123456789012"),
+        ("kinesis.shard.limit", "2"),
+        ("kinesis.quota.profile", "off"),
+    ]);
+    let mut client = house.client();
+    let three = client.call("CreateStream", r#"{"StreamName":"three","ShardCount":3}"#);
+    assert_eq!(three.outcome(), (400, "LimitExceededException".into()));
+    client.create("s", 1);
+    let told = client.must("DescribeStreamSummary", r#"{"StreamName":"s"}"#);
+    assert_eq!(told.field("StreamARN"), "arn:aws:kinesis:eu-west-1:123456789012:stream/s");
+    // More than the 1 MiB that a second has otherwise.
+    for _ in 0..8 {
+        assert_eq!(client.put("s", "k", &base64_zeros(900_000)).outcome().0, 200);
+    }
+    house.shutdown();
+}
