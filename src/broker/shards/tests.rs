@@ -454,7 +454,11 @@ async fn shards_survive_a_restart_and_their_lineage_goes_with_retention() {
     let topic = topic(&core, 2, &[("retention.ms", "60000")]).await;
     let id = topic.id();
     let put = |core: &Arc<Core>, topic: &Arc<Topic>, from: u64| {
-        let entries = (from..from + 20).map(|n| put_of(&format!("k{n}"), n)).collect();
+        let stamped = |put: Put| {
+            let record = Record { timestamp_ms: 1_700_000_000_000, ..put.record };
+            Put { record, ..put }
+        };
+        let entries = (from..from + 20).map(|n| stamped(put_of(&format!("k{n}"), n))).collect();
         let (core, topic) = (Arc::clone(core), Arc::clone(topic));
         async move { core.put(&topic, entries).await.unwrap().iter().all(Result::is_ok) }
     };

@@ -233,13 +233,21 @@ fn a_number_counts_only_in_its_own_stream_and_where_the_shard_has_come_to() {
         client.must("DeleteStream", r#"{"StreamName":"s"}"#);
     }
     client.create("s", 1);
+    client.put("s", "k", "YQ==");
+    client.put("s", "k", "Yg==");
     for how in ["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"] {
         for number in &numbers {
             let answer = client.call("GetShardIterator", &ask(number, how));
             assert_eq!(answer.outcome(), invalid, "{how} {number}");
-            assert!(answer.field("message").starts_with("StartingSequenceNumber "), "{}", answer.text());
+            let told = "is invalid because it did not come from this stream.";
+            assert!(answer.field("message").ends_with(told), "{}", answer.text());
         }
     }
+    // The place after the last record is one, the one behind that is not.
+    let listed = client.must("ListShards", r#"{"StreamName":"s"}"#).field("StartingSequenceNumber");
+    assert_eq!(client.call("GetShardIterator", &ask(&listed, "AFTER_SEQUENCE_NUMBER")).outcome().0, 200);
+    let last = client.put("s", "k", "Yw==").field("SequenceNumber");
+    assert_eq!(client.call("GetShardIterator", &ask(&last, "AFTER_SEQUENCE_NUMBER")).outcome().0, 200);
     house.shutdown();
 }
 
