@@ -41,6 +41,8 @@ pub(super) struct Groups {
     sooner: Notify,
     /// How many partitions the journal has, or gets.
     partitions: AtomicI32,
+    /// How long offsets are kept. Milliseconds.
+    retention_ms: i64,
     /// Of lines that say that groups take what they may.
     full: Pace,
 }
@@ -79,8 +81,15 @@ impl Groups {
     pub(super) fn new(config: &Config) -> Self {
         let coordinator = Coordinator::new(settings(config));
         let partitions = AtomicI32::new(coordinator.journal_partitions());
+        let retention_ms = config.group_settings().offsets_retention_ms;
         let state = State { coordinator, waiting: HashMap::new(), next_token: 0, armed_ms: i64::MAX };
-        Self { state: Mutex::new(state), sooner: Notify::new(), partitions, full: Pace::default() }
+        Self {
+            state: Mutex::new(state),
+            sooner: Notify::new(),
+            partitions,
+            retention_ms,
+            full: Pace::default(),
+        }
     }
 }
 
@@ -159,8 +168,12 @@ impl Core {
             self.groups.partitions.store(count, Ordering::Relaxed);
             for partition in partitions.iter() {
                 if let Some(damage) = journal::load(partition, &mut state.coordinator, now, &self.location) {
-                    let index = partition.id().partition.to_string();
-                    self.incidents().raise(IncidentKind::JournalDamaged, &index, &damage);
+                    let index = partition.id().partition;
+                    if state.coordinator.is_damaged(index) {
+                        self.incidents().raise(IncidentKind::JournalDamaged, &index.to_string(), &damage);
+                    } else {
+                        self.incidents().note(IncidentKind::JournalDamaged, &damage);
+                    }
                 }
             }
         }
@@ -201,8 +214,7 @@ impl Core {
     /// The times of a step of the coordinator.
     fn group_now(&self) -> Now {
         let (steady_ms, wall_ms) = (self.clock.steady_ms(), self.clock.now_ms());
-        let window_ms = self.config().group_settings().offsets_retention_ms;
-        let calendar_ms = self.calendar.believed_ms(steady_ms, wall_ms, window_ms);
+        let calendar_ms = self.calendar.believed_ms(steady_ms, wall_ms, self.groups.retention_ms);
         Now { steady_ms, wall_ms, calendar_ms }
     }
 

@@ -30,12 +30,22 @@ pub(super) fn load(
 ) -> Option<String> {
     let LogId { topic, partition: index } = partition.id();
     let places = Vec::new();
-    let mut reading =
-        Reading { coordinator, partition: index, now, open: false, lost: 0, last: -1, places, bad: 0 };
+    let mut reading = Reading {
+        coordinator,
+        partition: index,
+        now,
+        newest_ms: 0,
+        open: false,
+        lost: 0,
+        last: -1,
+        places,
+        bad: 0,
+    };
     if let Err(error) = reading.all(partition) {
         reading.lost(i64::MAX, format!("{error}"));
     }
-    reading.end(now.wall_ms);
+    reading.newest_ms = now.wall_ms;
+    reading.end();
     let Reading { places, lost, bad, .. } = reading;
     if lost == 0 && bad == 0 {
         return None;
@@ -60,6 +70,8 @@ struct Reading<'a> {
     coordinator: &'a mut Coordinator,
     partition: i32,
     now: Now,
+    /// The largest time of a batch so far. Milliseconds.
+    newest_ms: i64,
     /// Something did not read, and nothing after it has yet.
     open: bool,
     /// How many places did not read, and the last of them.
@@ -76,8 +88,9 @@ impl Reading<'_> {
         let span = partition.span()?;
         let mut offset = span.start;
         while offset < span.end {
-            let read = partition.read(offset, LOAD_BYTES).and_then(|read| partition.bytes_of(&read.slice));
-            let next = match read {
+            let read = |bytes| partition.read(offset, bytes).and_then(|read| partition.bytes_of(&read.slice));
+            // Up to what does not read, batch by batch.
+            let next = match read(LOAD_BYTES).or_else(|_| read(1)) {
                 Ok(bytes) => self.take(&bytes, offset),
                 Err(error) => {
                     self.lost(offset, format!("offset {offset}: {error}"));
@@ -115,7 +128,8 @@ impl Reading<'_> {
         if header.base_offset != expected && !self.open {
             self.lost(expected, format!("offset {expected}: a batch that says {}", header.base_offset));
         }
-        self.end(header.max_timestamp);
+        self.newest_ms = self.newest_ms.max(header.max_timestamp);
+        self.end();
         if !header.is_control() {
             match batch.section(MAX_PLAIN_BYTES) {
                 Ok(section) => self.records(&section, header.record_count),
@@ -149,10 +163,11 @@ impl Reading<'_> {
         }
     }
 
-    /// What did not read was written before `before_ms`: what follows it is of that time.
-    fn end(&mut self, before_ms: i64) {
+    /// Something reads again: what did not is older.
+    fn end(&mut self) {
         if std::mem::take(&mut self.open) {
-            self.coordinator.journal_damaged(self.partition, before_ms.min(self.now.wall_ms));
+            let before_ms = self.newest_ms.min(self.now.wall_ms);
+            self.coordinator.journal_damaged(self.partition, before_ms);
         }
     }
 }

@@ -431,7 +431,7 @@ impl Partition {
     fn bound_producers(&self, writer: &mut Writer, now_ms: i64) {
         let max = self.dirty.producers_max.load(Ordering::Relaxed);
         if max > 0 && writer.producers.len() > max + max / 4 {
-            writer.producers.expire(now_ms, i64::MAX, max);
+            writer.producers.expire(now_ms, i64::MIN, max);
         }
     }
 
