@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, Sleep};
 
 use super::api::{self, Answer, BoxFuture, produce};
@@ -52,7 +53,7 @@ const READ_BYTES: usize = 64 * 1024;
 const LARGE_FRAME_BYTES: usize = 64 * 1024;
 /// What an idle connection may keep of its buffer.
 const IDLE_BUFFER_BYTES: usize = 4 * 1024;
-/// Bytes of answers made in one wake-up, and its length, after which others come first.
+/// Bytes of answers made or written in one wake-up, and its length, after which others come first.
 const WAKE_UP_BYTES: usize = 256 * 1024;
 const WAKE_UP: Duration = Duration::from_millis(1);
 /// A frame that has begun must grow by this much in this time.
@@ -80,9 +81,9 @@ enum State {
     Produce(produce::Reply),
     Future(BoxFuture<Body>),
     Lane {
-        work: BoxFuture<Result<api::Late, Close>>,
+        work: api::Work,
         /// Before that it waits for memory.
-        begun: bool,
+        begun: Option<BoxFuture<Result<Option<api::Late>, Close>>>,
     },
     /// Nothing is sent (acks=0).
     Silent,
@@ -93,13 +94,13 @@ enum State {
 struct WakeUp {
     /// When its first frame was taken.
     began: Option<Instant>,
-    answered_bytes: usize,
+    bytes: usize,
 }
 
 impl WakeUp {
     /// Whether others come first.
     fn is_over(&self, last_frame: Instant) -> bool {
-        self.answered_bytes >= WAKE_UP_BYTES
+        self.bytes >= WAKE_UP_BYTES
             || self.began.is_some_and(|began| last_frame.duration_since(began) >= WAKE_UP)
     }
 }
@@ -140,6 +141,10 @@ pub(super) struct Connection {
     /// Of the memory of answers.
     answers: Share,
     wake_up: WakeUp,
+    /// After a wake-up that was over: it waits for its next one.
+    go_on: Option<Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>>,
+    /// Held until that one ends.
+    turn: Option<OwnedSemaphorePermit>,
     /// How much must have been sent by the next look while others wait for memory: all that waited at the last one.
     due: Option<u64>,
     out: Out,
@@ -169,6 +174,8 @@ impl Connection {
             share: shared.budget.share(),
             answers: shared.answers.budget.share(),
             wake_up: WakeUp::default(),
+            go_on: None,
+            turn: None,
             due: None,
             shared,
             peer,
@@ -208,13 +215,18 @@ impl Connection {
                 draining = true;
                 self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
             }
+            if self.must_wait(task) {
+                return Poll::Pending;
+            }
             self.wake_up = WakeUp::default();
             loop {
                 match self.turn(task, draining) {
                     Ok(true) => {}
                     Ok(false) => {
+                        self.turn = None;
                         if self.wake_up.is_over(self.last_frame) {
-                            // Behind everybody who is ready meanwhile.
+                            self.go_on = Some(Box::pin(Arc::clone(&self.shared.busy).acquire_owned()));
+                            // Asks for its next turn, behind everybody who is ready meanwhile.
                             task.waker().wake_by_ref();
                         }
                         return Poll::Pending;
@@ -244,6 +256,20 @@ impl Connection {
                 core.incidents().note(IncidentKind::ReadFailed, &text);
             }
             Close::Io(_) | Close::Quiet => {}
+        }
+    }
+
+    /// Whether a connection that has used up its last wake-up waits for others of its kind. So that those who have
+    /// little to do find few before them, only some of these are ready to run at a time.
+    fn must_wait(&mut self, task: &mut Task<'_>) -> bool {
+        let Some(turn) = self.go_on.as_mut() else { return false };
+        match turn.as_mut().poll(task) {
+            Poll::Pending => true,
+            Poll::Ready(permit) => {
+                self.turn = permit.ok();
+                self.go_on = None;
+                false
+            }
         }
     }
 
@@ -281,6 +307,7 @@ impl Connection {
         }
         // Only now, when everything that was there is read: one sync for all of it.
         if !progress && self.wave.owes() {
+            self.turn = None;
             self.wave.sync();
             progress = true;
         }
@@ -339,7 +366,7 @@ impl Connection {
     fn hold_answers(&mut self) {
         self.answers.hold(self.answers_heap());
         let begun =
-            matches!(self.pending.front(), Some(Pending { state: State::Lane { begun: true, .. }, .. }));
+            matches!(self.pending.front(), Some(Pending { state: State::Lane { begun: Some(_), .. }, .. }));
         if self.answers.turn_ends().is_some() && self.out.is_empty() && !begun {
             self.answers.step_aside();
         }
@@ -368,21 +395,23 @@ impl Connection {
                 },
                 State::Future(future) => match future.as_mut().poll(task) {
                     Poll::Ready(body) => {
-                        self.wake_up.answered_bytes += body.heap_len();
+                        self.wake_up.bytes += body.heap_len();
                         Some(body)
                     }
                     Poll::Pending => break,
                 },
                 State::Lane { work, begun } => {
-                    *begun = *begun || self.answers.may_answer(task);
-                    if !*begun {
+                    if begun.is_none() && !self.answers.may_answer(task) {
                         break;
                     }
-                    match work.as_mut().poll(task) {
+                    let has_turn = self.answers.turn_ends().is_some();
+                    match begun.get_or_insert_with(|| work(has_turn)).as_mut().poll(task) {
                         Poll::Ready(late) => {
-                            let late = late?;
-                            self.place(late.answer);
-                            self.mute(late.throttle_ms);
+                            match late? {
+                                Some(late) => self.place(late),
+                                // Others were faster: it stands in line.
+                                None => *begun = None,
+                            }
                             progress = true;
                             continue;
                         }
@@ -402,7 +431,9 @@ impl Connection {
     }
 
     /// Puts what came out of a lane where its work stood, at the front of the queue.
-    fn place(&mut self, answer: Answer) {
+    fn place(&mut self, late: api::Late) {
+        let api::Late { answer, throttle_ms, held_bytes, .. } = late;
+        self.mute(throttle_ms);
         // Nothing that came later was begun.
         self.alone = matches!(answer, Answer::Alone(_));
         if let Answer::Produce(reply) = &answer {
@@ -414,6 +445,8 @@ impl Connection {
         };
         if let Some(front) = self.pending.front_mut() {
             front.state = state;
+            front.request_bytes += held_bytes;
+            self.pending_bytes += held_bytes;
         }
     }
 
@@ -422,13 +455,13 @@ impl Connection {
             Answer::Now(body) => {
                 self.ready_bytes += body.len();
                 self.ready_heap += body.heap_len();
-                self.wake_up.answered_bytes += body.heap_len();
+                self.wake_up.bytes += body.heap_len();
                 State::Ready(body)
             }
             // What it appends is with the log when this wake-up ends.
             Answer::Produce(reply) => State::Produce(reply),
             Answer::Phased(future) | Answer::Alone(future) => State::Future(future),
-            Answer::Lane(work) => State::Lane { work, begun: false },
+            Answer::Lane(work) => State::Lane { work, begun: None },
             Answer::Long => {
                 debug_assert!(false, "api::answer makes it the work of a lane");
                 State::Silent
@@ -442,7 +475,14 @@ impl Connection {
             let stream = Pin::new(&mut self.stream);
             match self.out.poll_write_with(|io| stream.poll_write_vectored(task, io)) {
                 Poll::Ready(Ok(0)) => return Err(Close::Quiet),
-                Poll::Ready(taken) => progress |= taken? > 0,
+                Poll::Ready(taken) => {
+                    let taken = taken?;
+                    progress |= taken > 0;
+                    self.wake_up.bytes += taken;
+                    if self.wake_up.is_over(self.last_frame) {
+                        break;
+                    }
+                }
                 Poll::Pending => break,
             }
         }
@@ -575,14 +615,15 @@ impl Connection {
             on_worker: true,
             meters: self.meters.as_ref().map(|known| &known.1),
             throttle_ms: 0,
+            held_bytes: 0,
         };
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
-        let throttle_ms = cx.throttle_ms;
+        let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);
         self.mute(throttle_ms);
         let request_bytes = match &answer {
             Answer::Now(_) | Answer::Produce(_) | Answer::Long => 0,
-            Answer::Phased(_) | Answer::Alone(_) | Answer::Lane(_) => frame.len(),
+            Answer::Phased(_) | Answer::Alone(_) | Answer::Lane(_) => frame.len() + held_bytes,
         };
         self.alone |= matches!(answer, Answer::Alone(_) | Answer::Lane(_));
         let state = self.state_of(answer);
@@ -733,9 +774,9 @@ mod tests {
         let began = Instant::now();
         let fresh = WakeUp::default();
         assert!(!fresh.is_over(began + WAKE_UP * 100), "nothing was done yet");
-        let busy = WakeUp { began: Some(began), answered_bytes: WAKE_UP_BYTES - 1 };
+        let busy = WakeUp { began: Some(began), bytes: WAKE_UP_BYTES - 1 };
         assert!(!busy.is_over(began));
         assert!(busy.is_over(began + WAKE_UP));
-        assert!(WakeUp { answered_bytes: WAKE_UP_BYTES, ..busy }.is_over(began));
+        assert!(WakeUp { bytes: WAKE_UP_BYTES, ..busy }.is_over(began));
     }
 }

@@ -86,6 +86,7 @@ impl Rig {
                 on_worker: true,
                 meters: None,
                 throttle_ms: 0,
+                held_bytes: 0,
             },
             version,
             request,

@@ -43,6 +43,8 @@ pub(super) const ENTRY: Entry = Entry { key: KEY, name: "Fetch", min: 4, max: 18
 
 const FLEXIBLE_FROM: i16 = 12;
 const TOPIC_IDS_FROM: i16 = 13;
+/// About what a partition takes of memory while a fetch waits for it.
+const PLACE_BYTES: usize = 256;
 /// Partitions that are looked at before other connections come.
 const STEP: usize = 256;
 
@@ -113,6 +115,7 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     }
     let mut attempt = plan.attempt();
     if !plan.step(&mut attempt) || plan.waits_after(&attempt) {
+        cx.held_bytes = plan.partitions().count() * PLACE_BYTES;
         return Ok(Answer::Phased(Box::pin(LongPoll::new(plan, attempt))));
     }
     Ok(Answer::Now(plan.encode(Code::NONE, attempt.found)))

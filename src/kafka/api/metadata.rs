@@ -216,6 +216,7 @@ mod tests {
             on_worker: false,
             meters: None,
             throttle_ms: 0,
+            held_bytes: 0,
         }
     }
 

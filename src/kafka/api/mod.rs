@@ -58,6 +58,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request};
 use tokio::time::Instant;
 
 use super::answers::Answers;
+use super::budget::Share;
 use super::connection::Close;
 use super::out::Body;
 use super::schema;
@@ -97,6 +98,8 @@ pub(super) struct Context<'a> {
     pub(super) meters: Option<&'a Meters>,
     /// How long this client has to wait for its own quota of requests. Milliseconds, set by [`answer`].
     pub(super) throttle_ms: u32,
+    /// Memory that an answer which is still to come takes beside its request, set by the API.
+    pub(super) held_bytes: usize,
 }
 
 /// An encoded answer, or one that is still to come.
@@ -111,15 +114,22 @@ pub(super) enum Answer {
     Alone(BoxFuture<Body>),
     /// Too long for a worker: nothing has happened yet.
     Long,
-    /// The work of a [`Answer::Long`], begun when it is polled first. Nothing after it starts before it is done.
-    Lane(BoxFuture<Result<Late, Close>>),
+    /// The work of a [`Answer::Long`], not begun. Nothing after it starts before it is done.
+    Lane(Work),
 }
+
+/// Work of a lane, told whether it is done whatever memory answers hold. `None`: they hold too much, try again later.
+pub(super) type Work = Box<dyn Fn(bool) -> BoxFuture<Result<Option<Late>, Close>> + Send>;
 
 /// What was answered in a lane.
 pub(super) struct Late {
     pub(super) answer: Answer,
     /// How long this client has to wait for its own quota of requests. Milliseconds.
     pub(super) throttle_ms: u32,
+    /// Memory that the answer takes beside its request while it is still to come.
+    pub(super) held_bytes: usize,
+    /// Counts the answer's memory from before the lane is free until the connection does.
+    _share: Share,
 }
 
 /// A typed answer of an API that is encoded by `kafka_protocol`.
@@ -331,47 +341,56 @@ fn metered(cx: &mut Context<'_>, entry: &Entry, version: i16, body: Bytes) -> Re
     Ok(throttled(answer, entry.key, version, cx.throttle_ms))
 }
 
-/// Answers in a lane.
-fn in_lane(
-    cx: &Context<'_>,
-    entry: &'static Entry,
-    version: i16,
-    body: Bytes,
-) -> BoxFuture<Result<Late, Close>> {
+/// The work of answering in a lane.
+fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -> Work {
     let (core, answers) = (Arc::clone(cx.core), Arc::clone(cx.answers));
-    let listener = cx.listener.to_owned();
-    let client_id = cx.client_id.map(str::to_owned);
+    let listener: Arc<str> = cx.listener.into();
+    let client_id: Option<Arc<str>> = cx.client_id.map(Into::into);
     let (peer, local, meters) = (cx.peer, cx.local, cx.meters.cloned());
-    let (key, name) = (entry.key, entry.name);
-    let computed = cx.core.compute(move || {
-        let mut wave = Wave::default();
-        if key == produce::KEY {
-            wave.set_client(produce::client(client_id.as_deref().unwrap_or_default(), peer));
-        }
-        let mut cx = Context {
-            core: &core,
-            wave: &mut wave,
-            listener: &listener,
-            client_id: client_id.as_deref(),
-            peer,
-            local,
-            answers: &answers,
-            on_worker: false,
-            meters: meters.as_ref(),
-            throttle_ms: 0,
-        };
-        let mut answer = metered(&mut cx, entry, version, body)?;
-        let throttle_ms = cx.throttle_ms;
-        if let Answer::Produce(reply) = &mut answer {
-            wave.commit(core.now_ms());
-            reply.settle(&core, &mut wave)?;
-            wave.sync_elsewhere();
-        }
-        Ok(Late { answer: at_once(answer), throttle_ms })
-    });
-    Box::pin(async move {
-        let refused = || Close::Refused(format!("{name} (key {key}) failed"));
-        computed.await.unwrap_or_else(|| Err(refused()))
+    Box::new(move |at_any_rate| {
+        let (core, answers, body, meters) =
+            (Arc::clone(&core), Arc::clone(&answers), body.clone(), meters.clone());
+        let (listener, client_id) = (Arc::clone(&listener), client_id.clone());
+        let lane = Arc::clone(&core);
+        let computed = lane.compute(move || {
+            if !at_any_rate && answers.budget.is_used_up() {
+                return Ok(None);
+            }
+            let mut wave = Wave::default();
+            if entry.key == produce::KEY {
+                wave.set_client(produce::client(client_id.as_deref().unwrap_or_default(), peer));
+            }
+            let mut cx = Context {
+                core: &core,
+                wave: &mut wave,
+                listener: &listener,
+                client_id: client_id.as_deref(),
+                peer,
+                local,
+                answers: &answers,
+                on_worker: false,
+                meters: meters.as_ref(),
+                throttle_ms: 0,
+                held_bytes: 0,
+            };
+            let mut answer = metered(&mut cx, entry, version, body)?;
+            let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);
+            if let Answer::Produce(reply) = &mut answer {
+                wave.commit(core.now_ms());
+                reply.settle(&core, &mut wave)?;
+                wave.sync_elsewhere();
+            }
+            let answer = at_once(answer);
+            let mut share = answers.budget.share();
+            if let Answer::Now(body) = &answer {
+                share.hold(body.heap_len());
+            }
+            Ok(Some(Late { answer, throttle_ms, held_bytes, _share: share }))
+        });
+        Box::pin(async move {
+            let refused = || Close::Refused(format!("{} (key {}) failed", entry.name, entry.key));
+            computed.await.unwrap_or_else(|| Err(refused()))
+        })
     })
 }
 
