@@ -1,11 +1,13 @@
-//! Answers of all connections of a door: the memory of those that were not read yet, and those that are made once for
-//! everybody who asks.
+//! Answers of all connections of a door: the memory of those that were not read yet, those that are made once for
+//! everybody who asks, and how many connections that have much to do are ready to run at a time.
 //!
 //! Deliberately absent: what an answer says (`api/`), when it leaves (`connection.rs`).
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::budget::{Budget, Share};
 use crate::lock::{Mutex, rank};
@@ -13,9 +15,18 @@ use crate::lock::{Mutex, rank};
 /// Encodings kept: a client uses one version, a cluster's clients a few.
 const KEPT: usize = 4;
 
+/// One of the turns of those who have much to do.
+pub(super) type Turn = OwnedSemaphorePermit;
+
+/// Standing in line for a turn.
+pub(super) type NextTurn = Pin<Box<dyn Future<Output = Result<Turn, AcquireError>> + Send>>;
+
 /// What the answers of a door share.
 pub(super) struct Answers {
     pub(super) budget: Arc<Budget>,
+    /// Who has used up its share of a wake-up goes on with one of these: as many as can run. So those who have little
+    /// to do find few before them.
+    pub(super) turns: Arc<Semaphore>,
     kept: Mutex<rank::KeptAnswers, Vec<Kept>>,
 }
 
@@ -45,7 +56,13 @@ impl Answers {
     /// At most `limit` bytes of memory for answers that were not read; `None` is no limit.
     pub(super) fn new(limit: Option<usize>) -> Arc<Self> {
         let budget = Budget::new("answers that clients do not read (queued.max.response.bytes)", limit);
-        Arc::new(Self { budget, kept: Mutex::default() })
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Arc::new(Self { budget, turns: Arc::new(Semaphore::new(processors)), kept: Mutex::default() })
+    }
+
+    /// Stands in line for a turn.
+    pub(super) fn next_turn(&self) -> NextTurn {
+        Box::pin(Arc::clone(&self.turns).acquire_owned())
     }
 
     /// What was kept in this form, if `state` is still what it was made from.

@@ -19,9 +19,9 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, Sleep};
 
+use super::answers::{NextTurn, Turn};
 use super::api::{self, Answer, BoxFuture, produce};
 use super::budget::{SMALL_BYTES, Share};
 use super::door::Shared;
@@ -142,9 +142,9 @@ pub(super) struct Connection {
     answers: Share,
     wake_up: WakeUp,
     /// After a wake-up that was over: it waits for its next one.
-    go_on: Option<Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>>,
+    go_on: Option<NextTurn>,
     /// Held until that one ends.
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
     /// How much must have been sent by the next look while others wait for memory: all that waited at the last one.
     due: Option<u64>,
     out: Out,
@@ -225,7 +225,7 @@ impl Connection {
                     Ok(false) => {
                         self.turn = None;
                         if self.wake_up.is_over(self.last_frame) {
-                            self.go_on = Some(Box::pin(Arc::clone(&self.shared.busy).acquire_owned()));
+                            self.go_on = Some(self.shared.answers.next_turn());
                             // Asks for its next turn, behind everybody who is ready meanwhile.
                             task.waker().wake_by_ref();
                         }
@@ -259,8 +259,7 @@ impl Connection {
         }
     }
 
-    /// Whether a connection that has used up its last wake-up waits for others of its kind. So that those who have
-    /// little to do find few before them, only some of these are ready to run at a time.
+    /// Whether a connection that has used up its last wake-up waits for others of its kind.
     fn must_wait(&mut self, task: &mut Task<'_>) -> bool {
         let Some(turn) = self.go_on.as_mut() else { return false };
         match turn.as_mut().poll(task) {

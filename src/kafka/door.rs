@@ -5,8 +5,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::answers::Answers;
 use super::budget::Budget;
 use super::connection::Connection;
@@ -31,8 +29,6 @@ pub(super) struct Shared {
     /// Memory of requests.
     pub(super) budget: Arc<Budget>,
     pub(super) answers: Arc<Answers>,
-    /// Connections that go on after a wake-up which was over.
-    pub(super) busy: Arc<Semaphore>,
     pub(super) stop: Stop,
 }
 
@@ -62,9 +58,6 @@ pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) ->
     let settings = core.connection_settings();
     let budget = Budget::new("requests (queued.max.request.bytes)", settings.max_in_flight_bytes);
     let answers = Answers::new(settings.max_response_bytes);
-    // As many as can run.
-    let busy = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let busy = Arc::new(Semaphore::new(busy));
     let mut doorway = Doorway::new("kafka", census);
     let mut bound = Vec::new();
     for listener in listeners {
@@ -72,8 +65,8 @@ pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) ->
     }
     for (listener, sockets) in bound {
         let (core, stop) = (Arc::clone(core), doorway.stop());
-        let (budget, answers, busy) = (Arc::clone(&budget), Arc::clone(&answers), Arc::clone(&busy));
-        let shared = Arc::new(Shared { core, listener, budget, answers, busy, stop });
+        let (budget, answers) = (Arc::clone(&budget), Arc::clone(&answers));
+        let shared = Arc::new(Shared { core, listener, budget, answers, stop });
         doorway.accept(&shared.listener, sockets, &shared);
     }
     Ok(doorway)

@@ -26,10 +26,10 @@ use tokio::time::Sleep;
 use uuid::Uuid;
 
 use super::produce::THROTTLE_MS_MAX;
-use super::{Answer, Context, Entry};
+use super::{Answer, Context, Entry, FEW};
 use crate::broker::clients::Meter;
 use crate::broker::{Core, Registration, Slice};
-use crate::kafka::answers::Answers;
+use crate::kafka::answers::{Answers, NextTurn, Turn};
 use crate::kafka::budget::SMALL_BYTES;
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
@@ -114,7 +114,8 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
         return Ok(Answer::Now(plan.encode(Code::FETCH_SESSION_ID_NOT_FOUND, Vec::new())));
     }
     let mut attempt = plan.attempt();
-    if !plan.step(&mut attempt) || plan.waits_after(&attempt) {
+    // What takes longer waits for its turn.
+    if plan.is_long() || !plan.step(&mut attempt) || plan.waits_after(&attempt) {
         cx.held_bytes = plan.partitions().count() * PLACE_BYTES;
         return Ok(Answer::Phased(Box::pin(LongPoll::new(plan, attempt))));
     }
@@ -225,6 +226,11 @@ fn skip_forgotten(version: i16, reader: &mut Reader<'_>) -> Result<(), Malformed
 impl Plan {
     fn partitions(&self) -> impl Iterator<Item = &PartitionPlan> {
         self.topics.iter().flat_map(|t| &t.partitions)
+    }
+
+    /// Whether it takes more than a moment to read its partitions.
+    fn is_long(&self) -> bool {
+        self.partitions().count() > FEW
     }
 
     /// A reading of all partitions, not begun.
@@ -415,6 +421,9 @@ impl PartitionPlan {
 /// A fetch that waits for data. Woken by the appends it waits for, and once by its deadline.
 struct LongPoll {
     plan: Plan,
+    /// Among those who have much to do, when there are many partitions.
+    next_turn: Option<NextTurn>,
+    turn: Option<Turn>,
     deadline: Pin<Box<Sleep>>,
     /// When a shard's read limit allows more.
     refill: Option<Pin<Box<Sleep>>>,
@@ -509,12 +518,29 @@ impl LongPoll {
         let is_last = plan.max_wait_ms == 0;
         Self {
             plan,
+            next_turn: None,
+            turn: None,
             deadline,
             refill: None,
             phase: Phase::Reading { attempt, is_last },
             places: Vec::new(),
             bell: Arc::default(),
             available: 0,
+        }
+    }
+
+    /// Whether the next step may be done now.
+    fn has_turn(&mut self, task: &mut Task<'_>) -> bool {
+        if self.turn.is_some() || !self.plan.is_long() {
+            return true;
+        }
+        match self.next_turn.get_or_insert_with(|| self.plan.answers.next_turn()).as_mut().poll(task) {
+            Poll::Ready(turn) => {
+                self.next_turn = None;
+                self.turn = turn.ok();
+                true
+            }
+            Poll::Pending => false,
         }
     }
 
@@ -630,10 +656,21 @@ impl Future for LongPoll {
     type Output = Body;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Body> {
-        let this = &mut *self;
+        let polled = self.advance(task);
+        self.turn = None;
+        polled
+    }
+}
+
+impl LongPoll {
+    fn advance(&mut self, task: &mut Task<'_>) -> Poll<Body> {
+        let this = self;
         let over = this.deadline.as_mut().poll(task).is_ready();
         let mut refilled = this.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
         loop {
+            if !matches!(this.phase, Phase::Waiting) && !this.has_turn(task) {
+                return Poll::Pending;
+            }
             match std::mem::replace(&mut this.phase, Phase::Waiting) {
                 Phase::Reading { mut attempt, is_last } => {
                     if !this.plan.step(&mut attempt) {
@@ -881,5 +918,28 @@ mod tests {
         let mut attempt = plan.attempt();
         while !plan.step(&mut attempt) {}
         assert!(attempt.bytes > 2 * SMALL_BYTES, "{}", attempt.bytes);
+    }
+
+    #[tokio::test]
+    async fn many_partitions_are_read_in_turns_of_their_own_and_few_at_once() {
+        let rig = rig(100).await;
+        rig.append(99);
+        let plan = rig.plan(1, 1_000);
+        let turns = Arc::clone(&plan.answers.turns);
+        let all = turns.available_permits();
+        let taken = Arc::clone(&turns).try_acquire_many_owned(u32::try_from(all).unwrap()).unwrap();
+        let attempt = plan.attempt();
+        let mut poll = LongPoll::new(plan, attempt);
+        assert!(rig.poll(&mut poll).is_pending());
+        assert!(matches!(&poll.phase, Phase::Reading { attempt, .. } if attempt.found.is_empty()));
+        assert_eq!(rig.woken(), 0, "it does not run in circles meanwhile");
+        drop(taken);
+        assert_eq!(rig.woken(), 1);
+        assert!(rig.poll(&mut poll).is_ready());
+        assert_eq!(turns.available_permits(), all);
+        let mut few = rig.plan(1, 1_000);
+        few.answers = Answers::new(None);
+        few.topics[0].partitions.drain(..50);
+        assert!(!few.is_long());
     }
 }
