@@ -119,19 +119,20 @@ impl<'a> StoredBatch<'a> {
         Ok(None)
     }
 
-    /// Offset and timestamp of the first record that carries the batch's largest timestamp; `None` for a
-    /// batch that compaction emptied.
+    /// Offset and timestamp of the first record that carries the largest timestamp of those from offset `start` on;
+    /// `None` where there are none.
     ///
     /// # Errors
     /// [`Invalid`] when the records are damaged or larger than `max_bytes`.
-    pub fn first_of_max(&self, max_bytes: usize) -> Result<Option<(i64, i64)>, Invalid> {
+    pub fn first_of_max(&self, start: i64, max_bytes: usize) -> Result<Option<(i64, i64)>, Invalid> {
         let section = self.section(max_bytes)?;
         let mut best: Option<(i64, i64)> = None;
         for record in Records::new(&section, self.header.record_count) {
             let record = record?;
-            let stamped = self.timestamp_of(record.timestamp_delta);
-            if best.is_none_or(|(_, largest)| stamped > largest) {
-                best = Some((self.offset_of(record.offset_delta), stamped));
+            let (offset, stamped) =
+                (self.offset_of(record.offset_delta), self.timestamp_of(record.timestamp_delta));
+            if offset >= start && best.is_none_or(|(_, largest)| stamped > largest) {
+                best = Some((offset, stamped));
             }
         }
         Ok(best)

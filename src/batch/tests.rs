@@ -358,15 +358,17 @@ fn records_are_found_by_time_at_their_first_offset() {
         ] {
             assert_eq!(stored.first_at_or_after(t, 0, 1 << 20).unwrap(), found);
         }
-        assert_eq!(stored.first_of_max(1 << 20).unwrap(), Some((101, 30)));
-        let capped = stored.first_of_max(3);
+        assert_eq!(stored.first_of_max(0, 1 << 20).unwrap(), Some((101, 30)));
+        assert_eq!(stored.first_of_max(102, 1 << 20).unwrap(), Some((103, 30)), "from an offset inside on");
+        assert_eq!(stored.first_of_max(104, 1 << 20).unwrap(), None);
+        let capped = stored.first_of_max(0, 3);
         assert_eq!(is_record(&capped), codec != Codec::None, "the cap is for what has to be decompressed");
     }
     let stamped = batch.stamped(50).placed(100, 0);
     let stored = Batches::new(&stamped).next().unwrap().unwrap();
     assert_eq!(stored.first_at_or_after(50, 0, 1 << 20).unwrap(), Some((100, 50)));
     assert_eq!(stored.first_at_or_after(50, 101, 1 << 20).unwrap().map(|(offset, _)| offset), Some(101));
-    assert_eq!(stored.first_of_max(1 << 20).unwrap(), Some((100, 50)));
+    assert_eq!(stored.first_of_max(0, 1 << 20).unwrap(), Some((100, 50)));
 }
 
 #[test]

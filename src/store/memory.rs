@@ -191,9 +191,10 @@ impl Log for MemoryLog {
         Ok(live.find(|h| h.max_timestamp >= timestamp).map(|h| h.base_offset))
     }
 
-    fn max_timestamp(&self) -> Result<Option<(i64, i64)>> {
+    fn max_timestamp(&self, from: i64) -> Result<Option<(i64, i64)>> {
         let state = locked(&self.state);
-        let live = state.batches.iter().map(|b| &b.header).filter(|h| h.last_offset() >= state.start);
+        let from = from.max(state.start);
+        let live = state.batches.iter().map(|b| &b.header).filter(|h| h.base_offset >= from);
         let newest = live.min_by_key(|h| (std::cmp::Reverse(h.max_timestamp), h.base_offset));
         Ok(newest.map(|h| (h.base_offset, h.max_timestamp)))
     }

@@ -188,11 +188,12 @@ pub trait Log: Send + Sync {
     /// [`Error::Io`].
     fn seek_time(&self, timestamp: i64) -> Result<Option<i64>>;
 
-    /// Base offset of the first batch that carries the log's largest timestamp, and that timestamp.
+    /// Base offset of the first batch that carries the largest max-timestamp of those that begin at or past `from`
+    /// and the log start, and that timestamp.
     ///
     /// # Errors
     /// [`Error::Io`].
-    fn max_timestamp(&self) -> Result<Option<(i64, i64)>>;
+    fn max_timestamp(&self, from: i64) -> Result<Option<(i64, i64)>>;
 
     /// Moves the start up to `offset` and frees segments wholly below it. Durable before it returns.
     ///

@@ -647,19 +647,32 @@ impl Partition {
         Ok(None)
     }
 
-    /// First record that carries the largest timestamp: (offset, timestamp). Decompresses one batch, to at most
-    /// `max_plain_bytes`.
+    /// First record that carries the largest timestamp: (offset, timestamp). Decompresses two batches at most, each to
+    /// at most `max_plain_bytes`.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`], [`Error::Invalid`].
     pub fn max_timestamp(&self, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
-        let newest = log.max_timestamp().map_err(|error| self.unless_deleted(error))?;
-        let Some((base, timestamp)) = newest else { return Ok(None) };
-        let read = log.read(base.max(log.span().start), 1, self.high_watermark.value());
-        let bytes = self.bytes_of(&read.map_err(|error| self.unless_deleted(error))?)?;
-        let Some(batch) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
-        Ok(batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?)
+        let (start, end) = (log.span().start, self.high_watermark.value());
+        let at = |offset| {
+            let read = log.read(offset, 1, end).map_err(|error| self.unless_deleted(error))?;
+            self.bytes_of(&read)
+        };
+        let bytes = at(start)?;
+        let Some(first) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
+        // The batch that the log begins inside of says of itself what is gone by now, too.
+        let is_cut = first.header.base_offset < start;
+        let left = if is_cut { first.first_of_max(start, max_plain_bytes)? } else { None };
+        let later = |timestamp: i64| left.is_none_or(|(_, largest)| timestamp > largest);
+        let from = if is_cut { first.header.next_offset() } else { start };
+        let newest = log.max_timestamp(from).map_err(|error| self.unless_deleted(error))?;
+        let Some((base, _)) = newest.filter(|(base, timestamp)| *base < end && later(*timestamp)) else {
+            return Ok(left);
+        };
+        let bytes = at(base)?;
+        let Some(newest) = Batches::new(&bytes).next().transpose()? else { return Ok(left) };
+        Ok(newest.first_of_max(start, max_plain_bytes)?.filter(|(_, t)| later(*t)).or(left))
     }
 
     /// A copy of what was read here, that user space may look into: reads the disk where the slice is a mapping.

@@ -211,8 +211,8 @@ impl Log for PerishableLog {
         self.inner.seek_time(timestamp)
     }
 
-    fn max_timestamp(&self) -> store::Result<Option<(i64, i64)>> {
-        self.inner.max_timestamp()
+    fn max_timestamp(&self, from: i64) -> store::Result<Option<(i64, i64)>> {
+        self.inner.max_timestamp(from)
     }
 
     fn trim_to(&self, offset: i64) -> store::Result<()> {

@@ -182,8 +182,8 @@ impl Log for LocalLog {
         self.noted(Kind::ReadFailed, self.first_batch_since(timestamp))
     }
 
-    fn max_timestamp(&self) -> Result<Option<(i64, i64)>> {
-        self.noted(Kind::ReadFailed, self.newest_batch())
+    fn max_timestamp(&self, from: i64) -> Result<Option<(i64, i64)>> {
+        self.noted(Kind::ReadFailed, self.newest_batch(from))
     }
 
     fn trim_to(&self, offset: i64) -> Result<()> {

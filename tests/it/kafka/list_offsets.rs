@@ -2,8 +2,10 @@
 //!
 //! Every expectation here holds on Apache Kafka 4.3.1 as well (`subject.rs` says how to see it).
 
+use std::io::Write;
+
 use super::subject::{Subject, stamped};
-use super::{Client, NOBODY, Out};
+use super::{Client, NOBODY, Out, crc32c};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -204,6 +206,57 @@ fn latest_is_the_offset_after_the_last_record_whatever_the_batches() {
         assert_eq!(client.append(&topic, 0, &stamped(NOBODY, &vec![1; count])), (0, end));
         end += count as i64;
         assert_eq!(client.list_offset_of(&topic, 0, LATEST), (0, end));
+    }
+    subject.end();
+}
+
+/// That batch with its records compressed, and another largest timestamp in its header.
+fn squeezed(batch: &[u8], codec: i16, max_timestamp: i64) -> Vec<u8> {
+    let (head, records) = batch.split_at(61);
+    let packed = match codec {
+        1 => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(records).unwrap();
+            encoder.finish().unwrap()
+        }
+        2 => snap::raw::Encoder::new().compress_vec(records).unwrap(),
+        3 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(records).unwrap();
+            encoder.finish().unwrap()
+        }
+        4 => zstd::bulk::compress(records, 3).unwrap(),
+        _ => records.to_vec(),
+    };
+    let tail = Out::new().i16(codec).raw(&head[23..35]).i64(max_timestamp).raw(&head[43..]).raw(&packed).0;
+    let crc = crc32c(&tail);
+    Out::new().i64(0).i32(tail.len() as i32 + 9).i32(-1).i8(2).raw(&crc.to_be_bytes()).raw(&tail).0
+}
+
+#[test]
+fn the_largest_timestamp_is_looked_for_in_what_is_left_of_the_log() {
+    let subject = Subject::start();
+    let mut client = subject.client();
+    for codec in [0, 4] {
+        let topic = subject.topic(&mut client, 1, &[("retention.ms", "-1")]);
+        for timestamps in [&[100, 900, 200, 50][..], &[120, 130]] {
+            let newest = *timestamps.iter().max().unwrap();
+            let batch = squeezed(&stamped(NOBODY, timestamps), codec, newest);
+            assert_eq!(client.append(&topic, 0, &batch).0, 0);
+        }
+        let largest = |client: &mut Client| {
+            let (code, timestamp, offset, _) = list(client, 9, &topic, MAX_TIMESTAMP, -1);
+            (code, timestamp, offset)
+        };
+        assert_eq!(largest(&mut client), (0, 900, 1));
+        for (start, left) in
+            [(1, (900, 1)), (2, (200, 2)), (3, (130, 5)), (4, (130, 5)), (5, (130, 5)), (6, (-1, -1))]
+        {
+            assert_eq!(client.delete_records(&topic, 0, start), (0, start));
+            // Kafka goes on naming the record that is gone.
+            let expected = if subject.is_weir() { left } else { (900, 1) };
+            assert_eq!(largest(&mut client), (0, expected.0, expected.1), "codec {codec} from {start}");
+        }
     }
     subject.end();
 }

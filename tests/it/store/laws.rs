@@ -135,9 +135,12 @@ fn timestamps_are_found_as_by_brute_force() {
                 let expected = live.iter().find(|(_, t)| *t >= at).map(|(base, _)| *base);
                 assert_eq!(log.seek_time(at).unwrap(), expected, "timestamp {at} from {start}");
             }
-            let newest = live.iter().map(|(_, t)| *t).max().unwrap();
-            let first = live.iter().find(|(_, t)| *t == newest).copied();
-            assert_eq!(log.max_timestamp().unwrap(), first);
+            for from in [0, start, 102, 599, 600] {
+                let whole = || live.iter().filter(|(base, _)| *base >= from.max(start));
+                let newest = whole().map(|(_, t)| *t).max();
+                let first = whole().find(|(_, t)| Some(*t) == newest).copied();
+                assert_eq!(log.max_timestamp(from).unwrap(), first, "from {from} past {start}");
+            }
         }
     });
 }

@@ -84,8 +84,8 @@ impl LocalLog {
         Ok(None)
     }
 
-    pub(super) fn newest_batch(&self) -> Result<Option<(i64, i64)>> {
-        let start = self.start.load(Ordering::Acquire);
+    pub(super) fn newest_batch(&self, from: i64) -> Result<Option<(i64, i64)>> {
+        let start = from.max(self.start.load(Ordering::Acquire));
         let mut best: Option<(i64, i64)> = None;
         for segment in self.list() {
             let part = segment.part();
@@ -96,11 +96,11 @@ impl LocalLog {
                 best = Some((part.newest.1, part.newest.0));
                 continue;
             }
-            // The newest batch may lie below the start: look at what is left of this segment.
+            // The newest batch may begin below the start: look at what is left of this segment.
             let handle = segment.handle(&self.shared.files)?;
             let (from, _) = segment.locate(&handle, start, self.interval())?;
             segment.walk::<()>(&handle, from, part.bytes, |header, _| {
-                if best.is_none_or(|(_, t)| header.max_timestamp > t) {
+                if header.base_offset >= start && best.is_none_or(|(_, t)| header.max_timestamp > t) {
                     best = Some((header.base_offset, header.max_timestamp));
                 }
                 ControlFlow::Continue(())
