@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::check::{Batch, Invalid, MAX_RECORDS, crc32c};
+use super::check::{Batch, Invalid, MAX_RECORDS, Seen, crc32c};
 use super::header::{CONTROL, CRC_FROM, HEADER_BYTES, Header, LENGTH_PREFIX_BYTES, TRANSACTIONAL};
 use super::records::{MAX_HEADERS, RecordView};
 use super::varint;
@@ -115,7 +115,11 @@ impl Builder {
             base_sequence,
             record_count,
         };
-        Ok(sealed(header, out))
+        let seen = Seen {
+            earliest: self.records.iter().map(|r| r.timestamp_ms).filter(|&t| t != -1).min(),
+            all_keyed: self.records.iter().all(|r| r.key.is_some()),
+        };
+        Ok(sealed(header, out, Some(seen)))
     }
 
     /// The control batch that ends a transaction in one partition. It takes one offset.
@@ -149,7 +153,7 @@ impl Builder {
 }
 
 /// Writes the header, its CRC included, over the first bytes of `out`.
-pub(super) fn sealed(mut header: Header, mut out: Vec<u8>) -> Batch {
+pub(super) fn sealed(mut header: Header, mut out: Vec<u8>, seen: Option<Seen>) -> Batch {
     for crc_known in [false, true] {
         if crc_known {
             header.crc = crc32c(out.get(CRC_FROM..).unwrap_or_default());
@@ -158,7 +162,7 @@ pub(super) fn sealed(mut header: Header, mut out: Vec<u8>) -> Batch {
             *front = header.encode();
         }
     }
-    Batch::trusted(header, out.into())
+    Batch::trusted(header, out.into(), seen)
 }
 
 /// Room for one record: its bytes and a little for each length.

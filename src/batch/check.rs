@@ -12,7 +12,9 @@ use bytes::Bytes;
 use super::codec::{Codec, decompress};
 use super::frame;
 use super::header::{CRC_FROM, HEADER_BYTES, Header, MAGIC_AT, TimestampType};
-use super::records::{Deltas, MIN_RECORD_BYTES, walk};
+use super::plain::Halt;
+use super::records::{MIN_RECORD_BYTES, Met, walk};
+use super::walk::walk_compressed;
 
 /// Largest records section that any check decompresses to, unless its caller says otherwise.
 pub const MAX_PLAIN_BYTES: usize = 64 << 20;
@@ -20,15 +22,29 @@ pub const MAX_PLAIN_BYTES: usize = 64 << 20;
 /// Most records in one batch.
 pub const MAX_RECORDS: i32 = 1_000_000;
 
-/// How many times larger than its compressed bytes a records section may be, above 1 MiB.
+/// How many times larger than its compressed bytes a records section may be, above 16 MiB: what is less dense costs
+/// little more to look at than to receive.
 const MAX_RATIO: usize = 1000;
-const SMALL_PLAIN_BYTES: usize = 1 << 20;
+const SMALL_PLAIN_BYTES: usize = 16 << 20;
+
+/// The timestamp of a record that has none.
+const NO_TIMESTAMP: i64 = -1;
 
 /// Exactly one whole v2 batch whose header, length and CRC-32C have been checked.
 #[derive(Clone, Debug)]
 pub struct Batch {
     header: Header,
     bytes: Bytes,
+    seen: Option<Seen>,
+}
+
+/// What the records of a batch are known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Smallest timestamp of a record that has one, ms.
+    pub earliest: Option<i64>,
+    /// Whether every record has a key.
+    pub all_keyed: bool,
 }
 
 /// What [`Batch::check`] lets pass.
@@ -38,13 +54,15 @@ pub struct Rules {
     pub zstd: bool,
     /// Whether the records of an uncompressed batch are walked. Off trusts clients with their counts.
     pub walk: bool,
+    /// Whether compressed records are decompressed and walked. Off looks at the shape of their stream alone.
+    pub strict: bool,
     /// Largest plain size of compressed records, bytes.
     pub plain_bytes_max: usize,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { zstd: true, walk: true, plain_bytes_max: MAX_PLAIN_BYTES }
+        Self { zstd: true, walk: true, strict: true, plain_bytes_max: MAX_PLAIN_BYTES }
     }
 }
 
@@ -67,48 +85,118 @@ pub enum Invalid {
 
 impl Batch {
     /// Checks a client's batch: exactly one, whole, magic 2, CRC-32C, counts, control bit, sequence, codec,
-    /// and the records themselves where they are not compressed. A wrong max timestamp is corrected, as
-    /// Kafka does (one copy, new CRC).
+    /// and the records themselves, decompressed piece by piece where they are compressed. A wrong max timestamp
+    /// is corrected, as Kafka does (one copy, new CRC); else the bytes stay as they came.
     ///
-    /// Compressed records stay compressed: only the shape of their stream is checked (`frame.rs`). One exception: a max timestamp before the base timestamp
-    /// was never set (some clients leave it out), so the true one is looked up by [`Batch::check_deep`].
+    /// Where the rules are not strict, only the shape of a compressed stream is checked (`frame.rs`). One exception:
+    /// a max timestamp before the base timestamp was never set (some clients leave it out), so the true one is
+    /// looked up.
     ///
     /// # Errors
     /// [`Invalid`], the first rule that is broken.
     pub fn check(bytes: Bytes, rules: Rules) -> Result<Self, Invalid> {
+        let mut unlimited = usize::MAX;
+        // An unlimited budget is never spent.
+        Self::check_within(bytes, rules, &mut unlimited)?.ok_or(Invalid::Record("not checked"))
+    }
+
+    /// [`Batch::check`] that decompresses at most `budget` bytes, and takes from it what it did. `None` when that is not
+    /// enough: the batch has to be checked where there is time for it.
+    ///
+    /// # Errors
+    /// [`Invalid`], the first rule that is broken.
+    pub fn check_within(bytes: Bytes, rules: Rules, budget: &mut usize) -> Result<Option<Self>, Invalid> {
         let batch = Self::whole(bytes)?;
         let header = &batch.header;
         check_client_header(header, batch.bytes.len() - HEADER_BYTES)?;
         match Codec::of(header)? {
             Codec::Zstd if !rules.zstd => Err(Invalid::Codec(4)),
-            Codec::None if rules.walk => {
-                let deltas = walk(batch.section(), header.record_count)?;
-                batch.with_true_timestamp(deltas)
+            Codec::None if !rules.walk => Ok(Some(batch)),
+            Codec::None => {
+                let mut facts = Facts::new(header);
+                walk(batch.section(), header.record_count, |met| facts.see(met))?;
+                batch.knowing(facts).map(Some)
             }
-            Codec::None => Ok(batch),
-            _ if header.max_timestamp < header.base_timestamp => {
-                Ok(batch.check_deep(rules.plain_bytes_max)?.0)
+            codec if !rules.strict && header.max_timestamp >= header.base_timestamp => {
+                let count = header.record_count;
+                match frame::check(codec, batch.section(), count, rules.plain_bytes_max, budget) {
+                    Ok(()) => Ok(Some(batch)),
+                    Err(Halt::Spent) => Ok(None),
+                    Err(Halt::Invalid(invalid)) => Err(invalid),
+                }
             }
+            _ => batch.walked_within(rules.plain_bytes_max, budget),
+        }
+    }
+
+    /// This batch after a walk over its records, even where they are compressed; the max timestamp is corrected.
+    /// Decompresses to at most `max_bytes` and at most 1000 times the compressed bytes (16 MiB are always granted).
+    ///
+    /// # Errors
+    /// [`Invalid::Record`] when the records are damaged, too many or too large.
+    pub fn walked(self, max_bytes: usize) -> Result<Self, Invalid> {
+        let mut unlimited = usize::MAX;
+        self.walked_within(max_bytes, &mut unlimited)?.ok_or(Invalid::Record("not checked"))
+    }
+
+    /// [`Batch::walked`], and the plain records section.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_deep(self, max_bytes: usize) -> Result<(Self, Bytes), Invalid> {
+        let batch = if self.seen.is_some() { self } else { self.walked(max_bytes)? };
+        let section = decompress(Codec::of(&batch.header)?, &batch.bytes.slice(HEADER_BYTES..), max_bytes)?;
+        Ok((batch, section))
+    }
+
+    fn walked_within(self, max_bytes: usize, budget: &mut usize) -> Result<Option<Self>, Invalid> {
+        // Real records do not shrink.
+        if self.section().len() > *budget {
+            return Ok(None);
+        }
+        let mut facts = Facts::new(&self.header);
+        match self.each(max_bytes, budget, |met| facts.see(met)) {
+            Ok(()) => self.knowing(facts).map(Some),
+            Err(Halt::Spent) => Ok(None),
+            Err(Halt::Invalid(invalid)) => Err(invalid),
+        }
+    }
+
+    /// Shows `visit` every record, whatever the codec.
+    fn each(&self, max_bytes: usize, budget: &mut usize, visit: impl FnMut(Met)) -> Result<(), Halt> {
+        let (section, count) = (self.section(), self.header.record_count);
+        match Codec::of(&self.header)? {
+            Codec::None => Ok(walk(section, count, visit)?),
             codec => {
-                frame::check(codec, batch.section(), header.record_count, rules.plain_bytes_max)?;
-                Ok(batch)
+                let granted = section.len().saturating_mul(MAX_RATIO).max(SMALL_PLAIN_BYTES);
+                walk_compressed(codec, section, count, max_bytes.min(granted), budget, visit)
             }
         }
     }
 
-    /// Checks the records of a client's batch even where they are compressed, for topics that are compacted
-    /// or strict. Answers the batch (max timestamp corrected) and its plain records section. Decompresses to
-    /// at most `max_bytes` and at most 1000 times the compressed bytes (1 MiB is always granted).
+    /// Places of the records, the first `most` of them, that `wanted` picks by timestamp (ms) and whether there is a
+    /// key. For refusals: it walks anew, and decompresses to at most `max_bytes`.
     ///
     /// # Errors
     /// [`Invalid::Record`] when the records are damaged, too many or too large.
-    pub fn check_deep(self, max_bytes: usize) -> Result<(Self, Bytes), Invalid> {
-        let records = self.bytes.slice(HEADER_BYTES..);
-        let codec = Codec::of(&self.header)?;
-        let cap = max_bytes.min(records.len().saturating_mul(MAX_RATIO).max(SMALL_PLAIN_BYTES));
-        let section = decompress(codec, &records, cap)?;
-        let deltas = walk(&section, self.header.record_count)?;
-        Ok((self.with_true_timestamp(deltas)?, section))
+    pub fn places(
+        &self,
+        max_bytes: usize,
+        most: usize,
+        mut wanted: impl FnMut(i64, bool) -> bool,
+    ) -> Result<Vec<i32>, Invalid> {
+        let mut found = Vec::new();
+        let base = self.header.base_timestamp;
+        let mut unlimited = usize::MAX;
+        let walked = self.each(max_bytes, &mut unlimited, |met| {
+            if found.len() < most && wanted(base.saturating_add(met.timestamp_delta), met.has_key) {
+                found.push(met.offset_delta);
+            }
+        });
+        match walked {
+            Ok(()) | Err(Halt::Spent) => Ok(found),
+            Err(Halt::Invalid(invalid)) => Err(invalid),
+        }
     }
 
     /// Checks a batch that this broker stored: one whole batch, magic 2, CRC-32C, counts that compaction may
@@ -126,26 +214,50 @@ impl Batch {
     fn whole(bytes: Bytes) -> Result<Self, Invalid> {
         let header = read_whole(&bytes)?;
         check_crc(&header, &bytes)?;
-        Ok(Self { header, bytes })
+        Ok(Self { header, bytes, seen: None })
     }
 
     /// A batch that was just encoded here and so needs no check; `bytes` are header and records.
-    pub(super) fn trusted(header: Header, bytes: Bytes) -> Self {
+    pub(super) fn trusted(header: Header, bytes: Bytes, seen: Option<Seen>) -> Self {
         debug_assert_eq!(header.total_bytes(), Some(bytes.len()));
         debug_assert_eq!(header.crc, crc32c(bytes.get(CRC_FROM..).unwrap_or_default()));
-        Self { header, bytes }
+        Self { header, bytes, seen }
     }
 
-    /// This batch, its max timestamp set to the true one if it is another.
-    fn with_true_timestamp(self, deltas: Deltas) -> Result<Self, Invalid> {
+    /// This batch with what a walk has found, its max timestamp set to the true one if it is another.
+    fn knowing(mut self, facts: Facts) -> Result<Self, Invalid> {
         let base = self.header.base_timestamp;
-        let largest = base.checked_add(deltas.max).ok_or(Invalid::Record("timestamp out of range"))?;
-        base.checked_add(deltas.min).ok_or(Invalid::Record("timestamp out of range"))?;
+        let out_of_range = Invalid::Record("timestamp out of range");
+        let largest = base.checked_add(facts.max).ok_or(out_of_range.clone())?;
+        let earliest = match facts.min {
+            i64::MAX => None,
+            least => Some(base.checked_add(least).ok_or(out_of_range)?),
+        };
+        self.seen = Some(Seen { earliest, all_keyed: !facts.keyless });
         let by_client = self.header.timestamp_type() == TimestampType::Create;
         if by_client && largest != self.header.max_timestamp {
             return Ok(self.patched(self.header.attributes, largest));
         }
         Ok(self)
+    }
+
+    /// Smallest timestamp of a record, ms, -1 when none has one. Where nobody looked into the records, the first one's.
+    #[must_use]
+    pub fn earliest_timestamp(&self) -> i64 {
+        match self.seen {
+            Some(seen) => seen.earliest.unwrap_or(NO_TIMESTAMP),
+            None => self.header.base_timestamp,
+        }
+    }
+
+    /// Whether every record has a key; `None` where nobody looked into the records.
+    #[must_use]
+    pub fn all_keyed(&self) -> Option<bool> {
+        self.seen.map(|seen| seen.all_keyed)
+    }
+
+    pub(super) fn seen(&self) -> Option<Seen> {
+        self.seen
     }
 
     /// The header. Base offset and leader epoch are the sender's.
@@ -163,6 +275,33 @@ impl Batch {
     /// The records section as it came, compressed or not.
     pub(super) fn section(&self) -> &[u8] {
         self.bytes.get(HEADER_BYTES..).unwrap_or_default()
+    }
+}
+
+/// What a walk learns.
+struct Facts {
+    /// Delta of a record without a timestamp.
+    unstamped: i64,
+    /// Smallest delta of those that have one.
+    min: i64,
+    max: i64,
+    keyless: bool,
+}
+
+impl Facts {
+    fn new(header: &Header) -> Self {
+        let unstamped = NO_TIMESTAMP.wrapping_sub(header.base_timestamp);
+        Self { unstamped, min: i64::MAX, max: i64::MIN, keyless: false }
+    }
+
+    #[inline(always)]
+    fn see(&mut self, met: Met) {
+        let delta = met.timestamp_delta;
+        if delta != self.unstamped {
+            self.min = self.min.min(delta);
+        }
+        self.max = self.max.max(delta);
+        self.keyless |= !met.has_key;
     }
 }
 

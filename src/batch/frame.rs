@@ -1,27 +1,31 @@
 //! The shape of a compressed records section, checked without decompressing it.
 //!
-//! Compressed batches are stored as received, but truncated streams, garbage and bombs must be refused while
-//! their producer still listens. Headers, block sizes and trailers tell most of it for a fraction of the
-//! price of inflating: how the stream ends, and between which bounds its plain size lies.
-//! Invariant: nothing is allocated by what the bytes say. Only where the bounds leave open whether the
-//! section is within the cap (gzip of several members or very dense, hundreds of blocks) it is
-//! decompressed, to a small buffer and at most to the cap.
-//! Deliberately absent: damage inside a block of deflate, zstd, lz4 or a snappy copy's offset. The CRC covers
-//! the way here, so only a producer that compressed wrongly can send it; its consumers get the error.
-//! Source: RFC 1952, RFC 8878, lz4 frame format 1.6, snappy `format_description.txt`.
+//! For topics that store compressed batches as received without looking inside: headers, block sizes and
+//! trailers tell truncated streams, garbage and bombs for a fraction of the price of inflating.
+//! Invariant: nothing is allocated by what the bytes say, and no size that they declare is believed: the plain
+//! size is bounded by what the blocks can stand for, and a declared one only has to agree. Where those bounds
+//! leave open whether the section is within the cap (gzip from a thousandth of the cap on, hundreds of blocks)
+//! it is decompressed, to a small buffer and at most to the cap.
+//! Deliberately absent: damage inside a block of deflate, zstd, lz4 or a snappy copy's offset, and whether the
+//! plain bytes are records: `walk.rs` sees that.
+//! Source: RFC 1952, RFC 8878, lz4 frame format 1.6, snappy `format_description.txt`; for what Kafka's own readers
+//! take: apache/kafka Lz4BlockInputStream.java (one frame, independent blocks).
+
+use twox_hash::XxHash32;
 
 use super::check::Invalid;
 use super::codec::{
     Codec, DAMAGED, TOO_LARGE, XERIAL_HEADER_BYTES, XERIAL_MAGIC, ZSTD_WINDOW_LOG, plain_bytes,
 };
+use super::plain::Halt;
 use super::records::MIN_RECORD_BYTES;
 
 /// Deflate's densest code: 258 bytes for two bits, and change.
 const DEFLATE_MAX_RATIO: usize = 1032;
 
-/// Above this a gzip trailer is not believed by itself: real records are seldom so dense, and a stream cut
-/// by one byte reads as 256 times its size.
-const GZIP_BELIEVED_RATIO: usize = 64;
+/// Above this a gzip trailer is looked into: real records are seldom so dense, and a stream cut by one byte reads
+/// as 256 times its size.
+const GZIP_USUAL_RATIO: usize = 64;
 
 /// Most bytes that one zstd block stands for.
 const ZSTD_BLOCK_BYTES: usize = 128 << 10;
@@ -37,11 +41,17 @@ struct Extent {
 }
 
 /// Checks that `records` look like one stream of `codec` that can hold `count` records and stays within
-/// `max_bytes`.
+/// `max_bytes`. Takes from `budget` what it has to decompress for that.
 ///
 /// # Errors
-/// [`Invalid::Record`] when they are not.
-pub(super) fn check(codec: Codec, records: &[u8], count: i32, max_bytes: usize) -> Result<(), Invalid> {
+/// [`Halt::Invalid`] when they are not, [`Halt::Spent`] when the budget is not enough to tell.
+pub(super) fn check(
+    codec: Codec,
+    records: &[u8],
+    count: i32,
+    max_bytes: usize,
+    budget: &mut usize,
+) -> Result<(), Halt> {
     let needed = usize::try_from(count).unwrap_or(0).saturating_mul(MIN_RECORD_BYTES);
     let extent = match codec {
         Codec::None => return Ok(()),
@@ -52,16 +62,10 @@ pub(super) fn check(codec: Codec, records: &[u8], count: i32, max_bytes: usize) 
     };
     let Extent { least, most } = extent.ok_or(DAMAGED)?;
     if least > max_bytes {
-        return Err(TOO_LARGE);
+        return Err(TOO_LARGE.into());
     }
-    let holds = if most > max_bytes { plain_bytes(codec, records, max_bytes)? } else { most };
-    if holds < needed { Err(Invalid::Record("more records than the bytes can hold")) } else { Ok(()) }
-}
-
-/// Whether `records` are exactly one LZ4 frame with its end mark. `lz4_flex` takes the end of its input for
-/// the end of the frame, and would take frames that follow and the legacy format too.
-pub(super) fn is_one_lz4_frame(records: &[u8]) -> bool {
-    lz4(records).is_some()
+    let holds = if most > max_bytes { plain_bytes(codec, records, max_bytes, budget)? } else { most };
+    if holds < needed { Err(Invalid::Record("more records than the bytes can hold").into()) } else { Ok(()) }
 }
 
 fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> Option<&'a [u8]> {
@@ -78,39 +82,47 @@ fn take_le_usize(rest: &mut &[u8], bytes: usize) -> Option<usize> {
     usize::try_from(take_le(rest, bytes)?).ok()
 }
 
-/// A gzip stream ends with the plain size of its last member. Where that is too small for the records there
-/// may be other members in front, which only inflating finds.
-fn gzip(records: &[u8], needed: usize) -> Option<Extent> {
-    let mut rest = records.strip_prefix(b"\x1f\x8b\x08")?;
+/// Takes the header of a gzip member.
+pub(super) fn gzip_head(rest: &mut &[u8]) -> Option<()> {
+    let member = *rest;
+    *rest = rest.strip_prefix(b"\x1f\x8b\x08")?;
     let flags = *rest.split_off_first()?;
     if flags & 0xe0 != 0 {
         return None;
     }
-    take(&mut rest, 6)?;
+    take(rest, 6)?;
     if flags & 0x04 != 0 {
-        let extra = take_le_usize(&mut rest, 2)?;
-        take(&mut rest, extra)?;
+        let extra = take_le_usize(rest, 2)?;
+        take(rest, extra)?;
     }
     // File name and comment, each up to a zero byte.
     for _ in 0..(flags & 0x18).count_ones() {
         let end = rest.iter().position(|&byte| byte == 0)?;
-        take(&mut rest, end + 1)?;
+        take(rest, end + 1)?;
     }
     if flags & 0x02 != 0 {
-        take(&mut rest, 2)?;
+        let sum = crc32fast::hash(member.get(..member.len() - rest.len())?);
+        if take_le(rest, 2)? != u64::from(sum & 0xffff) {
+            return None;
+        }
     }
+    Some(())
+}
+
+/// Where a member ends only inflating finds, so bytes alone bound the plain size. A trailer that does not look
+/// like that of one member of real records is a reason to inflate, and so is a section that could reach the cap.
+fn gzip(records: &[u8], needed: usize) -> Option<Extent> {
+    let mut rest = records;
+    gzip_head(&mut rest)?;
     let (body, mut trailer) = rest.split_at_checked(rest.len().checked_sub(8)?)?;
     // Block type 3 is reserved.
     if body.len() < 2 || body.first()? & 0x06 == 0x06 {
         return None;
     }
     take(&mut trailer, 4)?;
-    let least = take_le_usize(&mut trailer, 4)?;
-    if least > records.len().saturating_mul(DEFLATE_MAX_RATIO) {
-        return None;
-    }
-    let open = least < needed || least > records.len().saturating_mul(GZIP_BELIEVED_RATIO);
-    Some(Extent { least, most: if open { usize::MAX } else { least } })
+    let declared = take_le_usize(&mut trailer, 4)?;
+    let odd = declared < needed || declared > records.len().saturating_mul(GZIP_USUAL_RATIO);
+    Some(Extent { least: 0, most: if odd { usize::MAX } else { records.len() * DEFLATE_MAX_RATIO } })
 }
 
 /// Raw snappy, or chunks of it behind xerial's header. The two versions there are read by no decoder.
@@ -167,44 +179,85 @@ fn snappy_block(block: &[u8], max_bytes: usize) -> Option<usize> {
     (at == block.len() && plain == declared).then_some(plain)
 }
 
-/// One LZ4 frame, its blocks walked to the end mark; nothing may follow.
-fn lz4(records: &[u8]) -> Option<Extent> {
-    let mut rest = records.strip_prefix(&0x184D_2204_u32.to_le_bytes())?;
-    let descriptor = rest;
+/// What the header of an LZ4 frame says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lz4Frame {
+    /// Most plain bytes of a block.
+    pub block_bytes: usize,
+    block_sums: bool,
+    /// Whether a checksum of all plain bytes follows the end mark.
+    pub content_sum: bool,
+    /// Plain bytes of the frame.
+    declared: Option<usize>,
+}
+
+/// Takes the header of an LZ4 frame with independent blocks. Kafka's own reader knows no others, and neither the
+/// legacy format nor skippable frames.
+pub(super) fn lz4_head(rest: &mut &[u8]) -> Option<Lz4Frame> {
+    *rest = rest.strip_prefix(&0x184D_2204_u32.to_le_bytes())?;
+    let descriptor = *rest;
     let flags = *rest.split_off_first()?;
     let block = *rest.split_off_first()?;
-    // Version 01, reserved bits clear, no dictionary.
-    if flags & 0xc3 != 0x40 || block & 0x8f != 0 || block < 0x40 {
+    // Version 01, independent blocks, reserved bit clear, no dictionary.
+    if flags & 0xe3 != 0x60 || block & 0x8f != 0 || block < 0x40 {
         return None;
     }
-    let block_bytes = 1usize << (8 + 2 * (block >> 4));
-    let has = |bit: u8, bytes: usize| if flags & bit == 0 { 0 } else { bytes };
-    let size_bytes = has(0x08, 8);
-    let declared = take_le_usize(&mut rest, size_bytes)?;
-    let sum = xxh32_short(descriptor.get(..2 + size_bytes)?);
-    if *rest.split_off_first()? != sum.to_le_bytes()[1] {
-        return None;
+    let size_bytes = if flags & 0x08 == 0 { 0 } else { 8 };
+    let declared = take_le_usize(rest, size_bytes)?;
+    let [_, sum, ..] = XxHash32::oneshot(0, descriptor.get(..2 + size_bytes)?).to_le_bytes();
+    (*rest.split_off_first()? == sum).then_some(Lz4Frame {
+        block_bytes: 1 << (8 + 2 * (block >> 4)),
+        block_sums: flags & 0x10 != 0,
+        content_sum: flags & 0x04 != 0,
+        declared: (size_bytes > 0).then_some(declared),
+    })
+}
+
+impl Lz4Frame {
+    /// Most plain bytes of a compressed block of so many.
+    pub fn most_plain_bytes(&self, block_bytes: usize) -> usize {
+        self.block_bytes.min(block_bytes.saturating_mul(LZ4_MAX_RATIO))
     }
-    let mut extent = Extent { least: 0, most: 0 };
-    loop {
-        let word = take_le_usize(&mut rest, 4)?;
+
+    /// Takes a block off the front: whether it is stored plain, and its bytes. `Some(None)` is the end mark.
+    #[allow(clippy::type_complexity, reason = "damaged, at the end, or a block")]
+    pub fn block<'a>(&self, rest: &mut &'a [u8]) -> Option<Option<(bool, &'a [u8])>> {
+        let word = take_le_usize(rest, 4)?;
         let size = word & 0x7fff_ffff;
         if word == 0 {
-            break;
+            return Some(None);
         }
-        if size == 0 || size > block_bytes {
+        if size == 0 || size > self.block_bytes {
             return None;
         }
-        take(&mut rest, size + has(0x10, 4))?;
-        let stored = word != size;
-        extent.least += if stored { size } else { 0 };
-        extent.most += if stored { size } else { block_bytes.min(size * LZ4_MAX_RATIO) };
+        let block = take(rest, size)?;
+        if self.block_sums && take_le(rest, 4)? != u64::from(XxHash32::oneshot(0, block)) {
+            return None;
+        }
+        Some(Some((word != size, block)))
     }
-    take(&mut rest, has(0x04, 4))?;
-    if !rest.is_empty() {
-        return None;
+
+    /// Takes what follows the end mark; nothing else may. Whether the frame is one of so many plain bytes with
+    /// such a checksum.
+    pub fn end(&self, rest: &mut &[u8], plain_bytes: usize, sum: u32) -> bool {
+        let sum_fits = !self.content_sum || take_le(rest, 4) == Some(sum.into());
+        sum_fits && rest.is_empty() && self.declared.is_none_or(|declared| declared == plain_bytes)
     }
-    if size_bytes == 0 { Some(extent) } else { narrowed(extent, declared) }
+}
+
+/// One LZ4 frame, its blocks walked to the end mark; nothing may follow.
+fn lz4(records: &[u8]) -> Option<Extent> {
+    let mut rest = records;
+    let frame = lz4_head(&mut rest)?;
+    let mut extent = Extent { least: 0, most: 0 };
+    while let Some((stored, block)) = frame.block(&mut rest)? {
+        extent.least += if stored { block.len() } else { 0 };
+        extent.most += if stored { block.len() } else { frame.most_plain_bytes(block.len()) };
+    }
+    if frame.content_sum {
+        take(&mut rest, 4)?;
+    }
+    if rest.is_empty() { agreeing(extent, frame.declared) } else { None }
 }
 
 /// zstd frames and skippable frames up to the end.
@@ -256,8 +309,8 @@ fn zstd_frame(rest: &mut &[u8]) -> Option<Extent> {
     take(rest, if flags & 0x04 == 0 { 0 } else { 4 })?;
     match size_bytes {
         0 => Some(blocks),
-        2 => narrowed(blocks, declared + 256),
-        _ => narrowed(blocks, declared),
+        2 => agreeing(blocks, Some(declared + 256)),
+        _ => agreeing(blocks, Some(declared)),
     }
 }
 
@@ -284,29 +337,9 @@ fn zstd_blocks(rest: &mut &[u8]) -> Option<Extent> {
     }
 }
 
-/// The extent of a frame that declares its plain size, `None` when its blocks cannot come to that.
-fn narrowed(blocks: Extent, declared: usize) -> Option<Extent> {
-    let fits = (blocks.least..=blocks.most).contains(&declared);
-    fits.then_some(Extent { least: declared, most: declared })
-}
-
-/// xxHash-32, seed 0, of fewer than 16 bytes: an LZ4 frame descriptor is 2 to 14.
-fn xxh32_short(bytes: &[u8]) -> u32 {
-    const PRIMES: [u32; 5] = [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D, 0x27D4_EB2F, 0x1656_67B1];
-    let [one, two, three, four, five] = PRIMES;
-    #[allow(clippy::cast_possible_truncation, reason = "fewer than 16 bytes")]
-    let mut hash = five.wrapping_add(bytes.len() as u32);
-    let (words, tail) = bytes.as_chunks::<4>();
-    for word in words {
-        hash = hash.wrapping_add(u32::from_le_bytes(*word).wrapping_mul(three));
-        hash = hash.rotate_left(17).wrapping_mul(four);
-    }
-    for &byte in tail {
-        hash = hash.wrapping_add(u32::from(byte).wrapping_mul(five)).rotate_left(11).wrapping_mul(one);
-    }
-    hash = (hash ^ hash >> 15).wrapping_mul(two);
-    hash = (hash ^ hash >> 13).wrapping_mul(three);
-    hash ^ hash >> 16
+/// The extent of a frame, `None` when its blocks cannot come to what it declares.
+fn agreeing(blocks: Extent, declared: Option<usize>) -> Option<Extent> {
+    declared.is_none_or(|size| (blocks.least..=blocks.most).contains(&size)).then_some(blocks)
 }
 
 #[cfg(test)]

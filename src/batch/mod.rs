@@ -17,12 +17,14 @@ mod codec;
 mod frame;
 mod header;
 mod patch;
+mod plain;
 mod recode;
 mod records;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod varint;
+mod walk;
 
 pub use build::{Builder, Marker, Record};
 pub(crate) use check::crc32c;

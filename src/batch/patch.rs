@@ -58,6 +58,6 @@ impl Batch {
         if let Some(front) = bytes.first_chunk_mut() {
             *front = header.encode();
         }
-        Self::trusted(header, bytes.freeze())
+        Self::trusted(header, bytes.freeze(), self.seen())
     }
 }

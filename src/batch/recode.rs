@@ -23,7 +23,7 @@ const REFUSED: Invalid = Invalid::Record("records cannot be compressed");
 
 impl Batch {
     /// This batch with its records in `codec`; as it is when they are already. `level` is the codec's own, where it has
-    /// levels. Decompresses to at most what [`Batch::check_deep`] allows.
+    /// levels. Decompresses to at most what [`Batch::walked`] allows.
     ///
     /// # Errors
     /// [`Invalid::Record`] when the records are damaged or too large.
@@ -37,7 +37,7 @@ impl Batch {
         let out = compress(codec, level, &section, out).map_err(|_| REFUSED)?;
         let length = i32::try_from(out.len() - LENGTH_PREFIX_BYTES).map_err(|_| REFUSED)?;
         let attributes = batch.header().attributes & !CODEC_BITS | codec.number();
-        Ok(sealed(Header { attributes, length, ..*batch.header() }, out))
+        Ok(sealed(Header { attributes, length, ..*batch.header() }, out, batch.seen()))
     }
 }
 

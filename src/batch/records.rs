@@ -91,34 +91,47 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-const TRAILING: Invalid = Invalid::Record("bytes behind the last record");
+pub(super) const TRAILING: Invalid = Invalid::Record("bytes behind the last record");
+pub(super) const UNORDERED: Invalid = Invalid::Record("offset deltas are not 0, 1, 2 ...");
+pub(super) const CUT: Invalid = Invalid::Record("record longer than its batch");
 
-/// Smallest and largest timestamp delta that [`walk`] met.
+/// What a walk meets of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Deltas {
-    pub(super) min: i64,
-    pub(super) max: i64,
+pub(super) struct Met {
+    pub offset_delta: i32,
+    pub timestamp_delta: i64,
+    pub has_key: bool,
+}
+
+impl Met {
+    #[inline(always)]
+    pub fn of(record: &RecordView<'_>) -> Self {
+        Self {
+            offset_delta: record.offset_delta,
+            timestamp_delta: record.timestamp_delta,
+            has_key: record.key.is_some(),
+        }
+    }
 }
 
 /// Walks a client's plain records section: exactly `count` records, offset deltas 0, 1, 2 ... in order,
-/// nothing behind them.
-pub(super) fn walk(section: &[u8], count: i32) -> Result<Deltas, Invalid> {
+/// nothing behind them. Shows `visit` each.
+#[inline(always)]
+pub(super) fn walk(section: &[u8], count: i32, mut visit: impl FnMut(Met)) -> Result<(), Invalid> {
     let mut rest = section;
-    let mut deltas = Deltas { min: i64::MAX, max: i64::MIN };
     for expected in 0..count {
         let record = take_record(&mut rest).map_err(Invalid::Record)?;
         if record.offset_delta != expected {
-            return Err(Invalid::Record("offset deltas are not 0, 1, 2 ..."));
+            return Err(UNORDERED);
         }
-        deltas.min = deltas.min.min(record.timestamp_delta);
-        deltas.max = deltas.max.max(record.timestamp_delta);
+        visit(Met::of(&record));
     }
-    if rest.is_empty() { Ok(deltas) } else { Err(TRAILING) }
+    if rest.is_empty() { Ok(()) } else { Err(TRAILING) }
 }
 
 /// Takes one record off the front of `rest`. Its attributes byte is unused in v2 and ignored, as in Kafka.
 #[inline(always)]
-fn take_record<'a>(rest: &mut &'a [u8]) -> Result<RecordView<'a>, &'static str> {
+pub(super) fn take_record<'a>(rest: &mut &'a [u8]) -> Result<RecordView<'a>, &'static str> {
     let length = take_i32(rest).and_then(|n| usize::try_from(n).ok()).ok_or("bad record length")?;
     let (body, tail) = rest.split_at_checked(length).ok_or("record longer than its batch")?;
     *rest = tail;
@@ -150,7 +163,7 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
 fn check_headers(section: &[u8]) -> Result<(), &'static str> {
     let mut rest = section;
     let count = take_i32(&mut rest).and_then(|n| usize::try_from(n).ok()).ok_or("bad header count")?;
-    if count > MAX_HEADERS || count > rest.len() / 2 {
+    if too_many_headers(count, rest.len()) {
         return Err("too many headers");
     }
     for _ in 0..count {
@@ -158,4 +171,9 @@ fn check_headers(section: &[u8]) -> Result<(), &'static str> {
         take_field(&mut rest).ok_or("bad header value")?;
     }
     if rest.is_empty() { Ok(()) } else { Err("bytes behind a record's headers") }
+}
+
+/// Whether so many headers are more than allowed, or than fit the bytes that are left for them.
+pub(super) fn too_many_headers(count: usize, bytes: usize) -> bool {
+    count > MAX_HEADERS || count > bytes / 2
 }

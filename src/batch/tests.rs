@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::check::crc32c;
 use super::header::CRC_FROM;
-use super::records::walk;
 use super::*;
 
 fn text(s: &'static str) -> Option<Bytes> {
@@ -205,6 +204,15 @@ fn zstd_needs_a_rule_that_allows_it() {
     assert_eq!(Batch::check(bytes, rules).unwrap_err(), Invalid::Codec(4));
 }
 
+/// Smallest and largest timestamp delta of a plain section.
+fn walk(section: &[u8], count: i32) -> Result<(i64, i64), Invalid> {
+    let mut deltas = (i64::MAX, i64::MIN);
+    super::records::walk(section, count, |met| {
+        deltas = (deltas.0.min(met.timestamp_delta), deltas.1.max(met.timestamp_delta));
+    })?;
+    Ok(deltas)
+}
+
 /// One record around `body`, its length in front.
 fn framed(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -268,18 +276,23 @@ fn a_wrong_max_timestamp_is_corrected_with_a_new_checksum() {
 }
 
 #[test]
-fn compressed_records_keep_their_bytes_unless_the_max_timestamp_was_never_set() {
+fn compressed_records_keep_their_bytes_unless_the_max_timestamp_is_not_theirs() {
     let batch = three();
+    let frame = Rules { strict: false, ..Rules::default() };
     for (attributes, codec) in CODECS {
         let packed = compressed(codec, batch.section());
         let right = forged(Header { attributes, ..*batch.header() }, &packed);
-        assert_eq!(check(right.clone()).unwrap().bytes(), &right);
-        let (deep, section) = check(right.clone()).unwrap().check_deep(1 << 20).unwrap();
-        assert_eq!((deep.bytes(), &section[..]), (&right, batch.section()), "{codec:?}");
-        let unset = forged(Header { attributes, max_timestamp: -1, ..*batch.header() }, &packed);
-        assert_eq!(check(unset).unwrap().bytes(), &right, "{codec:?}");
+        assert_eq!(check(right.clone()).unwrap().bytes().as_ptr(), right.as_ptr(), "not copied");
+        // Never set; the last record's, as some clients write it; after all of them.
+        for max_timestamp in [-1, 1005, 1021, i64::MAX] {
+            let wrong = forged(Header { attributes, max_timestamp, ..*batch.header() }, &packed);
+            assert_eq!(check(wrong.clone()).unwrap().bytes(), &right, "{codec:?} {max_timestamp}");
+            let unseen = Batch::check(wrong.clone(), frame).unwrap();
+            let believed = if max_timestamp < 1000 { &right } else { &wrong };
+            assert_eq!(unseen.bytes(), believed, "{codec:?} {max_timestamp}");
+        }
         let lie = Header { attributes, record_count: 2, last_offset_delta: 1, ..*batch.header() };
-        assert!(is_record(&check(forged(lie, &packed)).unwrap().check_deep(1 << 20)), "{codec:?}");
+        assert!(is_record(&check(forged(lie, &packed))), "{codec:?}");
         let bad = [&packed[..packed.len() - 1], b""].concat();
         let cut = forged(Header { attributes, ..*batch.header() }, &bad);
         assert!(is_record(&check(cut)), "cut {codec:?}");
@@ -428,11 +441,38 @@ fn a_bomb_stops_at_the_cap() {
         assert!(is_record(&decompress(codec, &packed, 4 << 20)), "{codec:?}");
         // Through a batch the cap also follows the compressed size.
         if codec == Codec::Zstd {
-            let batch = check(forged(Header { attributes, ..*three().header() }, &packed)).unwrap();
-            assert_eq!(
-                batch.check_deep(MAX_PLAIN_BYTES).unwrap_err(),
-                Invalid::Record("records decompress past the cap")
-            );
+            let dense = compressed(codec, built([record(0, None, Some(vec![0; 24 << 20].into()))]).section());
+            let batch = check(forged(
+                Header { attributes, record_count: 1, last_offset_delta: 0, ..*three().header() },
+                &dense,
+            ));
+            assert_eq!(batch.unwrap_err(), Invalid::Record("records decompress past the cap"));
+        }
+    }
+}
+
+#[test]
+fn what_the_records_are_is_known_after_a_look_and_guessed_before() {
+    let stamps = [500, -1, 300, 900];
+    let keyed = built(stamps.map(|t| record(t, text("k"), None)));
+    assert_eq!((keyed.earliest_timestamp(), keyed.all_keyed()), (300, Some(true)), "as built");
+    let keyless = built([record(-1, text("k"), None), record(-1, None, None)]);
+    for (batch, found, at_fault) in
+        [(keyed, (300, Some(true)), vec![0, 3]), (keyless, (-1, Some(false)), vec![])]
+    {
+        for (attributes, codec) in CODECS.into_iter().chain([(0, Codec::None)]) {
+            let header = Header { attributes, ..*batch.header() };
+            let bytes = forged(header, &compressed(codec, batch.section()));
+            let seen = check(bytes.clone()).unwrap();
+            assert_eq!((seen.earliest_timestamp(), seen.all_keyed()), found, "{codec:?}");
+            assert_eq!(seen.places(1 << 20, 10, |t, _| t > 400).unwrap(), at_fault, "{codec:?}");
+            assert_eq!(seen.places(1 << 20, 1, |t, _| t > 400).unwrap().len(), at_fault.len().min(1));
+            let unseen =
+                Batch::check(bytes, Rules { strict: false, walk: false, ..Rules::default() }).unwrap();
+            if codec == Codec::None || header.max_timestamp >= header.base_timestamp {
+                assert_eq!((unseen.earliest_timestamp(), unseen.all_keyed()), (header.base_timestamp, None));
+            }
+            assert_eq!(unseen.walked(1 << 20).unwrap().all_keyed(), found.1);
         }
     }
 }
@@ -517,7 +557,7 @@ mod reference {
 }
 
 fn agree(section: &[u8], count: i32) -> Result<(), TestCaseError> {
-    let fast = walk(section, count).ok().map(|deltas| (deltas.min, deltas.max));
+    let fast = walk(section, count).ok();
     prop_assert_eq!(fast, reference::walk(section, count));
     Ok(())
 }

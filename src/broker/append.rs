@@ -144,15 +144,20 @@ fn may_block() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
-/// As [`Partition::admit`]; where that looks inside of batches, this thread's scheduler does without it meanwhile.
+/// As [`Partition::admit`]; where that compresses, this thread's scheduler does without it meanwhile.
 ///
 /// # Errors
 /// Those of [`Partition::admit`].
-pub fn admit(partition: &Partition, batch: Batch, max_plain_bytes: usize) -> Result<Batch, Error> {
-    if partition.looks_inside() && may_block() {
-        tokio::task::block_in_place(|| partition.admit(batch, max_plain_bytes))
+pub fn admit(
+    partition: &Partition,
+    batch: Batch,
+    max_plain_bytes: usize,
+    now_ms: i64,
+) -> Result<Batch, Error> {
+    if partition.recodes() && may_block() {
+        tokio::task::block_in_place(|| partition.admit(batch, max_plain_bytes, now_ms))
     } else {
-        partition.admit(batch, max_plain_bytes)
+        partition.admit(batch, max_plain_bytes, now_ms)
     }
 }
 

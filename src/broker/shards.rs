@@ -545,7 +545,7 @@ fn store(
         let batch = builder
             .build()
             .map_err(Error::Invalid)
-            .and_then(|batch| super::admit(&partition, batch, max_plain_bytes));
+            .and_then(|batch| super::admit(&partition, batch, max_plain_bytes, now_ms));
         match batch {
             Ok(batch) => {
                 appends.push(Append::routed(batch));

@@ -123,7 +123,7 @@ pub(super) fn of_topic(error: &topic::Error) -> Code {
         E::MissingKeys(_) => Code::INVALID_RECORD,
         E::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
         E::LargerThanSegment { .. } => Code::RECORD_LIST_TOO_LARGE,
-        E::InvalidTimestamp(_) => Code::INVALID_TIMESTAMP,
+        E::InvalidTimestamp { .. } => Code::INVALID_TIMESTAMP,
         E::OutOfSequence { .. } => Code::OUT_OF_ORDER_SEQUENCE_NUMBER,
         E::StaleProducerEpoch { .. } => Code::INVALID_PRODUCER_EPOCH,
         E::NoTransaction => Code::INVALID_TXN_STATE,

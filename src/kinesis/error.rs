@@ -137,7 +137,7 @@ pub(super) fn of_topic(error: &topic::Error, place: &Place<'_>) -> Fault {
         E::InvalidName(why)
         | E::InvalidPartitions(why)
         | E::InvalidConfig(why)
-        | E::InvalidTimestamp(why) => Fault::invalid(why.clone()),
+        | E::InvalidTimestamp { why, .. } => Fault::invalid(why.clone()),
         E::TooLarge { .. } | E::LargerThanSegment { .. } | E::MissingKeys(_) => {
             Fault::invalid(error.to_string())
         }

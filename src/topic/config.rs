@@ -121,6 +121,8 @@ pub struct TopicConfig {
     pub compression_gzip_level: i32,
     /// Zstandard level.
     pub compression_zstd_level: i32,
+    /// Whether compressed records are decompressed and checked when they are produced.
+    pub compression_strict: bool,
     /// At most this many bytes between two index entries.
     pub index_interval_bytes: u32,
     /// Write limit of a shard, bytes per second.
@@ -252,6 +254,7 @@ impl TopicConfig {
             compression_type: compression(&value("compression.type")),
             compression_gzip_level: int("compression.gzip.level"),
             compression_zstd_level: int("compression.zstd.level"),
+            compression_strict: value("compression.validation").trim() == "strict",
             index_interval_bytes: size("index.interval.bytes"),
             shard_write_bytes: Rate::new(long("shard.write.bytes.per.second")),
             shard_write_records: Rate::new(long("shard.write.records.per.second")),
@@ -443,6 +446,14 @@ pub const KEYS: &[Key] = &[
         "Codec that is stored; producer keeps what was sent, any other costs a compression for each batch that comes otherwise.",
     )
     .defaulting_to(&[("compression.type", 1)]),
+    key(
+        "compression.validation",
+        Kind::Text,
+        Check::OneOf(&["strict", "frame"]),
+        "strict",
+        "strict decompresses what is produced and checks every record; frame looks at the shape of the stream alone.",
+    )
+    .defaulting_to(&[("compression.validation", 1)]),
     key(
         "compression.zstd.level",
         Kind::Int,

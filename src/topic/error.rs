@@ -63,8 +63,13 @@ pub enum Error {
         limit: u64,
     },
     /// A timestamp outside what the topic accepts, or log-append time set by a client.
-    #[error("{0}")]
-    InvalidTimestamp(String),
+    #[error("{why}")]
+    InvalidTimestamp {
+        /// Which, in words for people.
+        why: String,
+        /// The records to blame, by their place in the batch; empty when all are.
+        records: Vec<i32>,
+    },
     /// A sequence number that is not the next one.
     #[error("sequence {got} where {expected} was expected")]
     OutOfSequence {

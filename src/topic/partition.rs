@@ -1,6 +1,6 @@
 //! One partition: the only writer of its log, and its readers.
 //!
-//! Order of an append: size and timestamp limits, quota, producer sequence, place (offset and leader epoch), one
+//! Order of an append: what it asks of the records (before, without the lock), size, quota, producer sequence, place (offset and leader epoch), one
 //! `Log::append` for all batches of the wave, then the high watermark. A failed append leaves no trace.
 //! The log is opened at first use: a partition that nobody touched costs no file and no scan.
 //! Limits of the shard are charged here for clients that address the partition; whoever routes by shards takes from
@@ -16,10 +16,13 @@ use super::config::QuotaMode;
 use super::producers::{Entry, Producers, Verdict};
 use super::tally::Tally;
 use super::{Error, Limit, Result, TopicConfig};
-use crate::batch::{Batch, Batches, Header, Records, TimestampType};
+use crate::batch::{Batch, Batches, Header, Rules, TimestampType};
 use crate::lock::{Mutex, MutexGuard, RwLock, rank};
 use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
 use crate::store::{self, Kind, Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
+
+/// Most records that a refusal names.
+const NAMED_RECORDS_MAX: usize = 1_000;
 
 /// A batch on its way into a partition, and what became of it.
 #[derive(Debug)]
@@ -340,25 +343,42 @@ impl Partition {
         self.writer().retired = None;
     }
 
-    /// Whether [`Partition::admit`] looks at what is inside of batches, and so takes long.
+    /// Whether [`Partition::admit`] compresses, and so takes long.
     #[must_use]
-    pub fn looks_inside(&self) -> bool {
-        let config = self.config();
-        config.cleanup_policy.compact || config.codec().is_some()
+    pub fn recodes(&self) -> bool {
+        self.config().codec().is_some()
     }
 
-    /// Checks what this topic asks of a batch beyond the format, and brings it into the form that the topic stores: on a
-    /// compacted topic every record has a key; with a codec of its own (`compression.type`) the records are in that.
-    /// Decompresses and compresses only there, at most `max_plain_bytes`, and outside the writer's lock.
+    /// What the format's check of a batch of so many bytes has to look at for this topic, on top of `rules`.
     ///
     /// # Errors
-    /// [`Error::MissingKeys`], [`Error::Invalid`], [`Error::TooLarge`].
-    pub fn admit(&self, batch: Batch, max_plain_bytes: usize) -> Result<Batch> {
+    /// [`Error::TooLarge`], [`Error::LargerThanSegment`]: nobody has to look into such a batch.
+    pub fn rules(&self, bytes: usize, rules: Rules) -> Result<Rules> {
         let config = self.config();
-        let batch = if config.cleanup_policy.compact { keyed(batch, max_plain_bytes)? } else { batch };
+        check_size(&config, bytes)?;
+        Ok(Rules { strict: config.compression_strict || config.cleanup_policy.compact, ..rules })
+    }
+
+    /// Checks what this topic asks of the records of a batch beyond the format, timestamps near enough, and keys where it
+    /// is compacted; and brings it into the form that the topic stores: with a codec of its own (`compression.type`) the
+    /// records are in that. Decompresses for that, what nobody has looked into, and what is refused, to at most
+    /// `max_plain_bytes`, and outside the writer's lock.
+    ///
+    /// # Errors
+    /// [`Error::MissingKeys`], [`Error::InvalidTimestamp`], [`Error::Invalid`], [`Error::TooLarge`].
+    pub fn admit(&self, batch: Batch, max_plain_bytes: usize, now_ms: i64) -> Result<Batch> {
+        let config = self.config();
+        let compacted = config.cleanup_policy.compact;
+        let batch =
+            if compacted && batch.all_keyed().is_none() { batch.walked(max_plain_bytes)? } else { batch };
+        check_times(&config, now_ms, &batch, max_plain_bytes)?;
+        if compacted && batch.all_keyed() != Some(true) {
+            let keyless = batch.places(max_plain_bytes, NAMED_RECORDS_MAX, |_, has_key| !has_key)?;
+            return Err(Error::MissingKeys(keyless));
+        }
         let Some((codec, level)) = config.codec() else { return Ok(batch) };
         // Before any work is done for it.
-        check_size(&config, &batch)?;
+        check_size(&config, batch.bytes().len())?;
         Ok(batch.recode(codec, level, max_plain_bytes)?)
     }
 
@@ -528,7 +548,7 @@ impl Partition {
         let batch = &append.batch;
         let header = *batch.header();
         if !append.own {
-            check_limits(config, now_ms, batch)?;
+            check_size(config, batch.bytes().len())?;
         }
         let mut appended = Appended {
             base_offset: end,
@@ -912,19 +932,6 @@ fn trim(log: &dyn Log, writer: &Writer, offset: i64) -> store::Result<()> {
     log.trim_to(offset)
 }
 
-/// The batch, if each of its records has a key.
-fn keyed(batch: Batch, max_plain_bytes: usize) -> Result<Batch> {
-    let (batch, section) = batch.check_deep(max_plain_bytes)?;
-    let mut keyless = Vec::new();
-    for record in Records::new(&section, batch.header().record_count) {
-        let record = record?;
-        if record.key.is_none() {
-            keyless.push(record.offset_delta);
-        }
-    }
-    if keyless.is_empty() { Ok(batch) } else { Err(Error::MissingKeys(keyless)) }
-}
-
 /// What the topic's configuration says about segments. The part that `segment.jitter.ms` takes off is one of the
 /// partition's own, so that those of a topic do not all roll at once.
 fn options(id: LogId, config: &TopicConfig) -> LogOptions {
@@ -939,33 +946,44 @@ fn options(id: LogId, config: &TopicConfig) -> LogOptions {
     }
 }
 
-fn check_size(config: &TopicConfig, batch: &Batch) -> Result<()> {
-    let (bytes, limit) = (batch.bytes().len(), config.max_message_bytes as usize);
-    if bytes > limit { Err(Error::TooLarge { bytes, limit }) } else { Ok(()) }
-}
-
-fn check_limits(config: &TopicConfig, now_ms: i64, batch: &Batch) -> Result<()> {
-    check_size(config, batch)?;
-    let header = batch.header();
-    let bytes = batch.bytes().len();
+fn check_size(config: &TopicConfig, bytes: usize) -> Result<()> {
+    let limit = config.max_message_bytes as usize;
+    if bytes > limit {
+        return Err(Error::TooLarge { bytes, limit });
+    }
     if bytes as u64 > config.segment_bytes {
         return Err(Error::LargerThanSegment { bytes, limit: config.segment_bytes });
     }
+    Ok(())
+}
+
+/// Every record within what the topic accepts around `now_ms`; those without a timestamp always are.
+fn check_times(config: &TopicConfig, now_ms: i64, batch: &Batch, max_plain_bytes: usize) -> Result<()> {
     if config.timestamp_type == TimestampType::LogAppend {
         return Ok(());
     }
+    let header = batch.header();
+    let refused = |why: String, records| Err(Error::InvalidTimestamp { why, records });
     if header.timestamp_type() == TimestampType::LogAppend {
-        return Err(Error::InvalidTimestamp("only the broker may set log-append time".into()));
+        return refused("only the broker may set log-append time".into(), Vec::new());
     }
-    let late = header.max_timestamp.saturating_sub(now_ms);
-    if header.max_timestamp != -1 && late > config.timestamp_after_max_ms {
-        return Err(Error::InvalidTimestamp(format!("timestamp is {late} ms in the future")));
-    }
-    let early = now_ms.saturating_sub(header.base_timestamp);
-    if header.base_timestamp != -1 && early > config.timestamp_before_max_ms {
-        return Err(Error::InvalidTimestamp(format!("timestamp is {early} ms in the past")));
-    }
-    Ok(())
+    let late =
+        |timestamp: i64| timestamp != -1 && timestamp.saturating_sub(now_ms) > config.timestamp_after_max_ms;
+    let early =
+        |timestamp: i64| timestamp != -1 && now_ms.saturating_sub(timestamp) > config.timestamp_before_max_ms;
+    let why = if late(header.max_timestamp) {
+        format!("timestamp is {} ms in the future", header.max_timestamp.saturating_sub(now_ms))
+    } else if early(batch.earliest_timestamp()) {
+        format!("timestamp is {} ms in the past", now_ms.saturating_sub(batch.earliest_timestamp()))
+    } else {
+        return Ok(());
+    };
+    let at_fault = |timestamp, _| late(timestamp) || early(timestamp);
+    // What nobody has looked into is refused for its header, and not looked into for that.
+    let looked = batch.all_keyed().is_some();
+    let records =
+        if looked { batch.places(max_plain_bytes, NAMED_RECORDS_MAX, at_fault)? } else { Vec::new() };
+    refused(why, records)
 }
 
 /// Rounded up: nobody comes back too early.
@@ -984,24 +1002,5 @@ fn take(bucket: &Bucket, rate: Option<Rate>, units: u64, now_ns: u64, limit: Lim
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_takes_a_part_off_segment_ms_that_differs_between_partitions() {
-        // segment.jitter.ms
-        let config = TopicConfig { segment_ms: 10_000, segment_jitter_ms: 9_000, ..TopicConfig::default() };
-        let of = |partition, config: &TopicConfig| {
-            options(LogId { topic: uuid::Uuid::from_u128(7 << 90), partition }, config).segment_ms
-        };
-        let all: Vec<i64> = (0..100).map(|partition| of(partition, &config)).collect();
-        assert!(all.iter().all(|ms| (1_000..=10_000).contains(ms)));
-        let kinds: std::collections::BTreeSet<_> = all.iter().collect();
-        assert!(kinds.len() > 50, "{kinds:?}");
-        assert_eq!(of(1, &TopicConfig { segment_jitter_ms: 0, ..config.clone() }), 10_000);
-        let short = TopicConfig { segment_ms: 1, segment_jitter_ms: i64::MAX, ..config };
-        assert_eq!(of(1, &short), 1);
-        let long = TopicConfig { segment_ms: i64::MAX, segment_jitter_ms: i64::MAX, ..short };
-        assert!(of(3, &long) >= 1);
-    }
-}
+#[path = "partition_tests.rs"]
+mod tests;

@@ -58,6 +58,15 @@ pub(super) const LIVE: &[Key] = &[
     )
     .dynamic(),
     live(
+        "compression.validation",
+        Kind::Text,
+        Some("strict"),
+        Check::OneOf(&["strict", "frame"]),
+        "Default of the topic key of that name.",
+    )
+    .own()
+    .dynamic(),
+    live(
         "compression.zstd.level",
         Kind::Int,
         Some("3"),

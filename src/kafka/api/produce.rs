@@ -16,8 +16,8 @@
 //! - v13: topic ids instead of names (KIP-516).
 //!
 //! Known deviations from Apache Kafka: with `shard.quota.mode=reject` a batch over the limits is answered with
-//! NOT_ENOUGH_REPLICAS, which every client retries; compressed batches are not decompressed to check them unless the topic
-//! is compacted or stores a codec of its own (`compression.type`); the retry of an idempotent batch tells the append time on log-append-time topics only; a produce with
+//! NOT_ENOUGH_REPLICAS, which every client retries; compressed records that come to more than `max.decompressed.bytes`,
+//! or to more than 1000 times their bytes (above 16 MiB), are refused; the retry of an idempotent batch tells the append time on log-append-time topics only; a produce with
 //! a transactional id is INVALID_TXN_STATE, because there are no transactions yet; `timeout.ms` is not used (one node acknowledges at once or fails).
 
 use std::net::SocketAddr;
@@ -28,8 +28,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Answer, Context, Entry};
-use crate::batch::{Batch, Rules};
-use crate::broker::{Core, Receipt, Wave, admit};
+use crate::batch::{Batch, Invalid, Rules};
+use crate::broker::{Core, Receipt, Wave};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
@@ -45,6 +45,14 @@ const TOPIC_IDS_FROM: i16 = 13;
 const ZSTD_FROM: i16 = 7;
 /// First version that carries v2 record batches.
 const BATCHES_FROM: i16 = 3;
+
+/// Plain bytes of compressed records that one request has decompressed on a worker.
+const PLAIN_BYTES_ON_WORKER: usize = 512 << 10;
+/// How many plain bytes each byte of a request may stand for, beyond `max.decompressed.bytes`: a batch may be denser, but
+/// a request of many such batches is a bomb.
+const PLAIN_BYTES_PER_BYTE: usize = 64;
+
+const DENSE: Invalid = Invalid::Record("the batches of this request decompress past the cap");
 
 /// Longest time that a client is told to wait for a shard's limit, and that its connection is not read: below every
 /// client's request timeout. What is left of a debt counts in the next answer.
@@ -93,11 +101,16 @@ enum State {
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
     let before = cx.wave.len();
-    match (Request { version, reader: &mut reader }).run(cx) {
-        Ok(reply) => {
+    match (Request { version, bytes: body.len(), reader: &mut reader }).run(cx) {
+        Ok(Some(reply)) => {
             let meter = cx.meters.and_then(|meters| meters.produce.as_ref());
             let throttle_ms = meter.map_or(0, |meter| super::charge(cx.core, meter, body.len() as u64));
             Ok(Answer::Produce(reply.throttled(throttle_ms)))
+        }
+        // All of it is done again where there is time.
+        Ok(None) => {
+            cx.wave.truncate(before);
+            Ok(Answer::Long)
         }
         Err(malformed) => {
             // Nothing of a request that does not read is appended.
@@ -114,12 +127,14 @@ pub(in crate::kafka) fn client(client_id: &str, peer: SocketAddr) -> Arc<str> {
 
 struct Request<'r, 'b> {
     version: i16,
+    bytes: usize,
     reader: &'r mut Reader<'b>,
 }
 
 impl Request<'_, '_> {
-    fn run(self, cx: &mut Context<'_>) -> Result<Reply, Malformed> {
-        let Self { version, reader } = self;
+    /// `None`: there is more to decompress than a worker has time for.
+    fn run(self, cx: &mut Context<'_>) -> Result<Option<Reply>, Malformed> {
+        let Self { version, bytes, reader } = self;
         let transactional = version >= BATCHES_FROM && reader.nullable_string()?.is_some();
         let acks = reader.i16()?;
         let _timeout_ms = reader.i32()?;
@@ -133,6 +148,12 @@ impl Request<'_, '_> {
             None
         };
         let count = reader.count(if version >= TOPIC_IDS_FROM { 17 } else { 3 })?;
+        let most = cx.core.topic_settings().max_decompressed_bytes;
+        let mut budget = if cx.on_worker {
+            PLAIN_BYTES_ON_WORKER
+        } else {
+            most.saturating_add(bytes.saturating_mul(PLAIN_BYTES_PER_BYTE))
+        };
         let mut topics = Vec::with_capacity(count);
         for _ in 0..count {
             let (key, topic) = find(cx.core, version, reader)?;
@@ -142,9 +163,10 @@ impl Request<'_, '_> {
                 let records = reader.records()?;
                 reader.tags()?;
                 let state = match refusal {
-                    Some(code) => State::Failed(Refusal { code, message: None, records: Vec::new() }),
-                    None => queue(cx, version, topic.as_ref(), index, records),
+                    Some(code) => Some(State::Failed(Refusal { code, message: None, records: Vec::new() })),
+                    None => queue(cx, version, topic.as_ref(), index, records, &mut budget),
                 };
+                let Some(state) = state else { return Ok(None) };
                 partitions.push(PartitionReply { index, state });
             }
             reader.tags()?;
@@ -152,7 +174,7 @@ impl Request<'_, '_> {
         }
         reader.tags()?;
         reader.end()?;
-        Ok(Reply { version, acks, throttle_ms: 0, topics })
+        Ok(Some(Reply { version, acks, throttle_ms: 0, topics }))
     }
 }
 
@@ -172,36 +194,47 @@ fn find(
     })
 }
 
-/// Checks one partition's records and queues them; nothing is appended before the wave is committed.
+/// Checks one partition's records and queues them; nothing is appended before the wave is committed. `None` when the
+/// budget of plain bytes is not enough.
 fn queue(
     cx: &mut Context<'_>,
     version: i16,
     topic: Result<&Arc<Topic>, &Error>,
     index: i32,
     records: Option<Bytes>,
-) -> State {
+    budget: &mut usize,
+) -> Option<State> {
     let plain_bytes_max = cx.core.topic_settings().max_decompressed_bytes;
+    let now_ms = cx.core.now_ms();
     let check = || {
         let topic = topic.map_err(Clone::clone)?;
         if topic.is_internal() {
             return Err(Error::InvalidName(format!("topic '{}' is internal", topic.name())));
         }
         let partition = topic.partition(index)?;
-        let batch = Batch::check(
-            records.unwrap_or_default(),
-            Rules { zstd: version >= ZSTD_FROM, plain_bytes_max, ..Rules::default() },
-        )?;
-        let batch = admit(&partition, batch, plain_bytes_max)?;
-        Ok((partition, batch))
+        let records = records.unwrap_or_default();
+        let rules = Rules { zstd: version >= ZSTD_FROM, plain_bytes_max, ..Rules::default() };
+        let rules = partition.rules(records.len(), rules)?;
+        if cx.on_worker && partition.recodes() {
+            return Ok(None);
+        }
+        let Some(batch) = Batch::check_within(records, rules, budget)? else {
+            return if cx.on_worker { Ok(None) } else { Err(Error::Invalid(DENSE)) };
+        };
+        Ok(Some((partition.admit(batch, plain_bytes_max, now_ms)?, partition)))
     };
     match check() {
-        Ok((partition, batch)) => State::Queued(cx.wave.push(partition, batch)),
-        Err(error) => failed(&error),
+        Ok(Some((batch, partition))) => Some(State::Queued(cx.wave.push(partition, batch))),
+        Ok(None) => None,
+        Err(error) => Some(failed(&error)),
     }
 }
 
 fn failed(error: &Error) -> State {
-    let records = if let Error::MissingKeys(records) = error { records.clone() } else { Vec::new() };
+    let records = match error {
+        Error::MissingKeys(records) | Error::InvalidTimestamp { records, .. } => records.clone(),
+        _ => Vec::new(),
+    };
     State::Failed(Refusal { code: error::of_topic(error), message: Some(error.to_string()), records })
 }
 

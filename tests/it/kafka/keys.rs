@@ -36,6 +36,11 @@ const PROOFS: &[(&[&str], &str, &str)] = &[
     (&["compression.type"], HERE, "a_topic_stores_the_codec_that_it_was_told_to"),
     (&["compression.gzip.level", "compression.zstd.level"], HERE, "levels_of_a_codec_count"),
     (
+        &["compression.validation"],
+        "tests/it/kafka/hostile/compression.rs",
+        "what_is_in_a_stream_is_looked_at_unless_a_broker_or_a_topic_says_frame",
+    ),
+    (
         &["connection.first.frame.timeout.ms", "connections.max.idle.ms"],
         "tests/it/kafka/limits.rs",
         "silence_and_stalled_frames_end_and_slow_ones_that_move_do_not",

@@ -234,6 +234,31 @@ fn squeezed(batch: &[u8], codec: i16, max_timestamp: i64) -> Vec<u8> {
 }
 
 #[test]
+fn records_tell_the_times_of_a_batch_and_not_its_header() {
+    let subject = Subject::start();
+    let mut client = subject.client();
+    for codec in 0..=4 {
+        // Some clients write the last record's time for the largest one, some a time that no record has.
+        for wrong in [50, 10_000] {
+            let topic = subject.topic(&mut client, 1, &[("retention.ms", "-1")]);
+            let batch = stamped(NOBODY, &[100, 5_000, 50]);
+            assert_eq!(client.append(&topic, 0, &squeezed(&batch, codec, wrong)).0, 0);
+            assert_eq!(client.append(&topic, 0, &squeezed(&stamped(NOBODY, &[200, 300]), codec, 300)).0, 0);
+            for (timestamp, expected) in [
+                (MAX_TIMESTAMP, (0, 5_000, 1, 0)),
+                (101, (0, 5_000, 1, 0)),
+                (4_999, (0, 5_000, 1, 0)),
+                (5_001, (0, -1, -1, -1)),
+            ] {
+                let answer = list(&mut client, 9, &topic, timestamp, -1);
+                assert_eq!(answer, expected, "codec {codec}, header {wrong}, at {timestamp}");
+            }
+        }
+    }
+    subject.end();
+}
+
+#[test]
 fn the_largest_timestamp_is_looked_for_in_what_is_left_of_the_log() {
     let subject = Subject::start();
     let mut client = subject.client();

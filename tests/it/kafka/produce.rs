@@ -1,6 +1,6 @@
 //! What a producer is told about what it sent.
 
-use super::{House, NOBODY, Out, Producer, batch, produce_body, produced};
+use super::{House, NOBODY, Out, Producer, batch, crc32c, produce_body, produced};
 
 fn producer_id(client: &mut super::Client) -> Producer {
     let mut answer = client.call(22, 1, &Out::new().i16(-1).i32(0));
@@ -122,5 +122,44 @@ fn answers_come_in_the_order_of_the_requests() {
         let (code, base, _) = produced(answer);
         assert_eq!((code, base), (0, offset as i64));
     }
+    house.shutdown();
+}
+
+/// One record of that value, and what stands behind it, in zstd.
+fn zstd(producer: Producer, value: &[u8], behind: &[u8]) -> Vec<u8> {
+    let record = Out::new().raw(&[0, 0, 0, 1]).varint(value.len() * 2).raw(value).raw(&[0]).0;
+    let records = Out::new().varint(record.len() * 2).raw(&record).raw(behind).0;
+    let tail = Out::new().i16(4).i32(0).i64(1_000).i64(1_000).i64(producer.id).i16(producer.epoch);
+    let tail = tail.i32(producer.sequence).i32(1).raw(&zstd::bulk::compress(&records, 1).unwrap()).0;
+    let crc = crc32c(&tail);
+    Out::new().i64(0).i32(tail.len() as i32 + 9).i32(-1).i8(2).raw(&crc.to_be_bytes()).raw(&tail).0
+}
+
+#[test]
+fn batches_that_take_their_time_to_look_into_keep_their_place() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    assert_eq!(client.create_topic("t", &[("max.message.bytes", "10000000")]), 0);
+    let mut producer = producer_id(&mut client);
+    // Of these every second one holds more than a worker decompresses.
+    let large: Vec<u8> = (0..1_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 27) as u8).collect();
+    for acks in [-1, 1] {
+        let sent: Vec<_> = (0..10)
+            .map(|n| {
+                let value = if n % 2 == 0 { &b"small"[..] } else { &large[..] };
+                let records = zstd(producer, value, &[]);
+                producer.sequence += 1;
+                client.send(0, 7, &produce_body("t", acks, &records))
+            })
+            .collect();
+        for (id, offset) in sent.into_iter().zip(i64::from(producer.sequence) - 10..) {
+            let (answered, answer) = client.receive();
+            let (code, base_offset, _) = produced(answer);
+            assert_eq!((answered, code, base_offset), (id, 0, offset), "acks={acks}");
+        }
+    }
+    // What is wrong in a large one is refused from there, too.
+    assert_eq!(client.produce("t", -1, &zstd(NOBODY, &large, b"x")).0, 87);
+    assert_eq!(client.list_offset("t", -1), (0, 20));
     house.shutdown();
 }

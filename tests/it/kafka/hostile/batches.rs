@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::{Producer, crc32c, produce_body};
-use super::forged::{forged, of_records, record, record_of, valid, valid_of, varint};
+use super::forged::{Forged, forged, of_records, record, record_of, valid, valid_of, varint};
 use super::served::fetch_body;
 use super::{Case, In, Out, Row, Served, driven, produced, refused, request, row};
 
@@ -262,6 +262,36 @@ fn timestamps(broker: &Served) {
     assert_eq!(client.create_topic("row-82", &bounds), 0);
     for timestamp in [now + year_ms, now - year_ms, i64::MAX, i64::MIN] {
         assert_eq!(client.produce("row-82", -1, &at(timestamp)).0, INVALID_TIMESTAMP, "{timestamp}");
+    }
+    // Whichever record it is, and whatever the codec.
+    for codec in [0, 4] {
+        for (third, code) in [(2 * 3_600_000, INVALID_TIMESTAMP), (-2 * 3_600_000, INVALID_TIMESTAMP), (5, 0)]
+        {
+            let later = |n: i32, by: i64| {
+                let body =
+                    [&[0][..], &varint(by), &varint(n.into()), &varint(-1), &varint(-1), &[0]].concat();
+                [varint(body.len() as i64), body].concat()
+            };
+            let plain = [later(0, 0), later(1, 1), later(2, third), later(3, -1 - now)].concat();
+            let records = if codec == 0 { plain } else { zstd::bulk::compress(&plain, 1).unwrap() };
+            let batch = Forged {
+                attributes: codec,
+                base_timestamp: now,
+                max_timestamp: now + third.max(1),
+                records,
+                ..valid_of(4)
+            };
+            let body = produce_body("row-82", -1, &batch.bytes());
+            let mut answer = client.call(0, 8, &body);
+            assert_eq!((answer.i32(), answer.string(), answer.i32()), (1, "row-82".to_owned(), 1));
+            assert_eq!((answer.i32(), answer.i16()), (0, code), "codec {codec}, {third} ms");
+            answer.take(8 + 8 + 8);
+            // The record to blame is named (KIP-467).
+            assert_eq!(answer.i32(), i32::from(code != 0));
+            if code != 0 {
+                assert_eq!(answer.i32(), 2, "codec {codec}, {third} ms");
+            }
+        }
     }
     // -1 is "no timestamp".
     for timestamp in [now, -1] {

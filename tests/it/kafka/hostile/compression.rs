@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use super::super::produce_body;
-use super::forged::{Forged, record, uvarint, valid, varint};
+use super::forged::{Forged, record, uvarint, valid, valid_of, varint};
 use super::served::fetch_body;
 use super::{Case, Row, Served, driven, figure, produced, refused, row};
 
@@ -18,6 +18,7 @@ const XERIAL: &[u8] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// What a bomb holds.
 const BOMB_MIB: usize = 1_000;
 const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact")];
+const FRAME: &[(&str, &str)] = &[("compression.validation", "frame")];
 
 pub(super) fn rows() -> Vec<Row> {
     let one = valid().records;
@@ -30,27 +31,30 @@ pub(super) fn rows() -> Vec<Row> {
     let size_lie = [&[0x04, 0x22, 0x4d, 0x18, 0x68, 0x40][..], &u64::MAX.to_le_bytes(), &[0; 5]].concat();
     vec![
         driven(85, "1 GB of zeros in 1 MB of gzip", |broker| {
-            explodes(broker, INVALID, packed(GZIP, &gzip_bomb(None)));
+            explodes(broker, packed(GZIP, &gzip_bomb(None)));
         })
         .peak_kib(70 * 1024),
-        // Stored as received, so nobody inflates it but who must see the records, and only up to the cap; a
-        // trailer that is not true is like other damage inside a stream, the readers' to find.
         driven(85, "the same, and its trailer lies", |broker| {
-            explodes(broker, 0, packed(GZIP, &gzip_bomb(Some(1 << 20))));
-        })
-        .peak_kib(70 * 1024),
-        driven(86, "the same in zstd", |broker| explodes(broker, INVALID, packed(ZSTD, &zstd_bomb())))
+            explodes(broker, packed(GZIP, &gzip_bomb(Some(1 << 20))));
+        }),
+        // The last member of two is small and honest.
+        driven(85, "the same, and a member behind it", |broker| {
+            let members =
+                [gzip_bomb(None), gzip(&(0..9_999_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>())];
+            explodes(broker, packed(GZIP, &members.concat()));
+        }),
+        driven(86, "the same in zstd", |broker| explodes(broker, packed(ZSTD, &zstd_bomb())))
             .peak_kib(70 * 1024),
-        driven(86, "the same in lz4", |broker| explodes(broker, INVALID, packed(LZ4, &lz4_bomb())))
+        driven(86, "the same in lz4", |broker| explodes(broker, packed(LZ4, &lz4_bomb())))
             .peak_kib(70 * 1024),
-        driven(86, "the same in snappy", |broker| explodes(broker, INVALID, packed(SNAPPY, &snappy_bomb())))
+        driven(86, "the same in snappy", |broker| explodes(broker, packed(SNAPPY, &snappy_bomb())))
             .peak_kib(70 * 1024),
         driven(86, "snappy of 2^32 - 1 bytes", |broker| {
-            explodes(broker, INVALID, packed(SNAPPY, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, b'a']));
+            explodes(broker, packed(SNAPPY, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, b'a']));
         }),
         driven(87, "zstd with a window of 2 GiB, and with a dictionary", |broker| {
-            explodes(broker, INVALID, packed(ZSTD, &zstd_window(21 << 3)));
-            explodes(broker, INVALID, packed(ZSTD, b"\x28\xb5\x2f\xfd\x23\x05\xff\x0a\0\0"));
+            explodes(broker, packed(ZSTD, &zstd_window(21 << 3)));
+            explodes(broker, packed(ZSTD, b"\x28\xb5\x2f\xfd\x23\x05\xff\x0a\0\0"));
         })
         .peak_kib(16 * 1024),
         // What zstd writes at levels 20 to 22, and what Kafka's decoder (and every other by default) takes.
@@ -120,6 +124,8 @@ pub(super) fn rows() -> Vec<Row> {
             ],
         ),
         refused(91, "lz4 headers", INVALID, [packed(LZ4, &bad_sum), packed(LZ4, &size_lie)]),
+        driven(89, "streams of what is wrong", wrong_inside).peak_kib(16 * 1024),
+        driven(89, "framings", framings),
         driven(92, "zstd before Produce v7", |broker| {
             let mut client = broker.client();
             assert_eq!(client.create_topic("row-92", &[]), 0);
@@ -132,20 +138,105 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// A topic that stores as received answers with that code, and one that looks into its records refuses the
-/// batch; both at little cost.
-fn explodes(broker: &Served, stored: i16, batch: Vec<u8>) {
+/// Refused at little cost, by topics that look into records and by those that look at the shape of a stream.
+fn explodes(broker: &Served, batch: Vec<u8>) {
     let mut client = broker.client();
-    for (topic, code, configs) in [("bombs", stored, &[][..]), ("bombs-compacted", INVALID, COMPACTED)] {
+    for (topic, configs) in [("bombs", &[][..]), ("bombs-compacted", COMPACTED), ("bombs-frame", FRAME)] {
         // The topics are the same for all bombs.
         client.create_topic(topic, &[configs, &[("max.message.bytes", "2000000")]].concat());
-        let end = client.list_offset(topic, -1).1;
         let before = broker.cpu();
-        assert_eq!(client.produce(topic, 1, &batch).0, code, "{topic}");
+        assert_eq!(client.produce(topic, 1, &batch).0, INVALID, "{topic}");
         let took = broker.cpu().saturating_sub(before);
-        assert_eq!(client.list_offset(topic, -1), (0, end + i64::from(code == 0)), "{topic}");
+        assert_eq!(client.list_offset(topic, -1), (0, 0), "{topic}");
         assert!(took < figure(500), "{topic}: {took:?}");
     }
+}
+
+/// A topic that looks into its records refuses them all, and one that looks at the shape of streams takes them.
+fn wrong_inside(broker: &Served) {
+    let plain = valid_of(3).records;
+    let one = |delta| record(delta, b"k", b"v");
+    let mut deflate = gzip(&plain);
+    deflate[14] ^= 0x55;
+    let mut sum = zstd_summed(&plain);
+    let last = sum.len() - 1;
+    sum[last] ^= 1;
+    let mut client = broker.client();
+    for (topic, configs) in [("inside", &[][..]), ("inside-frame", FRAME)] {
+        assert_eq!(client.create_topic(topic, configs), 0);
+    }
+    let mut taken = 0;
+    for (name, codec, stream) in [
+        ("fewer records than the count", ZSTD, zstd(&[one(0), one(1)].concat())),
+        ("more records than the count", ZSTD, zstd(&[plain.clone(), one(3)].concat())),
+        ("bytes behind the records", LZ4, lz4(&[&plain[..], b"xx"].concat())),
+        ("offset deltas that repeat", SNAPPY, snappy(&[one(0), one(0), one(0)].concat())),
+        ("offset deltas with a hole", GZIP, gzip(&[one(0), one(2), one(3)].concat())),
+        ("no records", ZSTD, zstd(&b"garbage, and nothing else ".repeat(4))),
+        ("damage in deflate", GZIP, deflate),
+        ("a checksum that is not the content's", ZSTD, sum),
+    ] {
+        let batch = Forged { attributes: codec, records: stream, ..valid_of(3) }.bytes();
+        assert_eq!(client.produce("inside", -1, &batch).0, INVALID, "{name}");
+        assert_eq!(client.list_offset("inside", -1), (0, 0), "{name}");
+        assert_eq!(client.produce("inside-frame", -1, &batch).0, 0, "{name}");
+        taken += 3;
+        assert_eq!(client.list_offset("inside-frame", -1), (0, taken), "{name}");
+    }
+}
+
+/// What Kafka 4.3.1 takes and what it does not.
+fn framings(broker: &Served) {
+    let plain = valid_of(3).records;
+    let (front, back) = plain.split_at(plain.len() / 2);
+    let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0\x07\x07\x07";
+    let named =
+        [&b"\x1f\x8b\x08\x1c\0\0\0\0\0\xff\x03\0abcname\0comment\0"[..], &gzip(&plain)[10..]].concat();
+    let linked = {
+        let info = lz4_flex::frame::FrameInfo::new().block_mode(lz4_flex::frame::BlockMode::Linked);
+        let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let summed = {
+        let info = lz4_flex::frame::FrameInfo::new().block_checksums(true).content_checksum(true);
+        let info = info.content_size(Some(plain.len() as u64));
+        let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let xerial = |chunks: &[&[u8]]| {
+        let chunk = |plain: &&[u8]| {
+            let packed = snappy(plain);
+            [&(packed.len() as u32).to_be_bytes()[..], &packed].concat()
+        };
+        [XERIAL, &chunks.iter().flat_map(chunk).collect::<Vec<_>>()].concat()
+    };
+    let mut client = broker.client();
+    for (topic, configs) in [("framings", &[][..]), ("framings-frame", FRAME)] {
+        assert_eq!(client.create_topic(topic, configs), 0);
+        for (name, code, codec, stream) in [
+            ("gzip members", 0, GZIP, [gzip(front), gzip(back)].concat()),
+            ("gzip with fields", 0, GZIP, named.clone()),
+            ("xerial chunks", 0, SNAPPY, xerial(&[front, back])),
+            ("zstd frames", 0, ZSTD, [zstd(front), zstd(back)].concat()),
+            ("zstd behind a skippable frame", 0, ZSTD, [&skippable[..], &zstd(&plain)].concat()),
+            ("lz4 with sums and size", 0, LZ4, summed.clone()),
+            ("lz4 with dependent blocks", INVALID, LZ4, linked.clone()),
+            ("lz4 frames", INVALID, LZ4, [lz4(front), lz4(back)].concat()),
+            ("lz4 behind a skippable frame", INVALID, LZ4, [&skippable[..], &lz4(&plain)].concat()),
+        ] {
+            let batch = Forged { attributes: codec, records: stream, ..valid_of(3) }.bytes();
+            assert_eq!(client.produce(topic, -1, &batch).0, code, "{name} to {topic}");
+        }
+    }
+}
+
+fn zstd_summed(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// A batch of one record that says it is compressed.
@@ -250,7 +341,7 @@ fn zstd_window(descriptor: u8) -> Vec<u8> {
 fn the_cap_on_plain_records_is_the_configured_one() {
     let broker = Served::start(&["max.decompressed.bytes=100000"]);
     let mut client = broker.client();
-    for (topic, configs) in [("plain", &[][..]), ("compacted", COMPACTED)] {
+    for (topic, configs) in [("plain", &[][..]), ("compacted", COMPACTED), ("frame", FRAME)] {
         assert_eq!(client.create_topic(topic, configs), 0);
         for (value_bytes, code) in [(90_000, 0), (100_000, INVALID)] {
             // Not too dense, so that no other limit is met.
@@ -265,8 +356,28 @@ fn the_cap_on_plain_records_is_the_configured_one() {
             }
         }
     }
-    for topic in ["plain", "compacted"] {
+    for topic in ["plain", "compacted", "frame"] {
         assert_eq!(client.list_offset(topic, 1), (0, 0), "{topic} by time");
     }
     broker.end();
+}
+
+#[test]
+fn what_is_in_a_stream_is_looked_at_unless_a_broker_or_a_topic_says_frame() {
+    let garbage = packed(ZSTD, &zstd(&b"garbage, and nothing else ".repeat(4)));
+    for (broker, [by_default, strict, frame]) in
+        [(&[][..], [INVALID, INVALID, 0]), (&["compression.validation=frame"][..], [0, INVALID, 0])]
+    {
+        let broker = Served::start(broker);
+        let mut client = broker.client();
+        for (topic, configs, code) in [
+            ("by-default", &[][..], by_default),
+            ("strict", &[("compression.validation", "strict")][..], strict),
+            ("frame", FRAME, frame),
+        ] {
+            assert_eq!(client.create_topic(topic, configs), 0);
+            assert_eq!(client.produce(topic, -1, &garbage).0, code, "{topic}");
+        }
+        broker.end();
+    }
 }
