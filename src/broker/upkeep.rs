@@ -100,21 +100,29 @@ impl Core {
             self.checkpoint(now_ms);
         }
         if retain {
+            let (mut partitions, mut removed_bytes) = (0_usize, 0_u64);
             for topic in self.topics.all() {
                 // Nothing goes because somebody set the clock.
                 let now_ms = self.calendar_ms(topic.config().retention_ms);
                 for partition in topic.partitions().iter() {
                     match partition.retain(now_ms) {
                         Ok(0) => {}
-                        Ok(bytes) => tracing::info!(
-                            topic = %topic.name(), partition = partition.id().partition, bytes, "retention removed"
-                        ),
+                        Ok(bytes) => {
+                            (partitions, removed_bytes) =
+                                (partitions + 1, removed_bytes.saturating_add(bytes));
+                            let index = partition.id().partition;
+                            tracing::debug!(topic = %topic.name(), partition = index, bytes, "retention removed");
+                        }
                         Err(error) => tracing::debug!(topic = %topic.name(), "retention: {error}"),
                     }
                 }
                 if let Err(error) = self.topics.expire_shards(&topic, now_ms) {
                     tracing::debug!(topic = %topic.name(), "lineage of shards: {error}");
                 }
+            }
+            // One line a round, however many partitions there are.
+            if partitions > 0 {
+                tracing::info!(partitions, bytes = removed_bytes, "retention removed");
             }
             self.gates.retain(|id| self.topics.by_id(id).is_some());
         }

@@ -163,6 +163,7 @@ struct Entry {
     /// Microseconds since the ledger's start of the last one, plus one; 0: never.
     last_us: AtomicU64,
     pace: Pace,
+    over: Pace,
     /// Entries of `standing`, so that nobody locks to learn that there is nothing.
     stands: AtomicUsize,
     kept: Mutex<rank::Incident, Kept>,
@@ -263,7 +264,10 @@ impl Incidents {
         kept.more &= !kept.standing.is_empty();
         entry.stands.store(kept.standing.len() + usize::from(kept.more), Ordering::Release);
         if kept.standing.is_empty() {
-            tracing::info!(kind = kind.name(), key, "over");
+            drop(kept);
+            if let Some(suppressed) = entry.over.admit() {
+                tracing::info!(kind = kind.name(), key, suppressed, "over");
+            }
         }
     }
 
