@@ -123,16 +123,26 @@ ranks! {
     Settling Disk,
     /// The database of small state is opened once.
     MetaOpening Disk,
+    /// One change of small state at a time.
+    MetaOrder Disk,
     /// The database of small state.
     MetaDatabase Disk,
+    /// The second copy of small state.
+    MetaCopy Disk,
+    /// The space that is kept back.
+    Ballast Disk,
     /// The segment file that was made ahead.
     Spare Files,
+    /// Whose mark is where.
+    Marks Files,
     /// A log's segments.
     Segments Never,
     /// What is written of a segment, and its index.
     Tail Never,
     /// What of a segment is durable.
     Synced Never,
+    /// Damaged places of a segment.
+    Holes Never,
     /// What a checkpoint keeps beside segments.
     CheckpointState Never,
     /// Topics whose directories are durable.
@@ -141,12 +151,16 @@ ranks! {
     Past Never,
     /// Logs that were set aside.
     Quarantined Never,
+    /// Logs that may hold blocks past their ends.
+    Reserving Never,
     /// The order in which descriptors were opened.
     OpenFiles Never,
     /// A segment's descriptor.
     FileHandle Never,
     /// A descriptor's map.
     FileMap Files,
+    /// A descriptor's index.
+    FileIndex Never,
     /// The queue of background work.
     Workers Never,
 

@@ -139,6 +139,11 @@ impl Wave {
     }
 }
 
+/// Does work that may take long where it is asked for, once the scheduler knows.
+pub(super) fn in_place(work: &mut dyn FnMut()) {
+    if may_block() { tokio::task::block_in_place(work) } else { work() }
+}
+
 /// Whether this thread's scheduler can do without it for a while.
 fn may_block() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)

@@ -29,6 +29,9 @@ pub enum OpenError {
     Topic(#[from] topic::Error),
 }
 
+/// Space kept back, so that deletes, commits and small state work on a full disk.
+const BALLAST_BYTES: u64 = 8 << 20;
+
 /// Opens the local engine in `data_dir` and everything above it.
 ///
 /// # Errors
@@ -38,6 +41,8 @@ pub fn open(data_dir: &Path, config: Config, clock: Clock) -> Result<Arc<Core>, 
     let options = LocalOptions {
         early_writeback: settings.flush != Flush::Never,
         max_files: Some(settings.max_open_files),
+        place: super::append::in_place,
+        ballast_bytes: if settings.flush == Flush::Never { 0 } else { BALLAST_BYTES },
         meta_syncs: settings.flush != Flush::Never,
         ..LocalOptions::default()
     };

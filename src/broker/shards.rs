@@ -604,7 +604,11 @@ fn read(
     let mut newest_ms = None;
     let mut full = false;
     while !full && got.next_offset < until {
-        let outcome = partition.read(got.next_offset, most.bytes.saturating_sub(bytes).max(1))?;
+        let outcome = match partition.read(got.next_offset, most.bytes.saturating_sub(bytes).max(1)) {
+            // What lies before lost records is given first; whoever asks at them is told.
+            Err(Error::Storage(store::Error::Damaged { .. })) if !got.records.is_empty() => break,
+            outcome => outcome?,
+        };
         if outcome.slice.is_empty() {
             break;
         }

@@ -182,7 +182,7 @@ fn of_batch(invalid: &Invalid) -> Code {
 
 fn of_store(error: &StoreError) -> Code {
     match error {
-        StoreError::Corrupt { .. } => Code::CORRUPT_MESSAGE,
+        StoreError::Corrupt { .. } | StoreError::Damaged { .. } => Code::CORRUPT_MESSAGE,
         StoreError::OutOfRange { .. } => Code::OFFSET_OUT_OF_RANGE,
         StoreError::Deleted => Code::UNKNOWN_TOPIC_OR_PARTITION,
         StoreError::Io { .. } | StoreError::Full { .. } | StoreError::Fenced | StoreError::Refused(_) => {

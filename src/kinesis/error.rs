@@ -192,6 +192,7 @@ fn of_store(error: &StoreError) -> Fault {
         | StoreError::Corrupt { .. }
         // The topic room says "no such partition" instead.
         | StoreError::Deleted
+        | StoreError::Damaged { .. }
         | StoreError::OutOfRange { .. }
         | StoreError::Refused(_) => Fault::internal(),
     }

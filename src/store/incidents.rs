@@ -227,7 +227,9 @@ impl Incidents {
     pub fn note_error(&self, otherwise: Kind, error: &Error) {
         match error {
             Error::Full { .. } => self.raise(Kind::DiskFull, "", error),
-            Error::Corrupt { path, .. } => self.raise(Kind::LogDamaged, &path.to_string_lossy(), error),
+            Error::Corrupt { path, .. } | Error::Damaged { path, .. } => {
+                self.raise(Kind::LogDamaged, &path.to_string_lossy(), error)
+            }
             Error::Io { op: "open" | "create", .. } => self.note(Kind::OpenFailed, error),
             Error::Io { .. } => self.note(otherwise, error),
             Error::Fenced | Error::Deleted | Error::OutOfRange { .. } | Error::Refused(_) => {}

@@ -13,6 +13,7 @@ pub mod memory;
 mod slice;
 mod watermark;
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -130,6 +131,20 @@ pub trait Store: Send + Sync {
     /// [`Error::Io`].
     fn delete_log(&self, id: LogId) -> Result<()>;
 
+    /// Those of `deleted` of which nothing is left, durably: nobody has to remember any longer that they are deleted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn gone(&self, deleted: &HashSet<Uuid>) -> Result<Vec<Uuid>> {
+        Ok(deleted.iter().copied().collect())
+    }
+
+    /// Frees in the background what no topic needs: `topics` are those that exist, with their numbers of partitions,
+    /// `deleted` those that are known to be deleted. What is neither is set aside and reported, never removed.
+    fn sweep(&self, topics: HashMap<Uuid, i32>, deleted: HashSet<Uuid>) {
+        let _ = (topics, deleted);
+    }
+
     /// Every log with bytes on this engine.
     ///
     /// # Errors
@@ -179,7 +194,8 @@ pub trait Log: Send + Sync {
     /// Empty when `offset == until`.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] below the start or past the end, [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::OutOfRange`] below the start or past the end, [`Error::Damaged`] where records are lost,
+    /// [`Error::Corrupt`], [`Error::Io`].
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice>;
 
     /// Base offset of the first batch whose max-timestamp is at least `timestamp`, at or past the log start.
@@ -206,6 +222,11 @@ pub trait Log: Send + Sync {
 
     /// The parts, oldest first, the active one last.
     fn segments(&self) -> Vec<Segment>;
+
+    /// Offsets between start and end whose records are lost, each as the first of them and the first that is not.
+    fn damaged(&self) -> Vec<(i64, i64)> {
+        Vec::new()
+    }
 
     /// Watermark of durability; fails when a sync failed (the log is then fenced for writes).
     fn durable(&self) -> &Watermark;
@@ -235,6 +256,9 @@ pub trait Log: Send + Sync {
     /// [`Error::Io`].
     fn checkpoint(&self, note: &[u8]) -> Result<()>;
 
+    /// Lets appends use the space that the engine keeps back for what must go on when it is full.
+    fn may_use_reserve(&self) {}
+
     /// Changes how the log cuts its parts, from the next append on.
     fn set_options(&self, options: LogOptions);
 }
@@ -258,6 +282,14 @@ pub trait Meta: Send + Sync {
     /// # Errors
     /// [`Error::Io`], when it is certain that nothing was written.
     fn delete_if(&self, key: &str, expected: u64) -> Result<Put>;
+
+    /// Deletes each of `keys` whose version is the one named, all in one write.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then some of them may be there still.
+    fn delete_all(&self, keys: &[(String, u64)]) -> Result<()> {
+        keys.iter().try_for_each(|(key, version)| self.delete_if(key, *version).map(drop))
+    }
 
     /// Keys that start with `prefix`, in order.
     ///
@@ -308,6 +340,18 @@ pub enum Error {
         position: u64,
         /// What is wrong.
         what: String,
+    },
+    /// The records at this offset cannot be read any more; the log goes on at `to`.
+    #[error("{} is damaged at byte {position}: offsets {from} to {to} are lost", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+        /// The offset that was asked for, or the first one of the damaged place.
+        from: i64,
+        /// The first offset past the damaged place.
+        to: i64,
     },
     /// No space left; writing may work again later.
     #[error("no space left in {}", path.display())]

@@ -113,6 +113,8 @@ pub struct Partition {
     leader_epoch: i32,
     store: Arc<dyn Store>,
     config: Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
+    /// Whether it is one of the broker's own: its appends go on when the disk is full.
+    essential: bool,
     log: OnceLock<Arc<dyn Log>>,
     high_watermark: Watermark,
     deleted: AtomicBool,
@@ -204,6 +206,7 @@ impl Partition {
         config: Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
         dirty: Arc<Dirty>,
         steady: Arc<Steady>,
+        essential: bool,
     ) -> Self {
         let limits_reads = config.read().shard_read_bytes.is_some();
         Self {
@@ -212,6 +215,7 @@ impl Partition {
             store,
             config,
             limits_reads: AtomicBool::new(limits_reads),
+            essential,
             log: OnceLock::new(),
             high_watermark: Watermark::new(0),
             deleted: AtomicBool::new(false),
@@ -845,6 +849,14 @@ impl Partition {
             }
             for header in &replayed {
                 writer.replay(header);
+            }
+            if self.essential {
+                opened.log.may_use_reserve();
+            }
+            let from = opened.note.as_ref().map_or(i64::MIN, |note| note.offset);
+            if opened.log.damaged().iter().any(|(_, to)| *to > from) {
+                // What the lost batches told is not known: nobody is refused, or told of a duplicate, for the lack of it.
+                writer.producers = Producers::default();
             }
             self.high_watermark.advance(opened.log.span().end);
             // Only this place sets it, under the writer's lock.

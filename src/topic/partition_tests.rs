@@ -13,7 +13,7 @@ fn open(dir: &Path, config: TopicConfig) -> Arc<Partition> {
     let id = LogId { topic: uuid::Uuid::from_u128(7), partition: 0 };
     let store = Arc::new(Local::open(dir).unwrap());
     let config = Arc::new(RwLock::new(Arc::new(config)));
-    Arc::new(Partition::new(id, 0, store, config, Arc::default(), Arc::default()))
+    Arc::new(Partition::new(id, 0, store, config, Arc::default(), Arc::default(), false))
 }
 
 /// zstd around records of these times; the header says that the last one's is the largest, as some clients do.

@@ -197,18 +197,38 @@ impl Registry {
             steady: Arc::default(),
             version: AtomicU64::new(0),
         };
+        let mut deleted = HashMap::new();
         for (key, versioned) in registry.store.meta().list(PREFIX)? {
             let damaged = || store::Error::Corrupt {
                 path: key.clone().into(),
                 position: 0,
                 what: "topic record does not read".into(),
             };
+            if versioned.value.is_empty() {
+                let id = key.get(PREFIX.len()..).and_then(|id| Uuid::parse_str(id).ok());
+                deleted.insert(id.ok_or_else(damaged)?, (key, versioned.version));
+                continue;
+            }
             let kept = decode(versioned.value).ok_or_else(damaged)?;
             let topic = registry.build(kept, versioned.version)?;
             registry.insert(topic);
         }
         registry.sweep_attachments()?;
+        registry.sweep_logs(deleted);
         Ok(registry)
+    }
+
+    /// Has the store free what belongs to no topic. A deleted topic's record stays, empty, until nothing of it is left:
+    /// so the logs of a deletion that a crash cut short are told from those that nobody can explain.
+    fn sweep_logs(&self, mut deleted: HashMap<Uuid, (String, u64)>) {
+        let gone = self.store.gone(&deleted.keys().copied().collect());
+        let keys: Vec<_> = gone.unwrap_or_default().iter().filter_map(|id| deleted.remove(id)).collect();
+        if let Err(error) = self.store.meta().delete_all(&keys) {
+            tracing::warn!("records of deleted topics stay until the next start: {error}");
+        }
+        let count = |topic: &Arc<Topic>| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+        let topics = self.all().iter().map(|topic| (topic.id, count(topic))).collect();
+        self.store.sweep(topics, deleted.into_keys().collect());
     }
 
     /// The topic of that name.
@@ -286,7 +306,7 @@ impl Registry {
         let _change = self.changes.lock();
         let topic = self.by_id(id).ok_or(Error::UnknownTopicId)?;
         let version = *topic.version.lock();
-        won(self.store.meta().delete_if(&key(id), version)?)?;
+        won(self.store.meta().put_if(&key(id), &[], Some(version))?)?;
         {
             let mut maps = self.maps.write();
             maps.by_name.remove(&topic.name);
@@ -390,7 +410,7 @@ impl Registry {
         let present = topic.partitions();
         let mut grown = present.to_vec();
         for index in i32::try_from(present.len()).unwrap_or(i32::MAX)..count {
-            grown.push(self.partition(topic.id, index, topic.born, &topic.config));
+            grown.push(self.partition(topic.id, index, topic.born, &topic.config, topic.is_internal()));
         }
         let added = grown.len() - present.len();
         if added > 0 {
@@ -584,8 +604,10 @@ impl Registry {
     fn build(&self, kept: Kept, version: u64) -> Result<Arc<Topic>> {
         let Kept { new, born, shards } = kept;
         let config = Arc::new(RwLock::new(Arc::new(self.effective(&new.name, &new.overrides)?)));
-        let partitions: Arc<[_]> =
-            (0..new.partitions).map(|index| self.partition(new.id, index, born, &config)).collect();
+        let partitions: Arc<[_]> = {
+            let internal = is_internal(&new.name);
+            (0..new.partitions).map(|index| self.partition(new.id, index, born, &config, internal)).collect()
+        };
         if let Some(shards) = &shards {
             retire(shards, &partitions);
         }
@@ -609,6 +631,7 @@ impl Registry {
         index: i32,
         born: i32,
         config: &Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
+        internal: bool,
     ) -> Arc<Partition> {
         let epoch = self.store.incarnation() - born;
         let id = LogId { topic, partition: index };
@@ -619,6 +642,7 @@ impl Registry {
             Arc::clone(config),
             Arc::clone(&self.dirty),
             Arc::clone(&self.steady),
+            internal,
         ))
     }
 

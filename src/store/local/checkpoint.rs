@@ -10,10 +10,14 @@ use std::path::Path;
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-use super::disk::{Disk, File};
+use super::disk::{Disk, File, read_exact};
+use super::hole::Hole;
+use crate::batch::Header;
 use crate::store::{LogId, Note};
 
-const MAGIC: &[u8; 8] = b"weirckp1";
+const MAGIC: &[u8; 8] = b"weirckp2";
+/// Knows no damage: the end is that of the last part.
+const MAGIC_1: &[u8; 8] = b"weirckp1";
 
 /// The synced front of one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,24 +35,44 @@ impl Part {
     pub fn empty(base: i64, opened_ms: i64) -> Self {
         Self { base, next_offset: base, bytes: 0, newest: (-1, base), opened_ms }
     }
+
+    /// Counts one more batch.
+    pub fn add(&mut self, header: &Header) {
+        self.bytes += header.total_bytes().unwrap_or(0) as u64;
+        self.next_offset = header.next_offset();
+        if header.max_timestamp > self.newest.0 {
+            self.newest = (header.max_timestamp, header.base_offset);
+        }
+    }
 }
 
 /// The synced front of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     pub start: i64,
+    /// Offset after the last synced batch, or after those that are known to have been there.
+    pub end: i64,
     pub parts: Vec<Part>,
+    /// Damaged places inside the parts, each with the base offset of its part.
+    pub holes: Vec<(i64, Hole)>,
     pub notes: Vec<Note>,
 }
 
 impl Record {
-    /// Offset after the last synced batch.
+    /// Offset that the next batch gets.
     pub fn end(&self) -> i64 {
-        self.parts.last().map_or(self.start, |part| part.next_offset.max(self.start))
+        let last = self.parts.last().map_or(self.start, |part| part.next_offset);
+        self.end.max(last).max(self.start)
+    }
+
+    /// The damaged places of one part.
+    pub fn holes_of(&self, base: i64) -> Vec<Hole> {
+        self.holes.iter().filter(|(of, _)| *of == base).map(|(_, hole)| *hole).collect()
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.put_i64(self.start);
+        out.put_i64(self.end);
         out.put_u32(count(self.parts.len()));
         for part in &self.parts {
             out.put_i64(part.base);
@@ -58,6 +82,14 @@ impl Record {
             out.put_i64(part.newest.1);
             out.put_i64(part.opened_ms);
         }
+        out.put_u32(count(self.holes.len()));
+        for (base, hole) in &self.holes {
+            out.put_i64(*base);
+            out.put_u64(hole.at);
+            out.put_u64(hole.until);
+            out.put_i64(hole.from);
+            out.put_i64(hole.to);
+        }
         out.put_u32(count(self.notes.len()));
         for note in &self.notes {
             out.put_i64(note.offset);
@@ -66,8 +98,11 @@ impl Record {
         }
     }
 
-    fn decode(from: &mut Bytes) -> Option<Self> {
+    fn decode(from: &mut Bytes, knows_damage: bool) -> Option<Self> {
         let mut record = Self { start: from.try_get_i64().ok()?, ..Self::default() };
+        if knows_damage {
+            record.end = from.try_get_i64().ok()?;
+        }
         for _ in 0..from.try_get_u32().ok()? {
             record.parts.push(Part {
                 base: from.try_get_i64().ok()?,
@@ -76,6 +111,12 @@ impl Record {
                 newest: (from.try_get_i64().ok()?, from.try_get_i64().ok()?),
                 opened_ms: from.try_get_i64().ok()?,
             });
+        }
+        for _ in 0..if knows_damage { from.try_get_u32().ok()? } else { 0 } {
+            let base = from.try_get_i64().ok()?;
+            let (at, until) = (from.try_get_u64().ok()?, from.try_get_u64().ok()?);
+            let hole = Hole { at, until, from: from.try_get_i64().ok()?, to: from.try_get_i64().ok()? };
+            record.holes.push((base, hole));
         }
         for _ in 0..from.try_get_u32().ok()? {
             let offset = from.try_get_i64().ok()?;
@@ -116,7 +157,8 @@ impl Records {
     /// Reads a file back; `None` when it does not check out.
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
-        if crc32fast::hash(body) != u32::from_be_bytes(*crc) || !body.starts_with(MAGIC) {
+        let knows_damage = body.starts_with(MAGIC);
+        if crc32fast::hash(body) != u32::from_be_bytes(*crc) || !(knows_damage || body.starts_with(MAGIC_1)) {
             return None;
         }
         let mut from = Bytes::from(bytes);
@@ -127,7 +169,7 @@ impl Records {
             let mut topic = [0; 16];
             from.try_copy_to_slice(&mut topic).ok()?;
             let id = LogId { topic: Uuid::from_bytes(topic), partition: from.try_get_i32().ok()? };
-            records.logs.insert(id, Record::decode(&mut from)?);
+            records.logs.insert(id, Record::decode(&mut from, knows_damage)?);
         }
         Some(records)
     }
@@ -141,6 +183,13 @@ pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<
     file.sync()?;
     disk.rename(&temporary, path)?;
     path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
+}
+
+/// Replaces a small file whole without a sync: after a power cut it may hold anything.
+pub(super) fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    write_all(&*disk.create(&temporary)?, bytes)?;
+    disk.rename(&temporary, path)
 }
 
 /// Writes a small file from its front.
@@ -163,7 +212,7 @@ pub(super) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8
         _ => return Ok(None),
     };
     let mut buf = vec![0; usize::try_from(bytes).unwrap_or(0)];
-    super::segment::read_exact(&*disk.open(path)?, &mut buf, 0)?;
+    read_exact(&*disk.open(path)?, &mut buf, 0)?;
     Ok(Some(buf))
 }
 

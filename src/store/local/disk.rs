@@ -43,6 +43,11 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The system's.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Creates a file for reading and writing that must not be there yet.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::AlreadyExists`].
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading and writing; never through a symbolic link.
     ///
     /// # Errors
@@ -68,6 +73,11 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The system's.
     fn remove_dirs(&self, dir: &Path) -> io::Result<()>;
+    /// Removes a directory in which nothing is.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::DirectoryNotEmpty`].
+    fn remove_empty_dir(&self, dir: &Path) -> io::Result<()>;
     /// What is in a directory, in no order; empty when there is no such directory.
     ///
     /// # Errors
@@ -147,6 +157,10 @@ impl Disk for RealDisk {
         Ok(Arc::new(file))
     }
 
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).create_new(true).open(path)?))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         about_to_wait(Waits::Files);
         use std::os::unix::fs::OpenOptionsExt;
@@ -174,6 +188,10 @@ impl Disk for RealDisk {
     fn remove_dirs(&self, dir: &Path) -> io::Result<()> {
         about_to_wait(Waits::Disk);
         fs::remove_dir_all(dir)
+    }
+
+    fn remove_empty_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -278,4 +296,16 @@ impl File for fs::File {
         about_to_wait(Waits::Files);
         Mapping::new(self, bytes)
     }
+}
+
+/// Fills `buf` from `at` or fails with `UnexpectedEof`.
+pub(super) fn read_exact(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<()> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + done as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => done += read,
+        }
+    }
+    Ok(())
 }

@@ -9,12 +9,13 @@ mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
 use self::writer::{Active, Writer};
 use super::disk::File;
+use super::marks::Slot;
 use super::segment::Segment;
 use super::sync::{Job, Turn};
 use super::{Shared, locked};
@@ -48,6 +49,12 @@ pub(super) struct LocalLog {
     spare: Mutex<rank::Spare, Option<Arc<dyn File>>>,
     written_back: AtomicU64,
     deleted: AtomicBool,
+    /// Where the log ended when it was opened: past its last segment where what followed is lost.
+    opened_end: i64,
+    /// Where it is told how far the log is durable; taken at the first sync.
+    mark: OnceLock<Option<Slot>>,
+    /// See [`Log::may_use_reserve`].
+    essential: AtomicBool,
 }
 
 /// What the checkpoint keeps beside the segments.
@@ -71,7 +78,7 @@ impl LocalLog {
         let dir_ready = found.dir_ready;
         let active = found.segments.last().filter(|s| !locked(&s.tail).sealed).map(|segment| {
             let part = segment.part();
-            Active { segment: segment.clone(), part, reserved: part.bytes, chunk: 0, torn: false }
+            Active { segment: segment.clone(), part, reserved: part.bytes, torn: false }
         });
         Arc::new_cyclic(|this| Self {
             id,
@@ -92,6 +99,9 @@ impl LocalLog {
             spare: Mutex::default(),
             written_back: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
+            opened_end: found.end,
+            mark: OnceLock::new(),
+            essential: AtomicBool::new(false),
         })
     }
 
@@ -137,6 +147,7 @@ impl LocalLog {
         let _writer = locked(&self.writer);
         self.deleted.store(true, Ordering::Release);
         self.durable.delete();
+        locked(&self.shared.reserving).remove(&self.id);
         let _flush = locked(&self.flushing);
     }
 
@@ -165,13 +176,41 @@ impl LocalLog {
     }
 }
 
+impl LocalLog {
+    /// Appends; on a full disk once more with what is only reserved, and with what is kept back where that is for this log.
+    fn append_or_make_room(&self, batches: &[Placed], now_ms: i64) -> Result<()> {
+        let essential = self.essential.load(Ordering::Relaxed);
+        let (ballast, incidents) = (&self.shared.ballast, &self.shared.incidents);
+        if !essential && ballast.is_short(incidents) {
+            return Err(Error::Full { path: self.shared.dir.clone() });
+        }
+        let mut writer = locked(&self.writer);
+        match self.write(&mut writer, batches, now_ms) {
+            Err(Error::Full { .. }) => {
+                self.give_back_own(&mut writer);
+                self.shared.give_back();
+                let again = self.write(&mut writer, batches, now_ms);
+                if essential && matches!(again, Err(Error::Full { .. })) && ballast.give_up(incidents) {
+                    return self.write(&mut writer, batches, now_ms);
+                }
+                again
+            }
+            written => written,
+        }
+    }
+}
+
 impl Log for LocalLog {
     fn append(&self, batches: &[Placed], now_ms: i64) -> Result<()> {
         if batches.is_empty() {
             return Ok(());
         }
-        let written = self.write(&mut locked(&self.writer), batches, now_ms);
+        let written = self.append_or_make_room(batches, now_ms);
         self.noted_unless_fenced(Kind::WriteFailed, written)
+    }
+
+    fn may_use_reserve(&self) {
+        self.essential.store(true, Ordering::Relaxed);
     }
 
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
@@ -199,8 +238,9 @@ impl Log for LocalLog {
             self.noted_unless_fenced(Kind::WriteFailed, rolled)?;
         }
         // The record must not name a start past what is durable.
-        let recorded =
-            self.flush().and_then(|()| self.finish_sealed()).and_then(|()| self.write_checkpoint(offset));
+        let recorded = self.flush().and_then(|()| self.finish_sealed()).and_then(|()| {
+            self.shared.ballast.spend(&self.shared.incidents, || self.write_checkpoint(offset))
+        });
         self.noted_unless_fenced(Kind::UpkeepFailed, recorded)?;
         self.drop_below(offset);
         Ok(())
@@ -224,6 +264,19 @@ impl Log for LocalLog {
             }
         };
         self.segments.read().iter().map(listed).collect()
+    }
+
+    fn damaged(&self) -> Vec<(i64, i64)> {
+        let (start, end) = (self.start.load(Ordering::Acquire), self.end.load(Ordering::Acquire));
+        let (mut lost, mut next) = (Vec::new(), start);
+        for segment in self.list() {
+            lost.push((next, segment.base));
+            lost.extend(segment.holes.list().iter().map(|hole| (hole.from, hole.to)));
+            next = segment.part().next_offset;
+        }
+        lost.push((next, end));
+        lost.retain(|(from, to)| from < to && *to > start);
+        lost
     }
 
     fn durable(&self) -> &Watermark {

@@ -79,7 +79,7 @@ impl Mapped {
     /// [`Error::Io`].
     pub fn to_bytes(&self) -> Result<Bytes> {
         let mut buf = vec![0; self.len];
-        match super::segment::read_exact(&*self.file, &mut buf, self.at as u64) {
+        match disk::read_exact(&*self.file, &mut buf, self.at as u64) {
             Ok(()) => Ok(buf.into()),
             Err(e) => Err(Error::Io { op: "read", path: "segment".into(), source: Arc::new(e) }),
         }

@@ -3,21 +3,27 @@
 //! Owns: the file `meta` and its one table of key -> version, value. Every write commits with redb's
 //! immediate durability (fdatasync inside). Invariant: after a failed sync nothing is written again (redb
 //! refuses everything after an error); a write that only found no space ends that database, not the file:
-//! it is opened anew, which repairs it. Deliberately absent: caches of our own beside redb's small one.
+//! it is opened anew, which repairs it. A file that is gone, empty or damaged is never taken for a new one where there was
+//! one before: it is restored from its copy, or the store does not open. Deliberately absent: caches of our own beside
+//! redb's small one.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, StorageError, TableDefinition,
+};
 
+use super::copy::{Copy, Entries, Said};
 use super::locked;
 use crate::lock::{Mutex, rank};
-use crate::store::{Error, Meta, Put, Result, Versioned};
+use crate::store::{Error, Incidents, Kind, Meta, Put, Result, Versioned};
 
 const TABLE: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new("state");
 const VERSIONS: TableDefinition<'static, (), u64> = TableDefinition::new("versions");
@@ -29,6 +35,18 @@ pub(super) struct RedbMeta {
     path: PathBuf,
     syncs: bool,
     opened: Mutex<rank::MetaDatabase, Option<Opened>>,
+    /// One change at a time: the copy has them in the order in which they were made.
+    order: Mutex<rank::MetaOrder, ()>,
+    copy: Copy,
+}
+
+/// What a store knows when it asks for its small state.
+pub(super) struct Before<'a> {
+    /// An earlier life left logs here.
+    pub has_logs: bool,
+    /// Where what cannot be used is kept.
+    pub quarantine: &'a Path,
+    pub incidents: &'a Incidents,
 }
 
 struct Opened {
@@ -37,10 +55,132 @@ struct Opened {
 }
 
 impl RedbMeta {
-    /// Opens or creates the file; without `syncs` a write is in the page cache when it returns.
-    pub fn open(path: &Path, syncs: bool) -> Result<Self> {
-        let opened = Mutex::new(Some(Opened::open(path, syncs)?));
-        Ok(Self { path: path.to_owned(), syncs, opened })
+    /// Opens the file, restores it, or creates the first; without `syncs` a write is in the page cache when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when small state is gone and there is no copy to restore it from; [`Error::Io`].
+    pub fn open(path: &Path, syncs: bool, before: &Before<'_>) -> Result<Self> {
+        let copy = Copy::at(path.with_extension("copy"));
+        let said = copy.read().map_err(super::failed("read", copy.path()))?;
+        let bytes = match fs::metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            found => Some(found.map_err(super::failed("stat", path))?.len()),
+        };
+        let is_first = said.as_ref().is_none_or(|said| said.entries.is_empty()) && !before.has_logs;
+        let mut harm = match bytes {
+            None | Some(0) if is_first => None,
+            None => Some("is missing"),
+            Some(0) => Some("is empty"),
+            Some(_) => (!Opened::check(path, syncs)?).then_some("is damaged"),
+        };
+        let mut meta =
+            Self { path: path.to_owned(), syncs, opened: Mutex::default(), order: Mutex::default(), copy };
+        if harm.is_none() {
+            if meta.follow_from(said.as_ref(), before.incidents)? {
+                return Ok(meta);
+            }
+            // Closed, because it is locked.
+            meta.opened = Mutex::default();
+            harm = Some("lacks changes that its copy has");
+        }
+        let harm = harm.unwrap_or_default();
+        let Some(kept) = said.map(|said| said.entries).filter(|kept| !kept.is_empty()) else {
+            return Err(Error::Refused(format!(
+                "{} {harm}, and {} cannot replace it: topics, configuration and producer ids are in there. Put the file back \
+                 from a backup of the same data directory; to start without them, move the whole data directory away. \
+                 Nothing was touched.",
+                path.display(),
+                meta.copy.path().display()
+            )));
+        };
+        if bytes.is_some() {
+            set_aside(path, before.quarantine)?;
+        }
+        meta.restore(&kept)?;
+        let text = format_args!(
+            "{} {harm}: restored from {}, {} keys; a change that a power cut took from the copy is gone",
+            path.display(),
+            meta.copy.path().display(),
+            kept.len()
+        );
+        before.incidents.raise(Kind::StateFailed, "restored", &text);
+        Ok(meta)
+    }
+
+    /// Has the copy follow a database that is as it was left; false when the copy has changes that it lacks.
+    fn follow_from(&self, said: Option<&Said>, incidents: &Incidents) -> Result<bool> {
+        let (entries, last) = (self.list("")?, self.last_version()?);
+        // Changes are appended in the order in which they were made.
+        if let Some(kept) = said.filter(|said| said.whole).map(|said| &said.entries) {
+            let newest = kept.values().map(|kept| kept.version).max().unwrap_or(0);
+            let deleted =
+                |(key, found): &(String, Versioned)| found.version < newest && !kept.contains_key(key);
+            if newest > last || entries.iter().any(deleted) {
+                return Ok(false);
+            }
+        }
+        let same = |said: &Said| said.whole && said.entries.clone().into_iter().eq(entries.iter().cloned());
+        // A full disk costs the copy, not the start.
+        let followed = if said.is_some_and(same) { self.copy.keep() } else { self.copy.make(&entries) };
+        if let Err(error) = followed {
+            let text = format_args!("{}: {error}", self.copy.path().display());
+            incidents.note(Kind::UpkeepFailed, &text);
+        }
+        Ok(true)
+    }
+
+    fn last_version(&self) -> Result<u64> {
+        self.with(|database| {
+            let read = database.begin_read().map_err(self.io("begin"))?;
+            let table = match read.open_table(VERSIONS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
+                table => table.map_err(self.io("open table of"))?,
+            };
+            let last = table.get(()).map_err(self.io("read"))?;
+            Ok(last.map_or(0, |last| last.value()))
+        })
+    }
+
+    /// Makes the file anew from its copy: whole, or not there.
+    fn restore(&self, kept: &Entries) -> Result<()> {
+        let temporary = self.path.with_extension("restored");
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(super::failed("remove", &temporary)(e));
+            }
+            _ => {}
+        }
+        let opened = Opened::open(&temporary, true)?;
+        let write = opened.database.begin_write().map_err(self.io("begin"))?;
+        {
+            let mut table = write.open_table(TABLE).map_err(self.io("open table of"))?;
+            for (key, kept) in kept {
+                table.insert(key.as_str(), (kept.version, &kept.value[..])).map_err(self.io("write"))?;
+            }
+            let last = kept.values().map(|kept| kept.version).max().unwrap_or(0);
+            let mut versions = write.open_table(VERSIONS).map_err(self.io("open table of"))?;
+            versions.insert((), last).map_err(self.io("write"))?;
+        }
+        write.commit().map_err(self.io("write"))?;
+        drop(opened);
+        fs::rename(&temporary, &self.path).map_err(super::failed("rename", &temporary))?;
+        if let Some(dir) = self.path.parent() {
+            super::disk::Disk::sync_dir(&super::disk::RealDisk, dir).map_err(super::failed("sync", dir))?;
+        }
+        self.copy.keep().map_err(super::failed("open", self.copy.path()))
+    }
+
+    /// Has the copy follow a change that redb has.
+    fn follow(&self, key: &str, kept: Option<&Versioned>) {
+        if self.copy.append(key, kept) {
+            return;
+        }
+        let made = self
+            .list("")
+            .and_then(|entries| self.copy.make(&entries).map_err(super::failed("write", self.copy.path())));
+        if let Err(error) = made {
+            tracing::debug!(%error, "the copy of small state is behind; the next change tries again");
+        }
     }
 
     /// Works on the database; on a new one when the last ran out of space.
@@ -99,16 +239,48 @@ impl RedbMeta {
 }
 
 impl Opened {
+    /// Whether the file is a database all of whose pages check out. redb reads pages without looking at their checksums.
+    fn check(path: &Path, syncs: bool) -> Result<bool> {
+        // On some damage redb panics.
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            let mut opened = Self::open_raw(path, syncs)?;
+            opened.database.check_integrity()
+        }));
+        match checked {
+            Ok(Ok(whole)) => {
+                if !whole {
+                    tracing::warn!(path = %path.display(), "small state was repaired by its last whole commit");
+                }
+                Ok(true)
+            }
+            Err(_) => Ok(false),
+            Ok(Err(error)) => match error {
+                DatabaseError::Storage(StorageError::Corrupted(_)) | DatabaseError::UpgradeRequired(_) => {
+                    Ok(false)
+                }
+                DatabaseError::Storage(StorageError::Io(e))
+                    if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+                {
+                    Ok(false)
+                }
+                error => Err(failed("open", path, error)),
+            },
+        }
+    }
+
     fn open(path: &Path, syncs: bool) -> Result<Self> {
-        let io = |e: io::Error| failed("open", path, redb::Error::Io(e));
+        Self::open_raw(path, syncs).map_err(|error| failed("open", path, error))
+    }
+
+    fn open_raw(path: &Path, syncs: bool) -> std::result::Result<Self, DatabaseError> {
+        let io = |e: io::Error| DatabaseError::Storage(StorageError::Io(e));
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         let health = Arc::new(Health::default());
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES);
         let database = FileBackend::new(file)
-            .and_then(|file| builder.create_with_backend(Watched { file, syncs, health: health.clone() }))
-            .map_err(|e| failed("open", path, e))?;
+            .and_then(|file| builder.create_with_backend(Watched { file, syncs, health: health.clone() }))?;
         Ok(Self { database, health })
     }
 }
@@ -134,7 +306,34 @@ impl Health {
     }
 }
 
+impl RedbMeta {
+    fn delete_keys(&self, keys: &[(String, u64)]) -> Result<Vec<String>> {
+        self.with(|database| {
+            let write = database.begin_write().map_err(self.io("begin"))?;
+            let mut deleted = Vec::new();
+            {
+                let mut table = write.open_table(TABLE).map_err(self.io("open table of"))?;
+                for (key, version) in keys {
+                    let found = table.get(key.as_str()).map_err(self.io("read"))?.map(|v| v.value().0);
+                    if found == Some(*version) {
+                        table.remove(key.as_str()).map_err(self.io("write"))?;
+                        deleted.push(key.clone());
+                    }
+                }
+            }
+            write.commit().map_err(self.io("write"))?;
+            Ok(deleted)
+        })
+    }
+}
+
 impl Meta for RedbMeta {
+    fn delete_all(&self, keys: &[(String, u64)]) -> Result<()> {
+        let _one = locked(&self.order);
+        self.delete_keys(keys)?.iter().for_each(|key| self.follow(key, None));
+        Ok(())
+    }
+
     fn get(&self, key: &str) -> Result<Option<Versioned>> {
         self.with(|database| {
             let read = database.begin_read().map_err(self.io("begin"))?;
@@ -148,13 +347,23 @@ impl Meta for RedbMeta {
     }
 
     fn put_if(&self, key: &str, value: &[u8], expected: Option<u64>) -> Result<Put> {
+        let _one = locked(&self.order);
         let outcome = self.write(key, expected, Some(value))?;
-        self.settled(key, expected, outcome)
+        let put = self.settled(key, expected, outcome)?;
+        if let Put::Won(version) = put {
+            self.follow(key, Some(&Versioned { version, value: Bytes::copy_from_slice(value) }));
+        }
+        Ok(put)
     }
 
     fn delete_if(&self, key: &str, expected: u64) -> Result<Put> {
+        let _one = locked(&self.order);
         let outcome = self.write(key, Some(expected), None)?;
-        self.settled(key, Some(expected), outcome)
+        let put = self.settled(key, Some(expected), outcome)?;
+        if matches!(put, Put::Won(_)) {
+            self.follow(key, None);
+        }
+        Ok(put)
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
@@ -209,6 +418,14 @@ impl StorageBackend for Watched {
     fn close(&self) -> io::Result<()> {
         self.file.close()
     }
+}
+
+/// Moves a file that cannot be used out of the way.
+fn set_aside(path: &Path, quarantine: &Path) -> Result<()> {
+    fs::create_dir_all(quarantine).map_err(super::failed("create", quarantine))?;
+    let free = |n: &u32| !quarantine.join(format!("meta.{n}")).exists();
+    let to = quarantine.join(format!("meta.{}", (0..u32::MAX).find(free).unwrap_or(u32::MAX)));
+    fs::rename(path, &to).map_err(super::failed("rename", path))
 }
 
 fn versioned((version, value): (u64, &[u8])) -> Versioned {

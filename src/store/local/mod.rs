@@ -7,29 +7,40 @@
 //! another process is touched; what cannot be explained is renamed into `quarantine/`, never deleted.
 //! Deliberately absent: topics' names (a name from outside never reaches a path), policies.
 
+mod ballast;
 mod checkpoint;
+mod copy;
 pub mod disk;
+mod hole;
 mod index;
 mod log;
 mod map;
+mod marks;
 mod meta;
 mod recovery;
+mod scan;
 mod segment;
+mod sweep;
 mod sync;
+mod verify;
+mod window;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use uuid::Uuid;
 
+use self::ballast::Ballast;
 use self::checkpoint::{Record, Records, read_all, replace, write_all};
 use self::disk::{Disk, Entry, RealDisk};
 use self::log::{CHECKPOINT, LocalLog};
+use self::marks::Marks;
 use self::recovery::{Known, find};
 use self::segment::Files;
+use self::sweep::Wanted;
 use self::sync::{Job, Workers};
 use super::{Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Opened, Result, Store};
 use crate::batch::Header;
@@ -38,12 +49,17 @@ use crate::lock::{Mutex, MutexGuard, Rank, rank};
 pub use self::map::{Mapped, Mapping};
 
 const FORMAT_VERSION: u64 = 1;
+/// More lives than anybody loses with a file.
+const LEAP: u64 = 1_000_000;
 /// Syncs in flight: measured, four files reach 2.3 times the syncs of one (performance.md 2.4).
 const SYNC_THREADS: usize = 4;
 /// Dirty logs from which on a close asks for everything to be written out first.
 const MANY_LOGS: usize = 64;
 /// Logs that a close ends side by side: the disk merges flushes that are asked for at once.
 const CLOSE_THREADS: usize = 32;
+
+/// Runs work that may read much on the caller's thread, after whatever the caller's scheduler has to be told.
+pub type Place = fn(&mut dyn FnMut());
 
 /// How to open a local store, beside its directory.
 #[derive(Clone)]
@@ -54,6 +70,8 @@ pub struct LocalOptions {
     pub meta_path: Option<PathBuf>,
     /// No threads: every job runs where it is asked for (for tests that count disk calls).
     pub inline: bool,
+    /// No threads, and jobs wait for [`Local::run_jobs`] (for tests that choose when they run).
+    pub held: bool,
     /// Whether to start writing appended bytes back early, so that a sync finds little left to do. Costs
     /// this process the CPU that the kernel's own threads would spend later; of no use where nobody syncs.
     pub early_writeback: bool,
@@ -61,6 +79,10 @@ pub struct LocalOptions {
     pub checkpoint_bytes: u64,
     /// Whether small state is synced at every write; without, it outlives the process but not the machine.
     pub meta_syncs: bool,
+    /// Space kept back for deletes, commits and small state on a full disk; less on a small disk, 0 for none.
+    pub ballast_bytes: u64,
+    /// Where a read does what is not bounded by its own bytes: verifying what comes from the disk, finding a lost index.
+    pub place: Place,
     /// Descriptors kept open; `None` for half of what the process may open.
     pub max_files: Option<usize>,
     /// Where failures are noted.
@@ -73,9 +95,12 @@ impl Default for LocalOptions {
             disk: Arc::new(RealDisk),
             meta_path: None,
             inline: false,
+            held: false,
             early_writeback: true,
             checkpoint_bytes: 1 << 20,
             meta_syncs: true,
+            ballast_bytes: 0,
+            place: |work| work(),
             max_files: None,
             incidents: Arc::default(),
         }
@@ -102,6 +127,10 @@ pub(in crate::store) struct Shared {
     /// See [`LocalOptions::incidents`].
     incidents: Arc<Incidents>,
     files: Files,
+    marks: Marks,
+    ballast: Ballast,
+    /// Logs that may hold blocks past their end.
+    reserving: Mutex<rank::Reserving, HashMap<LogId, Weak<LocalLog>>>,
     syncers: Arc<Workers>,
     tidier: Arc<Workers>,
     generation: u64,
@@ -164,18 +193,25 @@ impl Local {
             incarnation: before.map_or(0, |f| f.incarnation + i32::from(!past.clean)),
         };
         let threads = if options.inline { [0, 0] } else { [SYNC_THREADS, 1] };
+        let held = options.held;
+        let incidents = options.incidents.clone();
+        let workers = |name, threads| Workers::new(name, threads, held, incidents.clone());
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            incidents: options.incidents.clone(),
+            incidents: options.incidents,
             early_writeback: options.early_writeback,
             checkpoint_bytes: options.checkpoint_bytes,
+            ballast: Ballast::new(disk.clone(), dir, options.ballast_bytes),
+            reserving: Mutex::default(),
+            marks: Marks::open(disk.clone(), dir)?,
             files: Files::new(
                 disk,
+                options.place,
                 options.max_files.unwrap_or(usize::MAX).min(half_of_descriptors()),
                 options.early_writeback,
             ),
-            syncers: Workers::new("weir-sync", threads[0], options.incidents.clone()),
-            tidier: Workers::new("weir-tidy", threads[1], options.incidents),
+            syncers: workers("weir-sync", threads[0]),
+            tidier: workers("weir-tidy", threads[1]),
             generation: format.generation,
             format,
             settled: Mutex::new(false),
@@ -189,6 +225,7 @@ impl Local {
         // Done by the time of the first write, in most lives.
         if !options.inline {
             shared.tidier.submit(Job::Settle(shared.clone()));
+            shared.tidier.submit(Job::Ballast(shared.clone()));
         }
         let meta = LazyMeta {
             syncs: options.meta_syncs,
@@ -208,6 +245,12 @@ impl Local {
         })
     }
 
+    /// Runs up to `count` of the jobs that wait, of both kinds ([`LocalOptions::held`]); answers how many there were.
+    pub fn run_jobs(&self, count: usize) -> usize {
+        let ran = |_: &usize| self.shared.syncers.run_one() | self.shared.tidier.run_one();
+        (0..count).take_while(ran).count()
+    }
+
     fn recover(&self, id: LogId, options: LogOptions) -> Result<Arc<LocalLog>> {
         let shared = &self.shared;
         let dir: Arc<Path> = shared.log_dir(id).into();
@@ -219,13 +262,14 @@ impl Local {
                 what: what.into(),
             });
         }
+        let mark = shared.marks.of(id);
         let known = {
             let past = locked(&shared.past);
             let record = past.records.logs.get(&id).cloned();
-            Known { record, generation: past.records.generation, clean: past.clean }
+            Known { record, generation: past.records.generation, clean: past.clean, mark }
         };
         let disk = &shared.files.disk;
-        let found = match find(&**disk, &dir, id, known, options.index_interval_bytes) {
+        let found = match find(&**disk, &dir, id, known, options.index_interval_bytes, &shared.incidents) {
             Err(error @ Error::Corrupt { .. }) => {
                 shared.quarantine(id, &dir)?;
                 return Err(error);
@@ -235,10 +279,14 @@ impl Local {
         for path in &found.leftovers {
             shared.tidier.submit(Job::RemoveFile(disk.clone(), path.clone()));
         }
-        let changed = found.changed;
+        let (changed, must) = (found.changed && found.dir_ready, found.notes_dropped);
         let log = LocalLog::new(id, dir, shared.clone(), options, found);
         if changed {
-            log.rewrite_checkpoint()?;
+            match log.rewrite_checkpoint() {
+                // What was found is found again; there may be space for the next one.
+                Err(Error::Full { .. }) if !must => log.want_checkpoint(),
+                rewritten => rewritten?,
+            }
         }
         Ok(log)
     }
@@ -269,19 +317,31 @@ impl Store for Local {
         }
         {
             let mut past = locked(&shared.past);
-            past.records.logs.remove(&id);
-            past.deleted.insert(id);
+            if past.records.logs.remove(&id).is_some() {
+                past.deleted.insert(id);
+            }
         }
+        locked(&shared.named).remove(&id.topic);
+        shared.marks.forget(id);
         let (disk, dir) = (&shared.files.disk, shared.log_dir(id));
         if !shared.noted(Kind::UpkeepFailed, shared.has_dir(id))? {
             return Ok(());
         }
         let gone = dir.with_extension(format!("deleted-{}", shared.generation));
-        let renamed = disk.rename(&dir, &gone).map_err(failed("rename", &dir));
-        shared.noted(Kind::UpkeepFailed, renamed)?;
+        let rename = || disk.rename(&dir, &gone).map_err(failed("rename", &dir));
+        shared.noted(Kind::UpkeepFailed, shared.ballast.spend(&shared.incidents, rename))?;
         shared.incidents.clear_below(&dir);
         shared.tidier.submit(Job::RemoveDirs(disk.clone(), gone));
         Ok(())
+    }
+
+    fn gone(&self, deleted: &HashSet<Uuid>) -> Result<Vec<Uuid>> {
+        self.shared.gone(deleted)
+    }
+
+    fn sweep(&self, topics: HashMap<Uuid, i32>, deleted: HashSet<Uuid>) {
+        let shared = &self.shared;
+        shared.tidier.submit(Job::Sweep(shared.clone(), Wanted { topics, deleted }));
     }
 
     fn logs(&self) -> Result<Vec<LogId>> {
@@ -382,8 +442,16 @@ impl Shared {
     /// the quarantine. A power cut may lose or damage the file; then nothing of this life was durable.
     fn begin(&self) -> Result<()> {
         let (disk, path) = (&*self.files.disk, self.dir.join("life"));
-        let written = disk.create(&path).and_then(|file| write_all(&*file, self.format.text().as_bytes()));
-        written.map_err(failed("write", &path))?;
+        let write = || {
+            let written =
+                disk.create(&path).and_then(|file| write_all(&*file, self.format.text().as_bytes()));
+            written.map_err(failed("write", &path))
+        };
+        match self.ballast.spend(&self.incidents, write) {
+            // Nothing becomes durable in this life before the format file could be written.
+            Err(error @ Error::Full { .. }) => self.incidents.note_error(Kind::WriteFailed, &error),
+            written => written?,
+        }
         let quarantine = self.dir.join("quarantine");
         let entries = disk.list(&quarantine).map_err(failed("list", &quarantine))?;
         let ids = entries.iter().filter_map(|entry| Some((&entry.name, quarantined_id(&entry.name)?)));
@@ -407,7 +475,9 @@ impl Shared {
                     synced => synced.map_err(failed("sync", above))?,
                 }
             }
-            replace(disk, &path, self.format.text().as_bytes()).map_err(failed("write", &path))?;
+            let write =
+                || replace(disk, &path, self.format.text().as_bytes()).map_err(failed("write", &path));
+            self.ballast.spend(&self.incidents, write)?;
             *settled = true;
         }
         Ok(())
@@ -432,14 +502,14 @@ impl Shared {
         Ok(entries.iter().any(|e| e.is_dir && e.name == id.partition.to_string()))
     }
 
+    /// Gives back what logs have reserved past their ends, so that the disk is full only when data fills it.
+    fn give_back(&self) {
+        let logs = std::mem::take(&mut *locked(&self.reserving));
+        logs.values().filter_map(Weak::upgrade).for_each(|log| log.give_back());
+    }
+
     fn quarantine(&self, id: LogId, dir: &Path) -> Result<()> {
-        let (disk, to) = (&*self.files.disk, self.dir.join("quarantine"));
-        disk.create_dirs(&to).map_err(failed("create", &to))?;
-        let entries = disk.list(&to).map_err(failed("list", &to))?;
-        let free = |n: &u32| !entries.iter().any(|e| e.name == format!("{}.{}.{n}", id.topic, id.partition));
-        let n = (0..u32::MAX).find(free).unwrap_or(u32::MAX);
-        let path = to.join(format!("{}.{}.{n}", id.topic, id.partition));
-        disk.rename(dir, &path).map_err(failed("rename", dir))?;
+        let path = self.set_aside(dir, &format!("{}.{}", id.topic, id.partition))?;
         self.tell_quarantined(&path);
         locked(&self.quarantined).insert(id);
         Ok(())
@@ -451,33 +521,16 @@ impl Shared {
         self.incidents.raise(Kind::Quarantined, &path.to_string_lossy(), &text);
     }
 
-    fn walk_topics(&self) -> Result<Vec<LogId>> {
-        let (disk, topics) = (&*self.files.disk, self.dir.join("topics"));
-        let mut ids = Vec::new();
-        for topic in disk.list(&topics).map_err(failed("list", &topics))? {
-            let Some(id) = Uuid::parse_str(&topic.name).ok().filter(|_| topic.is_dir) else {
-                tracing::warn!(name = topic.name, "not a topic's directory: ignored");
-                continue;
-            };
-            let dir = topics.join(&topic.name);
-            for entry in disk.list(&dir).map_err(failed("list", &dir))? {
-                match entry.name.parse::<i32>() {
-                    Ok(partition) if entry.is_dir && entry.name == partition.to_string() => {
-                        ids.push(LogId { topic: id, partition });
-                    }
-                    _ if entry.name.contains(".deleted-") => {
-                        let path = dir.join(&entry.name);
-                        self.tidier.submit(Job::RemoveDirs(self.files.disk.clone(), path));
-                    }
-                    _ => tracing::warn!(
-                        name = entry.name,
-                        topic = topic.name,
-                        "not a partition's directory: ignored"
-                    ),
-                }
-            }
-        }
-        Ok(ids)
+    /// Moves a directory into the quarantine, under `name` and a number.
+    fn set_aside(&self, dir: &Path, name: &str) -> Result<PathBuf> {
+        let (disk, to) = (&*self.files.disk, self.dir.join("quarantine"));
+        disk.create_dirs(&to).map_err(failed("create", &to))?;
+        let entries = disk.list(&to).map_err(failed("list", &to))?;
+        let free = |n: &u32| !entries.iter().any(|e| e.name == format!("{name}.{n}"));
+        let n = (0..u32::MAX).find(free).unwrap_or(u32::MAX);
+        let path = to.join(format!("{name}.{n}"));
+        disk.rename(dir, &path).map_err(failed("rename", dir))?;
+        Ok(path)
     }
 }
 
@@ -514,22 +567,29 @@ impl Format {
         let life = Self::read_file(disk, &dir.join("life"))?.filter(|life| life.version == FORMAT_VERSION);
         if !entries.iter().any(|entry| entry.name == "format") {
             // All that a life makes before it settles.
-            let ours = ["lock", "life", "format.tmp", "meta", "lost+found"];
-            return match entries.iter().find(|entry| !ours.contains(&entry.name.as_str())) {
-                None => Ok(life),
-                Some(entry) => Err(Error::Refused(format!(
-                    "{} is not a data directory of weir: it holds {:?} and no format file",
+            let ours = ["lock", "life", "format.tmp", "meta", "meta.copy", "meta.tmp", "marks", "lost+found"];
+            let settled = ["topics", "clean", "clean.tmp", "baseline", "ballast", "quarantine"];
+            let is_of = |names: &[&str], entry: &&Entry| names.contains(&entry.name.as_str());
+            let Some(entry) = entries.iter().find(|entry| !is_of(&ours, entry)) else { return Ok(life) };
+            let known = entries.iter().all(|entry| is_of(&ours, &entry) || is_of(&settled, &entry));
+            return life.filter(|_| known).map(|life| Some(life.standing_in(dir, "is missing"))).ok_or_else(|| {
+                Error::Refused(format!(
+                    "{} is not a data directory of weir: it holds {:?} and no format file. If it is one, put the file back \
+                     from a backup of the same directory",
                     dir.display(),
                     entry.name
-                ))),
-            };
+                ))
+            });
         }
         let path = dir.join("format");
         match Self::read_file(disk, &path)? {
-            None => Err(Error::Refused(format!(
-                "{} is damaged: nothing in its directory was touched",
-                path.display()
-            ))),
+            None => life.map(|life| Some(life.standing_in(dir, "is damaged"))).ok_or_else(|| {
+                Error::Refused(format!(
+                    "{} is damaged, and so is the file life that could stand in for it: put one of them back from a backup of \
+                     the same directory. Nothing in it was touched",
+                    path.display()
+                ))
+            }),
             Some(format) if format.version != FORMAT_VERSION => Err(Error::Refused(format!(
                 "{} has format {} and this weir knows {FORMAT_VERSION}: use another version",
                 dir.display(),
@@ -539,6 +599,15 @@ impl Format {
                 Ok(Some(life.filter(|life| life.generation > format.generation).unwrap_or(format)))
             }
         }
+    }
+
+    /// The numbers of `life` where the format file cannot be read. They may be behind what became durable, so they jump: no
+    /// record of an earlier life is taken for a later one, and leader epochs do not go back.
+    fn standing_in(self, dir: &Path, harm: &str) -> Self {
+        tracing::error!(dir = %dir.display(), "the format file {harm}: the file life stands in for it");
+        let (generation, incarnation) =
+            (self.generation.saturating_add(LEAP), self.incarnation.saturating_add(1));
+        Self { generation, incarnation, ..self }
     }
 
     fn read_file(disk: &dyn Disk, path: &Path) -> Result<Option<Self>> {
@@ -580,7 +649,16 @@ impl LazyMeta {
         if let Some(meta) = self.opened.get() {
             return Ok(meta);
         }
-        let opened = meta::RedbMeta::open(&self.path, self.syncs)?;
+        let quarantine = self.shared.dir.join("quarantine");
+        let topics = self.shared.dir.join("topics");
+        let entries = self.shared.files.disk.list(&topics).map_err(failed("list", &topics))?;
+        let before = meta::Before {
+            has_logs: !entries.is_empty(),
+            quarantine: &quarantine,
+            incidents: &self.shared.incidents,
+        };
+        let open = || meta::RedbMeta::open(&self.path, self.syncs, &before);
+        let opened = self.shared.ballast.spend(&self.shared.incidents, open)?;
         Ok(self.opened.get_or_init(|| opened))
     }
 
@@ -612,11 +690,17 @@ impl Meta for LazyMeta {
     }
 
     fn put_if(&self, key: &str, value: &[u8], expected: Option<u64>) -> Result<super::Put> {
-        self.write(|meta| meta.put_if(key, value, expected))
+        self.write(|meta| {
+            self.shared.ballast.spend(&self.shared.incidents, || meta.put_if(key, value, expected))
+        })
     }
 
     fn delete_if(&self, key: &str, expected: u64) -> Result<super::Put> {
-        self.write(|meta| meta.delete_if(key, expected))
+        self.write(|meta| self.shared.ballast.spend(&self.shared.incidents, || meta.delete_if(key, expected)))
+    }
+
+    fn delete_all(&self, keys: &[(String, u64)]) -> Result<()> {
+        if keys.is_empty() { Ok(()) } else { self.ready()?.delete_all(keys) }
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, super::Versioned)>> {

@@ -1,25 +1,27 @@
 //! Finds what a log's directory holds: trusts what a checkpoint names, scans what lies past it.
 //!
-//! Invariant: a bad batch past the checkpoint is a torn tail and is cut; one before it is damage and is
-//! never cut (the caller quarantines). What was scanned is synced before it counts as durable.
-//! Deliberately absent: replay of headers for the layer above.
+//! Invariant: a bad place is damage where what it held had been synced, or where whole batches follow and it does not look
+//! like lost writes: it stays, its offsets are never used again, and the log is read up to it and after it. Anything
+//! else is a torn tail: kept aside, then cut. What was scanned is synced before it counts as durable, and no two
+//! segments want one name. Deliberately absent: replay of headers for the layer above.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{Part, Record, Records, read_all};
-use super::disk::{Disk, Entry, File};
-use super::failed;
+use super::disk::{Disk, Entry, File, read_exact};
+use super::hole::Hole;
 use super::index::Index;
 use super::log::CHECKPOINT;
-use super::segment::{Segment, add, log_path};
-use crate::batch::{CRC_FROM, HEADER_BYTES, Header, crc32c};
-use crate::store::{Error, LogId, Note, Result};
+use super::scan::{Ahead, Scan};
+use super::segment::{Segment, log_path};
+use super::{failed, is_full};
+use crate::batch::Header;
+use crate::store::{Incidents, Kind, LogId, Note, Result};
 
-/// Read at a time while scanning.
-const SCAN_BYTES: usize = 256 << 10;
-/// What a disk writes whole or not at all; a multiple of it is one, too.
-const SECTOR_BYTES: u64 = 512;
+/// Copied at a time.
+const COPY_BYTES: usize = 256 << 10;
 
 /// A log's content.
 #[derive(Default)]
@@ -31,6 +33,10 @@ pub(super) struct Found {
     pub dir_ready: bool,
     /// The checkpoint no longer says what is there.
     pub changed: bool,
+    /// Notes that the checkpoint names do not fit.
+    pub notes_dropped: bool,
+    /// Names have changed.
+    pub renamed: bool,
     /// Leftovers to remove.
     pub leftovers: Vec<std::path::PathBuf>,
 }
@@ -40,6 +46,8 @@ pub(super) struct Known {
     pub record: Option<Record>,
     pub generation: u64,
     pub clean: bool,
+    /// Everything below had been told durable; 0 when nobody knows.
+    pub mark: i64,
 }
 
 /// Looks into `dir`.
@@ -49,22 +57,26 @@ pub(super) fn find(
     id: LogId,
     known: Known,
     interval: u32,
+    incidents: &Incidents,
 ) -> Result<Found> {
-    let clean = known.clean;
+    let (clean, mark) = (known.clean, known.mark);
     if let Some(record) = known.record.as_ref().filter(|_| clean)
         && sizes_fit(disk, dir, record)?
     {
         return Ok(trusted(dir, record));
     }
     let entries = disk.list(dir).map_err(failed("list", dir))?;
+    let mut present = true;
     if entries.is_empty() {
         let above = dir.parent().unwrap_or(dir);
-        if !holds(&disk.list(above).map_err(failed("list", above))?, id) {
+        present = holds(&disk.list(above).map_err(failed("list", above))?, id);
+        let (parts, mark) = (known.record.as_ref().map_or(0, |record| record.parts.len()), known.mark);
+        if !present && parts == 0 && mark == 0 {
             return Ok(Found::default());
         }
     }
-    let (record, damaged) = newest_record(disk, dir, id, known)?;
-    Finder { disk, dir, interval, damaged }.run(&entries, record)
+    let (record, damaged) = newest_record(disk, dir, id, known, incidents)?;
+    Finder { disk, dir, interval, incidents, damaged, mark, present }.run(&entries, record)
 }
 
 fn holds(above: &[Entry], id: LogId) -> bool {
@@ -72,7 +84,13 @@ fn holds(above: &[Entry], id: LogId) -> bool {
 }
 
 /// The record of the newer generation; a checkpoint that does not check out counts as absent.
-fn newest_record(disk: &dyn Disk, dir: &Path, id: LogId, known: Known) -> Result<(Option<Record>, bool)> {
+fn newest_record(
+    disk: &dyn Disk,
+    dir: &Path,
+    id: LogId,
+    known: Known,
+    incidents: &Incidents,
+) -> Result<(Option<Record>, bool)> {
     let path = dir.join(CHECKPOINT);
     let bytes = read_all(disk, &path).map_err(failed("read", &path))?;
     let present = bytes.is_some();
@@ -80,7 +98,8 @@ fn newest_record(disk: &dyn Disk, dir: &Path, id: LogId, known: Known) -> Result
     let generation = own.as_ref().map(|own| own.generation);
     let own = own.and_then(|mut own| own.logs.remove(&id));
     if present && own.is_none() {
-        tracing::warn!(path = %path.display(), "checkpoint does not check out: ignored");
+        let text = format_args!("{} does not check out: the log is scanned", path.display());
+        incidents.note(Kind::FileDamaged, &text);
     }
     let damaged = present && own.is_none();
     match (own, known.record) {
@@ -104,10 +123,14 @@ fn sizes_fit(disk: &dyn Disk, dir: &Path, record: &Record) -> Result<bool> {
 
 fn trusted(dir: &Arc<Path>, record: &Record) -> Found {
     let live: Vec<_> = record.parts.iter().filter(|part| part.next_offset > record.start).collect();
-    let sealed = live.len().saturating_sub(1);
+    let last = live.len().saturating_sub(1);
     let segments = live.iter().enumerate().map(|(i, part)| {
-        let index = (i == sealed).then(|| Index::starting_at(part.bytes));
-        Arc::new(Segment::new(dir, **part, index, i < sealed))
+        let holes = record.holes_of(part.base);
+        // Where the last one ends before the log, or in damage, the next append begins another.
+        let cut_off = holes.iter().any(|hole| hole.until == part.bytes && hole.to > hole.from);
+        let active = i == last && part.next_offset == record.end() && !cut_off;
+        let index = active.then(|| Index::after(part));
+        Arc::new(Segment::new(dir, **part, holes, index, !active, part.bytes))
     });
     Found {
         segments: segments.collect(),
@@ -124,13 +147,37 @@ struct Finder<'a> {
     disk: &'a dyn Disk,
     dir: &'a Arc<Path>,
     interval: u32,
+    incidents: &'a Incidents,
     /// A checkpoint is there but unreadable: nothing says what had been synced.
     damaged: bool,
+    /// Everything below was on stable storage.
+    mark: i64,
+    /// Whether the directory is there.
+    present: bool,
+}
+
+/// A segment as found, before it is known whether it is the last.
+struct Piece {
+    part: Part,
+    index: Option<Index>,
+    holes: Vec<Hole>,
+    /// Bytes that a record names, and that nobody has looked at.
+    trusted: u64,
+    /// Whether it may be appended to.
+    whole: bool,
+}
+
+/// One name in the directory, or in the record.
+struct Place {
+    base: i64,
+    /// Size of the file, if there is one.
+    bytes: Option<u64>,
+    part: Option<Part>,
 }
 
 impl Finder<'_> {
     fn run(&self, entries: &[Entry], record: Option<Record>) -> Result<Found> {
-        let mut found = Found { dir_ready: true, ..Found::default() };
+        let mut found = Found { dir_ready: self.present, ..Found::default() };
         let mut files = Vec::new();
         for entry in entries {
             match base_offset(entry) {
@@ -144,106 +191,253 @@ impl Finder<'_> {
             }
         }
         files.sort_unstable();
-        let trusted = record.as_ref();
+        let known = record.as_ref();
+        let start = known.map_or(i64::MIN, |record| record.start);
+        let trimmed =
+            |entry: &&Entry| index_base(entry).is_some_and(|base| base < start && !has(&files, base));
+        found.leftovers.extend(entries.iter().filter(trimmed).map(|entry| self.dir.join(&entry.name)));
         let first = files.first().map_or(0, |(base, _)| *base);
-        found.start = trusted.map_or(first, |record| record.start);
-        let parts = trusted.map(|record| record.parts.as_slice()).unwrap_or_default();
-        let live = parts.iter().find(|part| part.next_offset > found.start).map(|part| part.base);
-        found.end = trusted.map_or(first, |record| live.unwrap_or_else(|| record.end()));
-        self.check_known(parts, found.start, &files)?;
-        let (floor, mut torn) = (found.end, false);
-        for (i, (base, bytes)) in files.iter().enumerate() {
-            let part = parts.iter().find(|part| part.base == *base).copied();
-            let last_known = parts.last().is_none_or(|last| *base >= last.base);
-            if *base < floor {
-                // Trimmed in an earlier life, which ended before the file was gone.
-                found.leftovers.push(log_path(self.dir, *base));
+        found.start = known.map_or(first, |record| record.start);
+        let parts = known.map(|record| record.parts.as_slice()).unwrap_or_default();
+        let live: Vec<Part> = parts.iter().filter(|part| part.next_offset > found.start).copied().collect();
+        found.end = known.map_or(first, |record| live.first().map_or(record.end(), |part| part.base));
+        let places = places(&files, &live);
+        let (mut pieces, mut torn) = (Vec::new(), false);
+        for (i, place) in places.iter().enumerate() {
+            let later = places.get(i + 1..).unwrap_or_default();
+            let Some(bytes) = place.bytes else {
+                let end = place.part.map_or(place.base, |part| part.next_offset);
+                self.say(place.base, 0, "segment is missing", found.end, end);
+                (found.end, found.changed) = (found.end.max(end), true);
+                continue;
+            };
+            if place.part.is_none() && place.base < found.end {
+                let next = later.first().map_or(found.start, |next| next.base);
+                if pieces.is_empty() && next <= found.start {
+                    // Trimmed in an earlier life, which ended before the file was gone.
+                    found.leftovers.push(log_path(self.dir, place.base));
+                } else {
+                    self.set_aside(&mut found, place.base, bytes, "segment overlaps the one before it")?;
+                }
                 continue;
             }
-            if torn || (*base > found.end && last_known && !self.damaged) {
-                self.set_aside(*base)?;
-                (torn, found.changed) = (true, true);
+            if place.base > found.end && place.part.is_none() && !torn {
+                torn = !self.was_durable(found.end);
+                if !torn {
+                    self.say(place.base, 0, "segments before it are missing", found.end, place.base);
+                    (found.end, found.changed) = (place.base, true);
+                }
+            }
+            if torn {
+                self.set_aside(&mut found, place.base, bytes, "segment past a torn tail")?;
                 continue;
             }
-            if *base != found.end {
-                return Err(self.corrupt(*base, 0, "segments do not follow one another"));
-            }
-            let last = i + 1 == files.len();
-            torn = self.take(&mut found, *base, *bytes, part, last_known, last)?;
+            let holes = known.map(|record| record.holes_of(place.base)).unwrap_or_default();
+            torn = self.take(&mut found, &mut pieces, place, bytes, holes, later)?;
         }
-        found.end = found.end.max(found.start);
-        self.settle_notes(&mut found, record);
+        let known_end = known.map_or(0, Record::end).max(self.mark).max(found.start);
+        if found.end < known_end {
+            self.say(found.end, 0, "records are missing at the end", found.end, known_end);
+            (found.end, found.changed) = (known_end, true);
+        }
+        self.finish(&mut found, pieces, record)?;
         Ok(found)
     }
 
-    /// Every byte that a checkpoint names must be there.
-    fn check_known(&self, parts: &[Part], start: i64, files: &[(i64, u64)]) -> Result<()> {
-        for part in parts.iter().filter(|part| part.next_offset > start) {
-            match files.iter().find(|(base, _)| *base == part.base) {
-                None => return Err(self.corrupt(part.base, 0, "segment is missing")),
-                Some((_, bytes)) if *bytes < part.bytes => {
-                    return Err(self.corrupt(part.base, *bytes, "shorter than what had been synced"));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
+    /// Whether bytes at `offset` had been synced, as far as anybody can tell.
+    fn was_durable(&self, offset: i64) -> bool {
+        self.damaged || offset < self.mark
     }
 
-    /// Takes one segment into `found`; true when its tail was torn off.
+    /// Takes what is readable of one file into `found`; true when its tail was torn off, and nothing may follow.
     fn take(
         &self,
         found: &mut Found,
-        base: i64,
+        pieces: &mut Vec<Piece>,
+        place: &Place,
         bytes: u64,
-        part: Option<Part>,
-        open: bool,
-        last: bool,
+        holes: Vec<Hole>,
+        later: &[Place],
     ) -> Result<bool> {
-        let known = part.unwrap_or_else(|| Part::empty(base, -1));
-        if !open {
-            if bytes != known.bytes {
-                return Err(self.corrupt(base, known.bytes, "longer than when it was sealed"));
+        let sealed = place.part.filter(|_| later.iter().any(|later| later.part.is_some()));
+        if let Some(part) = sealed.filter(|part| bytes >= part.bytes) {
+            if bytes > part.bytes {
+                self.say(part.base, part.bytes, "longer than when it was sealed: the rest is not read", 0, 0);
             }
-            found.end = known.next_offset;
-            found.segments.push(Arc::new(Segment::new(self.dir, known, None, true)));
+            found.end = part.next_offset;
+            pieces.push(Piece { part, index: None, holes, trusted: part.bytes, whole: false });
             return Ok(false);
         }
-        let path = log_path(self.dir, base);
+        let path = log_path(self.dir, place.base);
         let file = self.disk.open(&path).map_err(failed("open", &path))?;
+        // Where less is there than had been synced, nothing of it is believed unseen.
+        let cut = place.part.filter(|part| bytes < part.bytes);
+        let known = place.part.filter(|_| cut.is_none()).unwrap_or_else(|| Part::empty(place.base, -1));
+        let holes = if cut.is_some() { Vec::new() } else { holes };
         let mut scan = Scan::new(&*file, known, bytes, self.interval);
-        let tear = scan.run().map_err(failed("read", &path))?;
-        if let Some(what) = tear {
-            let position = scan.part.bytes;
-            if self.damaged && !last {
-                return Err(self.corrupt(base, position, what));
-            }
-            if scan.misplaced {
-                return Err(self.corrupt(base, position, what));
-            }
-            tracing::warn!(path = %path.display(), position, what, "torn tail is cut");
-            file.set_len(position).map_err(failed("truncate", &path))?;
+        scan.holes = holes;
+        // Offsets below this are this file's, whatever is left of it.
+        let floor = cut.map_or(0, |part| part.next_offset);
+        let read = failed("read", &path);
+        let end = self.scan(&mut scan, place.base, bytes, floor, later).map_err(read)?;
+        if scan.part.next_offset < floor {
+            self.say(place.base, bytes, "shorter than what had been synced", scan.part.next_offset, floor);
         }
-        if scan.part.bytes != known.bytes || tear.is_some() {
+        if place.base == scan.part.next_offset {
+            // It says nothing, and its name is wanted by whoever appends next.
+            self.set_aside(found, place.base, bytes, "nothing readable in a segment")?;
+            found.end = found.end.max(floor);
+            return Ok(end == End::Torn);
+        }
+        if end == End::Torn && scan.part.bytes < bytes {
+            self.cut(found, &*file, &mut scan, bytes)?;
+        }
+        if scan.part.bytes != known.bytes || end != End::Whole || cut.is_some() {
             file.sync().map_err(failed("fdatasync", &path))?;
             found.changed = true;
         }
-        found.end = scan.part.next_offset;
-        let sealed = !last && tear.is_none();
-        found.segments.push(Arc::new(Segment::new(self.dir, scan.part, Some(scan.index), sealed)));
-        Ok(tear.is_some())
+        found.end = scan.part.next_offset.max(floor);
+        let Scan { part, index, holes, .. } = scan;
+        let whole = end != End::Damaged && cut.is_none();
+        pieces.push(Piece { part, index: Some(index), holes, trusted: known.bytes, whole });
+        Ok(end == End::Torn)
     }
 
-    /// A segment past a torn tail was never acknowledged as durable; it is kept under another name.
-    fn set_aside(&self, base: i64) -> Result<()> {
-        let path = log_path(self.dir, base);
-        tracing::warn!(path = %path.display(), "segment past a torn tail is set aside");
-        for n in 0.. {
-            let aside = path.with_extension(format!("cut{n}"));
-            if self.disk.file_bytes(&aside).map_err(failed("stat", &aside))?.is_none() {
-                return self.disk.rename(&path, &aside).map_err(failed("rename", &path));
+    /// Scans to the file's end, over places that are damaged.
+    fn scan(
+        &self,
+        scan: &mut Scan<'_>,
+        base: i64,
+        bytes: u64,
+        floor: i64,
+        later: &[Place],
+    ) -> io::Result<End> {
+        while let Some(bad) = scan.run()? {
+            let (at, expected) = (scan.part.bytes, scan.part.next_offset);
+            let certain = expected < floor || self.was_durable(expected);
+            let (until, to) = match scan.ahead()? {
+                Ahead::Batch(until, to) if certain || !scan.lost_writes(until)? => (until, to),
+                Ahead::Batch(..) => return Ok(End::Torn),
+                ahead => {
+                    // The next segment tells where the records of this place end; else what is known to have been there.
+                    let next = later.iter().find(|later| later.part.is_some() || self.begins_whole(later));
+                    let told = next.map(|next| next.base).filter(|to| *to >= expected);
+                    // Whole, but from elsewhere: at the front it is another segment's content.
+                    let here = |header: &Header| told.is_none() && (at > 0 || header.base_offset > expected);
+                    let misplaced = bad.whole.filter(here).map(|header| {
+                        expected.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1)
+                    });
+                    let damage = certain
+                        || ahead == Ahead::TooMuch
+                        || ((told.is_some() || misplaced.is_some()) && !scan.lost_writes(bytes)?);
+                    if !damage {
+                        return Ok(End::Torn);
+                    }
+                    let known = if next.is_some() { floor } else { floor.max(self.mark) };
+                    let to = told.or(misplaced).unwrap_or(expected).max(known);
+                    if to == expected && ahead == Ahead::Nothing {
+                        return Ok(End::Torn);
+                    }
+                    (bytes, to)
+                }
+            };
+            self.say(base, at, bad.what, expected, to);
+            scan.skip(until, to);
+            if until == bytes {
+                return Ok(End::Damaged);
             }
         }
+        Ok(End::Whole)
+    }
+
+    /// Whether a file that no record names begins with a batch that belongs there.
+    fn begins_whole(&self, place: &Place) -> bool {
+        let Some(bytes) = place.bytes.filter(|bytes| *bytes > 0) else { return false };
+        let Ok(file) = self.disk.open(&log_path(self.dir, place.base)) else { return false };
+        let mut scan = Scan::new(&*file, Part::empty(place.base, -1), bytes, self.interval);
+        scan.first_fits().unwrap_or(false)
+    }
+
+    /// Cuts a torn tail, after it has been copied aside: nothing in it is whole, and it was not told durable.
+    fn cut(&self, found: &mut Found, file: &dyn File, scan: &mut Scan<'_>, bytes: u64) -> Result<()> {
+        let path = log_path(self.dir, scan.part.base);
+        let position = scan.part.bytes;
+        if !scan.only_zeros().map_err(failed("read", &path))? {
+            match self.copy_aside(file, &path, position, bytes) {
+                Err(error) if is_full(&error) => {
+                    // Then it stays where it is, as a place without records.
+                    let text = format_args!(
+                        "{}: torn tail from byte {position} stays, there is no space",
+                        path.display()
+                    );
+                    self.incidents.note(Kind::TailCut, &text);
+                    scan.skip(bytes, scan.part.next_offset);
+                    return Ok(());
+                }
+                copied => copied.map_err(failed("keep aside the tail of", &path))?,
+            }
+        }
+        let text = format_args!("{}: torn tail is cut at byte {position} of {bytes}", path.display());
+        self.incidents.note(Kind::TailCut, &text);
+        file.set_len(position).map_err(failed("truncate", &path))?;
+        found.renamed = true;
+        Ok(())
+    }
+
+    fn copy_aside(&self, file: &dyn File, path: &Path, from: u64, until: u64) -> io::Result<()> {
+        let aside = self.free_name(path)?;
+        let copy = self.disk.create_new(&aside)?;
+        let copied = copy_range(file, &*copy, from, until).and_then(|()| copy.sync());
+        if copied.is_err() {
+            // Half a copy of what is still in its place.
+            self.disk.remove_file(&aside)?;
+        }
+        copied?;
+        self.disk.sync_dir(self.dir)
+    }
+
+    /// Keeps a file that is not part of the log under another name; one without bytes is removed.
+    fn set_aside(&self, found: &mut Found, base: i64, bytes: u64, why: &str) -> Result<()> {
+        let path = log_path(self.dir, base);
+        found.renamed = true;
+        let index = path.with_extension("index");
+        if self.disk.file_bytes(&index).map_err(failed("stat", &index))?.is_some() {
+            // It would be taken for that of the next file of this name.
+            self.disk.remove_file(&index).map_err(failed("remove", &index))?;
+        }
+        if bytes == 0 {
+            tracing::warn!(path = %path.display(), why, "empty file is removed");
+            return self.disk.remove_file(&path).map_err(failed("remove", &path));
+        }
+        let aside = self.free_name(&path).map_err(failed("stat", &path))?;
+        let text = format_args!("{why}: {} is kept as {}", path.display(), aside.display());
+        self.incidents.note(Kind::TailCut, &text);
+        self.disk.rename(&path, &aside).map_err(failed("rename", &path))
+    }
+
+    fn free_name(&self, path: &Path) -> io::Result<PathBuf> {
+        free_name(self.disk, path)
+    }
+
+    /// One segment after the other: all but the last are sealed, and that one, too, where the log goes on behind it.
+    fn finish(&self, found: &mut Found, pieces: Vec<Piece>, record: Option<Record>) -> Result<()> {
+        let last = pieces.len().saturating_sub(1);
+        let end = found.end;
+        found.segments = pieces
+            .into_iter()
+            .enumerate()
+            .map(|(i, piece)| {
+                let active = i == last && piece.whole && piece.part.next_offset == end;
+                let index = piece.index.or_else(|| active.then(|| Index::after(&piece.part)));
+                Arc::new(Segment::new(self.dir, piece.part, piece.holes, index, !active, piece.trusted))
+            })
+            .collect();
+        if found.renamed {
+            // Before a file of such a name is made again.
+            self.disk.sync_dir(self.dir).map_err(failed("sync", self.dir))?;
+            found.changed = true;
+        }
+        self.settle_notes(found, record);
         Ok(())
     }
 
@@ -254,16 +448,88 @@ impl Finder<'_> {
         let end = found.end;
         found.notes.retain(|note| note.offset <= end);
         // A note that does not fit must not come back when the log has grown past it again.
-        found.changed |= found.notes.len() < before;
+        found.notes_dropped = found.notes.len() < before;
+        found.changed |= found.notes_dropped;
     }
 
-    fn corrupt(&self, base: i64, position: u64, what: &str) -> Error {
-        Error::Corrupt { path: log_path(self.dir, base), position, what: what.to_owned() }
+    fn say(&self, base: i64, position: u64, what: &str, from: i64, to: i64) {
+        let path = log_path(self.dir, base);
+        let text = format_args!(
+            "{}, byte {position}: {what}; offsets {from} to {to} are lost, the rest is served",
+            path.display()
+        );
+        self.incidents.raise(Kind::LogDamaged, &path.to_string_lossy(), &text);
     }
 }
 
+/// How a scan ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// At the file's end.
+    Whole,
+    /// In a damaged place that reaches to the file's end.
+    Damaged,
+    /// At a tail that was never synced.
+    Torn,
+}
+
+/// Files and what the record names, by base offset.
+fn places(files: &[(i64, u64)], live: &[Part]) -> Vec<Place> {
+    let part_of = |base| live.iter().find(|part| part.base == base).copied();
+    let present =
+        files.iter().map(|(base, bytes)| Place { base: *base, bytes: Some(*bytes), part: part_of(*base) });
+    let missing = live.iter().filter(|part| !has(files, part.base));
+    let missing = missing.map(|part| Place { base: part.base, bytes: None, part: Some(*part) });
+    let mut places: Vec<_> = present.chain(missing).collect();
+    places.sort_unstable_by_key(|place| place.base);
+    places
+}
+
+/// A name beside `path` that nobody has.
+pub(super) fn free_name(disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
+    for n in 0..u32::MAX {
+        let aside = path.with_extension(format!("cut{n}"));
+        if disk.file_bytes(&aside)?.is_none() {
+            return Ok(aside);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn copy_range(from: &dyn File, to: &dyn File, mut at: u64, until: u64) -> io::Result<()> {
+    let start = at;
+    let mut buf = vec![0; COPY_BYTES];
+    while at < until {
+        let len = usize::try_from(until - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+        let part = buf.get_mut(..len).unwrap_or_default();
+        read_exact(from, part, at)?;
+        let mut done = 0;
+        while let Some(rest) = part.get(done..).filter(|rest| !rest.is_empty()) {
+            match to.write_at(&[io::IoSlice::new(rest)], at - start + done as u64)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => done += written,
+            }
+        }
+        at += len as u64;
+    }
+    Ok(())
+}
+
+fn has(files: &[(i64, u64)], base: i64) -> bool {
+    files.iter().any(|(of, _)| *of == base)
+}
+
 fn base_offset(entry: &Entry) -> Option<i64> {
-    let digits = entry.name.strip_suffix(".log").filter(|d| d.len() == 20 && entry.is_file)?;
+    base_of(entry, ".log")
+}
+
+/// Of the segment that an index belongs to.
+fn index_base(entry: &Entry) -> Option<i64> {
+    base_of(entry, ".index")
+}
+
+fn base_of(entry: &Entry, suffix: &str) -> Option<i64> {
+    let digits = entry.name.strip_suffix(suffix).filter(|d| d.len() == 20 && entry.is_file)?;
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
@@ -275,140 +541,4 @@ fn leftover(entry: &Entry) -> bool {
 /// Removed before the log opens, which writes files of the same names.
 fn half_written(entry: &Entry) -> bool {
     entry.is_file && (entry.name.ends_with(".tmp") || entry.name == super::log::SPARE)
-}
-
-/// Reads batches one after the other and believes only those that check out.
-struct Scan<'a> {
-    file: &'a dyn File,
-    part: Part,
-    until: u64,
-    index: Index,
-    interval: u32,
-    epoch: i32,
-    /// The first batch that does not fit is whole and has a right checksum, but another place.
-    misplaced: bool,
-    buf: Vec<u8>,
-    buf_at: u64,
-}
-
-impl<'a> Scan<'a> {
-    fn new(file: &'a dyn File, part: Part, until: u64, interval: u32) -> Self {
-        let index = Index::starting_at(part.bytes);
-        let buf_at = part.bytes;
-        Self {
-            file,
-            part,
-            until,
-            index,
-            interval,
-            epoch: i32::MIN,
-            misplaced: false,
-            buf: Vec::new(),
-            buf_at,
-        }
-    }
-
-    /// Runs to the end or to the first batch that does not fit, and says why it does not.
-    fn run(&mut self) -> std::io::Result<Option<&'static str>> {
-        while self.part.bytes < self.until {
-            let at = self.part.bytes;
-            let Some(header) = Header::read(self.peek(at)?) else { return Ok(Some("less than a header")) };
-            let total = header.total_bytes().map(|total| total as u64);
-            let Some(total) = total.filter(|total| header.magic == 2 && *total <= self.until - at) else {
-                return Ok(Some(if header.length == 0 { "zeros" } else { "impossible length or magic" }));
-            };
-            if header.last_offset_delta < 0 || self.checksum(at, total)? != header.crc {
-                return Ok(Some("checksum mismatch"));
-            }
-            if is_torn_offset(at, header.base_offset, self.part.next_offset) {
-                return Ok(Some("a torn offset"));
-            }
-            if header.base_offset != self.part.next_offset {
-                self.misplaced = true;
-                return Ok(Some("offset does not follow"));
-            }
-            if header.leader_epoch < self.epoch {
-                self.misplaced = true;
-                return Ok(Some("leader epoch goes back"));
-            }
-            self.epoch = header.leader_epoch;
-            self.index.push(self.part.base, &header, at, self.part.newest.0, self.interval);
-            add(&mut self.part, &header);
-        }
-        Ok(None)
-    }
-
-    /// At least a header's worth of bytes at `at`, unless the file ends before.
-    fn peek(&mut self, at: u64) -> std::io::Result<&[u8]> {
-        let inside = usize::try_from(at - self.buf_at).unwrap_or(usize::MAX);
-        if self.buf.get(inside..).is_none_or(|rest| rest.len() < HEADER_BYTES) {
-            self.fill(at)?;
-            return Ok(&self.buf);
-        }
-        Ok(self.buf.get(inside..).unwrap_or_default())
-    }
-
-    fn fill(&mut self, at: u64) -> std::io::Result<()> {
-        let want = usize::try_from(self.until - at).unwrap_or(SCAN_BYTES).min(SCAN_BYTES);
-        self.buf.resize(want, 0);
-        self.buf_at = at;
-        super::segment::read_exact(self.file, &mut self.buf, at)
-    }
-
-    fn checksum(&mut self, at: u64, total: u64) -> std::io::Result<u32> {
-        let inside = usize::try_from(at - self.buf_at).unwrap_or(usize::MAX);
-        let whole =
-            usize::try_from(total).ok().and_then(|total| self.buf.get(inside..)?.get(CRC_FROM..total));
-        if let Some(covered) = whole {
-            return Ok(crc32c(covered));
-        }
-        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-        let (mut at, until) = (at + CRC_FROM as u64, at + total);
-        while at < until {
-            let inside = usize::try_from(at - self.buf_at).unwrap_or(usize::MAX);
-            if inside >= self.buf.len() {
-                self.fill(at)?;
-                continue;
-            }
-            let rest = self.buf.get(inside..).unwrap_or_default();
-            let some = rest.get(..usize::try_from(until - at).unwrap_or(usize::MAX)).unwrap_or(rest);
-            digest.update(some);
-            at += some.len() as u64;
-        }
-        #[allow(clippy::cast_possible_truncation, reason = "a 32-bit checksum in a wider return type")]
-        let crc = digest.finalize() as u32;
-        Ok(crc)
-    }
-}
-
-/// Whether `found` is what a power cut leaves of the offset `expected` of a batch at `at`: the first sector of the
-/// batch was lost, and with it some or all of the offset and at most those bytes of the length that are zero anyway;
-/// the next one, with all that the checksum covers, was not.
-fn is_torn_offset(at: u64, found: i64, expected: i64) -> bool {
-    let lost_bytes = SECTOR_BYTES - at % SECTOR_BYTES;
-    let kept = match u32::try_from(lost_bytes * 8) {
-        Ok(bits @ 1..=63) => u64::MAX >> bits,
-        // With the fourth byte of the length it would be no batch at all.
-        Ok(64..=88) => 0,
-        _ => return false,
-    };
-    found != expected && found.cast_unsigned() == expected.cast_unsigned() & kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_torn_offset;
-
-    #[test]
-    fn an_offset_is_torn_where_a_sector_ends_in_it_and_only_the_lost_bytes_are_zero() {
-        let expected = 0x0102_0304_0506_0708;
-        assert!(is_torn_offset(504, 0, expected));
-        assert!(is_torn_offset(508, 0x0506_0708, expected));
-        assert!(is_torn_offset(1023, 0x0002_0304_0506_0708, expected));
-        assert!(!is_torn_offset(508, 0x0506_0709, expected), "another offset");
-        assert!(!is_torn_offset(508, expected, expected), "nothing is lost");
-        assert!(is_torn_offset(501, 0, expected), "three zeros of its length are lost, too");
-        assert!(!is_torn_offset(500, 0, expected), "its length is lost, too");
-        assert!(!is_torn_offset(512, 0, expected) && !is_torn_offset(0, 0, expected), "no sector ends in it");
-    }
 }

@@ -5,17 +5,20 @@
 //! [`Files`]; a reader keeps the one it uses alive. Deliberately absent: rolling, syncing, checksums.
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use super::checkpoint::{Part, read_all};
 use super::disk::{Disk, File};
-use super::index::Index;
+use super::hole::{self, Hole, Holes};
+use super::index::{Anchor, Index};
 use super::map::Mapping;
-use super::{failed, locked};
+use super::scan::Scan;
+use super::verify::{Checked, Verified, check};
+use super::window::Window;
+use super::{Place, failed, locked};
 use crate::batch::{HEADER_BYTES, Header};
 use crate::lock::{Mutex, rank};
 use crate::store::{Error, Result};
@@ -27,6 +30,8 @@ pub(super) type Boundary = (u64, i64);
 const MIN_MAP_BYTES: usize = 1 << 20;
 /// Descriptors looked at when one comes too many: with more than these pinned, the cache is over its limit for a while.
 const SWEEP: usize = 64;
+/// Bytes that are walked for an index that nobody misses.
+const REBUILT_BYTES: u64 = 1 << 20;
 /// Batch boundaries remembered beside the index: where tailing readers start.
 const RECENT: usize = 32;
 
@@ -34,8 +39,9 @@ const RECENT: usize = 32;
 pub(super) struct Handle {
     pub file: Arc<dyn File>,
     disk: Arc<dyn Disk>,
+    place: Place,
     map: Mutex<rank::FileMap, Option<Arc<Mapping>>>,
-    index: OnceLock<Index>,
+    index: Mutex<rank::FileIndex, Option<Arc<Index>>>,
 }
 
 /// What is written of a segment, and how to find batches in it.
@@ -60,22 +66,39 @@ pub(super) struct Segment {
     /// know without a lock.
     dirty_to: AtomicU64,
     synced_to: AtomicU64,
+    /// Damaged places.
+    pub holes: Holes,
+    /// What has been verified since it came from the disk.
+    pub verified: Verified,
+    /// Bytes that its index file covers.
+    pub indexed: AtomicU64,
     /// Whether its name in the directory is durable.
     pub named: AtomicBool,
 }
 
 impl Segment {
-    /// A segment whose file exists (or is about to) with `part` written and synced.
-    pub fn new(dir: &Arc<Path>, part: Part, index: Option<Index>, sealed: bool) -> Self {
+    /// A segment whose file exists (or is about to) with `part` written and synced, of which nobody in this life has
+    /// looked at the first `trusted` bytes.
+    pub fn new(
+        dir: &Arc<Path>,
+        part: Part,
+        holes: Vec<Hole>,
+        index: Option<Index>,
+        sealed: bool,
+        trusted: u64,
+    ) -> Self {
         Self {
             base: part.base,
             dir: dir.clone(),
             handle: Mutex::new(None),
             used: AtomicBool::new(false),
             tail: Mutex::new(Tail { part, sealed, index, recent: VecDeque::new() }),
+            holes: Holes::new(holes),
+            verified: Verified::new(trusted),
             synced: Mutex::new(part),
             dirty_to: AtomicU64::new(part.bytes),
             synced_to: AtomicU64::new(part.bytes),
+            indexed: AtomicU64::new(0),
             named: AtomicBool::new(true),
         }
     }
@@ -134,8 +157,9 @@ impl Segment {
         let handle = Arc::new(Handle {
             file,
             disk: files.disk.clone(),
+            place: files.place,
             map: Mutex::new(None),
-            index: OnceLock::new(),
+            index: Mutex::new(None),
         });
         {
             let mut cached = locked(&self.handle);
@@ -180,6 +204,9 @@ impl Segment {
     }
 
     /// Where the batch that contains `offset` begins; the end when `offset` is the next one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it lies in a hole.
     pub fn locate(self: &Arc<Self>, handle: &Handle, offset: i64, interval: u32) -> Result<Boundary> {
         let (part, recent) = {
             let tail = locked(&self.tail);
@@ -193,6 +220,10 @@ impl Segment {
             return Ok((position, offset));
         }
         let from = self.with_index(handle, interval, |index| index.floor_offset(offset - self.base))?;
+        self.verify(handle, from, interval)?;
+        if let Some(hole) = hole::of(&self.holes.list(), offset) {
+            return Err(self.damaged(hole.at, offset, hole.to));
+        }
         let found = self.walk(handle, from, part.bytes, |header, at| {
             if header.last_offset() >= offset {
                 ControlFlow::Break((at, header.base_offset))
@@ -200,7 +231,24 @@ impl Segment {
                 ControlFlow::Continue(())
             }
         })?;
-        Ok(found.unwrap_or((part.bytes, part.next_offset)))
+        match found {
+            Some((at, base)) if base <= offset => Ok((at, base)),
+            Some((at, base)) => Err(self.damaged(at, offset, base)),
+            None => Err(self.damaged(part.bytes, offset, part.next_offset)),
+        }
+    }
+
+    /// Where the first batch at or past `offset` begins that can be read.
+    pub fn locate_readable(
+        self: &Arc<Self>,
+        handle: &Handle,
+        offset: i64,
+        interval: u32,
+    ) -> Result<Boundary> {
+        match self.locate(handle, offset, interval) {
+            Err(Error::Damaged { to, .. }) => self.locate(handle, to, interval),
+            found => found,
+        }
     }
 
     /// The largest batch boundary in `from..=until` at most `max_bytes` past `from`, but one batch at least.
@@ -236,51 +284,150 @@ impl Segment {
             let (missing, part) = {
                 let tail = locked(&self.tail);
                 match &tail.index {
-                    Some(index) if index.missing_bytes() == 0 => return Ok(ask(index)),
-                    Some(index) => (Some(index.missing_bytes()), tail.part),
+                    Some(index) => match index.missing() {
+                        None => return Ok(ask(index)),
+                        missing => (missing, tail.part),
+                    },
                     None => (None, tail.part),
                 }
             };
             let Some(missing) = missing else {
-                let index = match handle.index.get() {
+                let known = locked(&handle.index).clone();
+                let index = match known {
                     Some(index) => index,
                     None => {
-                        let loaded = self.load_index(handle, part, interval)?;
-                        handle.index.get_or_init(|| loaded)
+                        let loaded = in_place(handle.place, || self.load_index(handle, &part, interval))?;
+                        let loaded = Arc::new(loaded);
+                        locked(&handle.index).get_or_insert(loaded).clone()
                     }
                 };
-                return Ok(ask(index));
+                return Ok(ask(&index));
             };
-            let front = self.build_index(handle, missing, interval)?;
+            let front = in_place(handle.place, || self.load_index(handle, &missing, interval))?;
             if let Some(index) = &mut locked(&self.tail).index
-                && index.missing_bytes() == missing
+                && index.missing() == Some(missing)
             {
                 index.prepend(front);
             }
         }
     }
 
-    fn load_index(&self, handle: &Handle, part: Part, interval: u32) -> Result<Index> {
+    /// The index of the front of the segment that `part` names: from its file as far as that goes, else from the bytes.
+    fn load_index(&self, handle: &Handle, part: &Part, interval: u32) -> Result<Index> {
         let path = self.index_path();
         let bytes = read_all(&*handle.disk, &path).ok().flatten().unwrap_or_default();
-        match Index::decode(&bytes, self.base, part.bytes) {
-            Some(index) => Ok(index),
-            None => {
+        let Some((mut index, covered)) = Index::decode(&bytes, part) else {
+            if !bytes.is_empty() || part.bytes > REBUILT_BYTES {
                 tracing::warn!(path = %path.display(), "index is missing or does not fit: rebuilt");
-                self.build_index(handle, part.bytes, interval)
             }
+            return self.scan(handle, part, interval);
+        };
+        if covered.bytes < part.bytes {
+            let mut scan = Scan::new(&*handle.file, covered, part.bytes, interval);
+            scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
+            self.holes.add_all(&scan.holes);
+            scan.index.prepend(index);
+            index = scan.index;
         }
+        Ok(index)
     }
 
-    fn build_index(&self, handle: &Handle, until: u64, interval: u32) -> Result<Index> {
-        let mut index = Index::default();
-        let mut newest = -1;
-        self.walk::<()>(handle, 0, until, |header, at| {
-            index.push(self.base, header, at, newest, interval);
-            newest = newest.max(header.max_timestamp);
-            ControlFlow::Continue(())
-        })?;
-        Ok(index)
+    /// Looks at every byte of the front that `part` names: its index and its holes.
+    fn scan(&self, handle: &Handle, part: &Part, interval: u32) -> Result<Index> {
+        let empty = Part::empty(part.base, part.opened_ms);
+        let mut scan = Scan::new(&*handle.file, empty, part.bytes, interval);
+        scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
+        self.holes.add_all(&scan.holes);
+        // Whoever looks at more than the front looks at all of it.
+        self.verified.mark_all();
+        Ok(scan.index)
+    }
+
+    /// Verifies the batches of the chunk around `at` unless that has been done since they came from the disk. What does not
+    /// check out becomes a hole. Answers where the next unverified batch may begin.
+    pub fn verify(&self, handle: &Handle, at: u64, interval: u32) -> Result<u64> {
+        if self.verified.until(at) == at {
+            let ((from, to), part, fresh) = (Verified::chunk(at), self.part(), self.verified.fresh());
+            let anchors =
+                self.with_index(handle, interval, |index| index.anchors(&part, from, to.min(fresh)))?;
+            // An index that was just made from the bytes has looked at them.
+            if self.verified.until(at) == at {
+                in_place(handle.place, || {
+                    match self.check(handle, &anchors, &part)? {
+                        Checked::Fine => self.verified.mark(at),
+                        Checked::Sum | Checked::Bad => self.look_at_all(handle, &part, fresh, interval)?,
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(self.verified.until(at))
+    }
+
+    fn check(&self, handle: &Handle, anchors: &[Anchor], part: &Part) -> Result<Checked> {
+        let mut window = Window::new(&*handle.file, part.bytes);
+        check(&mut window, anchors, &self.holes.list()).map_err(failed("read", &self.path()))
+    }
+
+    /// Finds the holes of the whole segment; an index that its bytes contradict is made anew.
+    fn look_at_all(&self, handle: &Handle, part: &Part, fresh: u64, interval: u32) -> Result<()> {
+        let anchors = self.with_index(handle, interval, |index| index.anchors(part, 0, fresh))?;
+        let fresh = self.scan(handle, part, interval)?;
+        for pair in anchors.windows(2) {
+            let [from, to] = pair else { continue };
+            match self.check(handle, pair, part)? {
+                Checked::Fine => {}
+                // Somewhere in it, outside of what Kafka's checksum covers.
+                Checked::Sum => {
+                    let (at, until) = (from.position, to.position);
+                    self.holes.add(Hole { at, until, from: from.offset, to: to.offset });
+                }
+                Checked::Bad => {
+                    tracing::warn!(path = %self.index_path().display(), "index of another content: rebuilt");
+                    let mut tail = locked(&self.tail);
+                    if tail.index.is_none() {
+                        *locked(&handle.index) = Some(Arc::new(fresh));
+                    } else if tail.part == *part {
+                        tail.index = Some(fresh);
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Segment::walk`], over batches that have been verified.
+    pub fn walk_verified<T>(
+        &self,
+        handle: &Handle,
+        mut at: u64,
+        until: u64,
+        interval: u32,
+        mut visit: impl FnMut(&Header, u64) -> ControlFlow<T>,
+    ) -> Result<Option<T>> {
+        enum Stop<T> {
+            Found(T),
+            Next(u64),
+        }
+        while at < until {
+            let ready = self.verify(handle, at, interval)?;
+            let stop = self.walk(handle, at, until, |header, position| {
+                if position >= ready {
+                    return ControlFlow::Break(Stop::Next(position));
+                }
+                match visit(header, position) {
+                    ControlFlow::Break(found) => ControlFlow::Break(Stop::Found(found)),
+                    ControlFlow::Continue(()) => ControlFlow::Continue(()),
+                }
+            })?;
+            match stop {
+                Some(Stop::Next(position)) => at = position,
+                Some(Stop::Found(found)) => return Ok(Some(found)),
+                None => break,
+            }
+        }
+        Ok(None)
     }
 
     /// Visits the headers of the batches in `at..until`; `at` is a boundary.
@@ -293,7 +440,12 @@ impl Segment {
     ) -> Result<Option<T>> {
         let mut buf = [0; 4096];
         let (mut from, mut have) = (at, 0);
+        let holes = self.holes.list();
         while at < until {
+            if let Some(hole) = hole::around(&holes, at) {
+                at = hole.until;
+                continue;
+            }
             let inside = usize::try_from(at - from).ok().filter(|skip| skip + HEADER_BYTES <= have);
             let skip = match inside {
                 Some(skip) => skip,
@@ -315,6 +467,11 @@ impl Segment {
         Ok(None)
     }
 
+    /// The error of whoever reads an offset in a damaged place; the log goes on at `to`.
+    pub fn damaged(&self, position: u64, from: i64, to: i64) -> Error {
+        Error::Damaged { path: self.path(), position, from, to }
+    }
+
     /// An error that names a place in this segment.
     pub fn corrupt(&self, position: u64, what: &str) -> Error {
         Error::Corrupt { path: self.path(), position, what: what.to_owned() }
@@ -331,22 +488,13 @@ impl Tail {
             self.recent.pop_front();
         }
         self.recent.push_back((header.base_offset, part.bytes));
-        add(part, header);
+        part.add(header);
     }
 
     /// No more batches: frees what only the active segment needs.
     pub fn seal(&mut self) {
         self.sealed = true;
         self.recent = VecDeque::new();
-    }
-}
-
-/// Counts one more batch into a summary.
-pub(super) fn add(part: &mut Part, header: &Header) {
-    part.bytes += header.total_bytes().unwrap_or(0) as u64;
-    part.next_offset = header.next_offset();
-    if header.max_timestamp > part.newest.0 {
-        part.newest = (header.max_timestamp, header.base_offset);
     }
 }
 
@@ -371,6 +519,7 @@ impl Handle {
 /// Open descriptors, bounded; the one not used since the last sweep goes first (second chance).
 pub(super) struct Files {
     pub disk: Arc<dyn Disk>,
+    place: Place,
     limit: usize,
     /// Whether files with unsynced bytes stay open: a write error is only sure to be reported to descriptors
     /// that were open at the time. Of no use where nobody syncs.
@@ -380,8 +529,8 @@ pub(super) struct Files {
 
 impl Files {
     /// At most `limit` descriptors in the cache.
-    pub fn new(disk: Arc<dyn Disk>, limit: usize, pin_unsynced: bool) -> Self {
-        Self { disk, limit, pin_unsynced, open: Mutex::default() }
+    pub fn new(disk: Arc<dyn Disk>, place: Place, limit: usize, pin_unsynced: bool) -> Self {
+        Self { disk, place, limit, pin_unsynced, open: Mutex::default() }
     }
 
     fn admit(&self, segment: &Arc<Segment>) {
@@ -412,19 +561,14 @@ impl Files {
     }
 }
 
+/// Does work that reads much through `place`.
+fn in_place<T>(place: Place, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (mut work, mut outcome) = (Some(work), None);
+    place(&mut || outcome = work.take().map(|work| work()));
+    outcome.unwrap_or(Err(Error::Fenced))
+}
+
 /// Where the batches from `base` on are.
 pub(super) fn log_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.log"))
-}
-
-/// Fills `buf` from `at` or fails with `UnexpectedEof`.
-pub(super) fn read_exact(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<()> {
-    let mut done = 0;
-    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, at + done as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => done += read,
-        }
-    }
-    Ok(())
 }

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use super::disk::Disk;
 use super::log::LocalLog;
+use super::sweep::Wanted;
 use super::{Shared, failed, locked};
 use crate::lock::{Condvar, Mutex, rank};
 use crate::store::{Incidents, Kind};
@@ -26,8 +27,12 @@ pub(super) enum Job {
     Tidy(Arc<LocalLog>),
     /// Remove a renamed segment.
     RemoveFile(Arc<dyn Disk>, PathBuf),
-    /// Remove a renamed log.
+    /// Remove a renamed log, and the directory above it when it was the last there.
     RemoveDirs(Arc<dyn Disk>, PathBuf),
+    /// Keep space back for bad days.
+    Ballast(Arc<Shared>),
+    /// Find what no topic needs.
+    Sweep(Arc<Shared>, Wanted),
 }
 
 impl Job {
@@ -43,7 +48,18 @@ impl Job {
             }
             Self::Tidy(log) => return log.tidy_turn().then_some(Self::Tidy(log)),
             Self::RemoveFile(disk, path) => removed(disk.remove_file(&path), &path, incidents),
-            Self::RemoveDirs(disk, path) => removed(disk.remove_dirs(&path), &path, incidents),
+            Self::RemoveDirs(disk, path) => {
+                removed(disk.remove_dirs(&path), &path, incidents);
+                // Most often other partitions' are there still.
+                let above = path.parent().map(|above| disk.remove_empty_dir(above));
+                drop(above);
+            }
+            Self::Ballast(shared) => shared.ballast.take(),
+            Self::Sweep(shared, wanted) => {
+                if let Err(error) = shared.sweep(&wanted) {
+                    incidents.note_error(Kind::UpkeepFailed, &error);
+                }
+            }
         }
         None
     }
@@ -59,8 +75,10 @@ impl Job {
 
 /// What could not be removed is tried again at the next open.
 fn removed(outcome: std::io::Result<()>, path: &std::path::Path, incidents: &Incidents) {
-    if let Err(error) = outcome.map_err(failed("remove", path)) {
-        incidents.note_error(Kind::UpkeepFailed, &error);
+    if let Err(error) = outcome
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        incidents.note_error(Kind::UpkeepFailed, &failed("remove", path)(error));
     }
 }
 
@@ -69,6 +87,8 @@ pub(super) struct Workers {
     name: &'static str,
     limit: usize,
     incidents: Arc<Incidents>,
+    /// Jobs wait until [`Workers::run_one`].
+    held: bool,
     state: Mutex<rank::Workers, State>,
     wake: Condvar,
 }
@@ -83,13 +103,25 @@ struct State {
 
 impl Workers {
     /// Up to `limit` threads; with 0 every job runs on the thread that submits it.
-    pub fn new(name: &'static str, limit: usize, incidents: Arc<Incidents>) -> Arc<Self> {
-        Arc::new(Self { name, limit, incidents, state: Mutex::default(), wake: Condvar::default() })
+    /// `held`: no threads, and what is submitted waits until somebody runs it.
+    pub fn new(name: &'static str, limit: usize, held: bool, incidents: Arc<Incidents>) -> Arc<Self> {
+        Arc::new(Self { name, limit, incidents, held, state: Mutex::default(), wake: Condvar::default() })
+    }
+
+    /// Runs the oldest job that waits; false when there is none.
+    pub fn run_one(&self) -> bool {
+        let Some(job) = locked(&self.state).queue.pop_front() else { return false };
+        let again = job.run(&self.incidents);
+        locked(&self.state).queue.extend(again);
+        true
     }
 
     /// Queues a job.
     pub fn submit(self: &Arc<Self>, job: Job) {
         let mut state = locked(&self.state);
+        if self.held && !state.stopped {
+            return state.queue.push_back(job);
+        }
         if self.limit == 0 || state.stopped {
             drop(state);
             return job.finish(&self.incidents);
@@ -136,6 +168,7 @@ impl Workers {
 
     /// Ends the threads, after what is queued (`drain`) or at once. Later jobs run where they are submitted.
     pub fn stop(&self, drain: bool) {
+        while self.held && drain && self.run_one() {}
         let (threads, dropped) = {
             let mut state = locked(&self.state);
             state.stopped = true;

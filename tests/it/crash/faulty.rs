@@ -2,7 +2,7 @@
 //!
 //! Bytes are durable after the file's `sync`, names after `sync_dir` of their directory. At a power cut each
 //! unsynced write survives whole, in part (a subset of its 512-byte sectors, zeros for the rest) or not
-//! at all; of the unsynced changes to one directory a prefix survives, as on a journaling file system.
+//! at all; of the unsynced changes to one directory a prefix survives, as on a journaling file system, or any.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -53,6 +53,7 @@ struct Node {
     live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    reserved: u64,
 }
 
 #[derive(Clone)]
@@ -69,14 +70,17 @@ enum Kind {
     File(usize),
 }
 
-type Names = BTreeMap<PathBuf, Kind>;
+type Tree = BTreeMap<PathBuf, Kind>;
 
 struct State {
     nodes: Vec<Node>,
-    names: Names,
-    durable_names: Names,
+    names: Tree,
+    durable_names: Tree,
     pending: Vec<Name>,
     calls: u64,
+    bytes_read: u64,
+    /// Bytes that files may hold, blocks reserved past their ends included.
+    limit: u64,
     fault: Fault,
     dead: bool,
     dice: Dice,
@@ -86,15 +90,26 @@ struct State {
 #[derive(Clone)]
 pub struct Faulty(Arc<Mutex<State>>);
 
+/// What a power cut does to names that were not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Of the changes to a directory the first ones survive, as on a journaling file system.
+    First,
+    /// Any of them may, as far as one does not need another.
+    Any,
+}
+
 impl Faulty {
     /// An empty disk.
     pub fn new(fault: Fault, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             nodes: Vec::new(),
-            names: Names::new(),
-            durable_names: Names::new(),
+            names: Tree::new(),
+            durable_names: Tree::new(),
             pending: Vec::new(),
             calls: 0,
+            bytes_read: 0,
+            limit: u64::MAX,
             fault,
             dead: false,
             dice: Dice::new(seed),
@@ -110,8 +125,40 @@ impl Faulty {
         }
     }
 
+    /// From now on the disk is full when its files hold so many bytes.
+    pub fn limit(&self, bytes: u64) {
+        self.state().limit = bytes;
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.state().bytes_read
+    }
+
+    /// Turns one bit of the stored bytes of a file.
+    pub fn flip(&self, path: &Path, bit: u64) {
+        let mut state = self.state();
+        let Some(Kind::File(node)) = state.names.get(path).copied() else { panic!("no {}", path.display()) };
+        let Node { live, durable, .. } = &mut state.nodes[node];
+        for bytes in [live, durable] {
+            if let Some(byte) = bytes.get_mut((bit / 8) as usize) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    /// Every file with its size.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let state = self.state();
+        let file = |(path, kind): (&PathBuf, &Kind)| match kind {
+            Kind::File(node) => Some((path.clone(), state.nodes[*node].live.len() as u64)),
+            Kind::Dir => None,
+        };
+        state.names.iter().filter_map(file).collect()
+    }
+
     /// The disk as it is found when the power is back; no more faults.
-    pub fn after_power_cut(&self) -> Self {
+    pub fn after_power_cut(&self, order: Names) -> Self {
         let mut state = self.state();
         let mut dice = state.dice.clone();
         let nodes = state.nodes.iter().map(|node| node.survive(&mut dice)).collect();
@@ -119,7 +166,8 @@ impl Faulty {
         let mut dropped: Vec<PathBuf> = Vec::new();
         for change in &state.pending {
             let dir = change.dir();
-            if dropped.contains(&dir) || dice.below(2) == 0 {
+            let lost = (order == Names::First && dropped.contains(&dir)) || dice.below(2) == 0;
+            if lost || !change.applies(&names) {
                 dropped.push(dir);
             } else {
                 change.apply(&mut names);
@@ -133,6 +181,8 @@ impl Faulty {
             names,
             pending: Vec::new(),
             calls: 0,
+            bytes_read: 0,
+            limit: u64::MAX,
             fault: Fault::None,
             dead: false,
             dice,
@@ -169,7 +219,7 @@ impl Node {
                 }
             }
         }
-        Self { live: bytes.clone(), durable: bytes, pending: Vec::new() }
+        Self { live: bytes.clone(), durable: bytes, pending: Vec::new(), reserved: 0 }
     }
 
     fn change(&mut self, change: Change) {
@@ -198,7 +248,15 @@ impl Name {
         }
     }
 
-    fn apply(&self, names: &mut Names) {
+    /// Whether what it changes is there.
+    fn applies(&self, names: &Tree) -> bool {
+        match self {
+            Self::Rename(from, _) | Self::Remove(from) => names.contains_key(from),
+            Self::Dir(_) | Self::File(..) => true,
+        }
+    }
+
+    fn apply(&self, names: &mut Tree) {
         match self {
             Self::Dir(path) => drop(names.insert(path.clone(), Kind::Dir)),
             Self::File(path, node) => drop(names.insert(path.clone(), Kind::File(*node))),
@@ -217,7 +275,7 @@ impl Name {
 }
 
 /// Forgets what hangs on a directory whose own name was lost.
-fn prune(names: &mut Names) {
+fn prune(names: &mut Tree) {
     let whole = names.clone();
     let reached =
         |path: &Path| path.ancestors().skip(1).all(|d| d == Path::new("/") || whole.contains_key(d));
@@ -225,6 +283,21 @@ fn prune(names: &mut Names) {
 }
 
 impl State {
+    fn used(&self) -> u64 {
+        let held = |kind: &Kind| match kind {
+            Kind::File(node) => (self.nodes[*node].live.len() as u64).max(self.nodes[*node].reserved),
+            Kind::Dir => 0,
+        };
+        self.names.values().map(held).sum()
+    }
+
+    /// Whether a file may hold `bytes`.
+    fn has_room(&self, node: usize, bytes: u64) -> io::Result<()> {
+        let held = (self.nodes[node].live.len() as u64).max(self.nodes[node].reserved);
+        let fits = bytes <= held || self.used() + (bytes - held) <= self.limit;
+        if fits { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENOSPC)) }
+    }
+
     /// Counts a call; answers whether the power goes in the middle of it.
     fn call(&mut self) -> io::Result<bool> {
         if self.dead {
@@ -296,6 +369,13 @@ impl Disk for Faulty {
         Ok(Arc::new(Open { disk: self.clone(), node }))
     }
 
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        if self.state().names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.create(path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
         done(state.call()?)?;
@@ -335,6 +415,13 @@ impl Disk for Faulty {
         self.state().rename(Name::Remove(dir.to_owned()))
     }
 
+    fn remove_empty_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.state().names.keys().any(|path| path.parent() == Some(dir)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.state().rename(Name::Remove(dir.to_owned()))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let mut state = self.state();
         done(state.call()?)?;
@@ -361,7 +448,11 @@ impl Disk for Faulty {
     }
 
     fn space(&self, _path: &Path) -> io::Result<Capacity> {
-        Ok(Capacity { total_bytes: 1 << 40, free_bytes: 1 << 39 })
+        let state = self.state();
+        if state.limit == u64::MAX {
+            return Ok(Capacity { total_bytes: 1 << 40, free_bytes: 1 << 39 });
+        }
+        Ok(Capacity { total_bytes: state.limit, free_bytes: state.limit.saturating_sub(state.used()) })
     }
 }
 
@@ -374,6 +465,7 @@ impl File for Open {
     fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
         let mut data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        state.has_room(self.node, at + data.len() as u64)?;
         // Now and then a short write, which is legal.
         if !matches!(state.fault, Fault::None) && state.dice.below(16) == 0 && data.len() > 1 {
             let keep = 1 + state.dice.below(data.len() as u64 - 1) as usize;
@@ -398,6 +490,7 @@ impl File for Open {
         let rest = live.get(at as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());
         buf[..len].copy_from_slice(&rest[..len]);
+        state.bytes_read += len as u64;
         Ok(len)
     }
 
@@ -420,11 +513,17 @@ impl File for Open {
         let mut state = self.disk.state();
         let cut = state.call()?;
         state.nodes[self.node].change(Change::Cut(bytes));
+        state.nodes[self.node].reserved = 0;
         done(cut)
     }
 
-    fn reserve(&self, _at: u64, _bytes: u64) -> io::Result<()> {
-        done(self.disk.state().call()?)
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        done(state.call()?)?;
+        state.has_room(self.node, at + bytes)?;
+        let node = &mut state.nodes[self.node];
+        node.reserved = node.reserved.max(at + bytes);
+        Ok(())
     }
 
     fn start_writeback(&self, _at: u64, _bytes: u64) {}

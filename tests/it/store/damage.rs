@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use weir_broker::store::local::Local;
-use weir_broker::store::{Error, Store};
+use weir_broker::store::local::LocalOptions;
+use weir_broker::store::{Error, Kind, Log, LogOptions, Placed, Store};
 
-use super::{SMALL, eager, id, open, push, read_all, wait_durable};
+use super::{SMALL, batch, batch_of, eager, id, open, push, read_all, wait_durable};
 
 const NINE: [i64; 9] = [0, 2, 4, 6, 8, 10, 12, 14, 16];
 
@@ -64,18 +66,6 @@ fn bases(store: &Local, n: u128) -> Vec<i64> {
     read_all(&*log, log.span().start, 1 << 20).iter().map(|h| h.base_offset).collect()
 }
 
-/// The damaged log is set aside whole and stays so; its neighbour works.
-fn assert_quarantined(dir: &Path, what: &str) {
-    for _life in 0..2 {
-        let store = Local::open(dir).unwrap();
-        let opened = store.open_log(id(1), SMALL, &mut |_| {});
-        assert!(matches!(opened, Err(Error::Corrupt { .. })), "{what}: damage goes unseen");
-        assert!(!log_dir(dir, 1).exists(), "{what}: still in its place");
-        assert_eq!(fs::read_dir(dir.join("quarantine")).unwrap().count(), 1, "{what}: not set aside");
-        assert_eq!(bases(&store, 2).len(), 80, "{what}: the neighbour suffers");
-    }
-}
-
 #[test]
 fn a_segment_cut_at_every_byte_of_its_last_batch_recovers_the_batches_before() {
     let (dir, at) = killed();
@@ -116,79 +106,260 @@ fn a_segment_of_zeros_is_an_empty_log() {
 }
 
 #[test]
-fn a_flipped_bit_past_the_checkpoint_never_comes_back_as_a_record() {
-    let (dir, at) = killed();
-    let file = at.join("00000000000000000000.log");
-    let whole = fs::read(&file).unwrap();
-    // Bytes 0..8 and 12..16 lie outside the CRC: there continuity has to notice.
-    for byte in (0..61).chain([100, 210]) {
-        for batch in [0, 4, 8] {
-            let mut bytes = whole.clone();
-            bytes[batch * 211 + byte] ^= 0x40;
-            fs::create_dir_all(&at).unwrap();
-            fs::write(&file, &bytes).unwrap();
+fn whatever_bit_turns_in_a_closed_log_is_seen_at_the_first_read_and_takes_one_batch() {
+    let (dir, at) = killed_with_segments();
+    Local::open(dir.path()).map(|store| (open(&store, id(1)), store.close().unwrap())).unwrap();
+    let logs = files(&at, ".log");
+    let keep = |path: &PathBuf| (path.clone(), fs::read(path).unwrap());
+    let root: Vec<_> =
+        ["clean", "format", "life", "baseline"].map(|name| dir.path().join(name)).into_iter().collect();
+    let kept: Vec<_> = root.iter().filter(|path| path.exists()).map(keep).collect();
+    let inside: Vec<_> = fs::read_dir(&at).unwrap().map(|entry| keep(&entry.unwrap().path())).collect();
+    for byte in (0..61).chain([100, 360]) {
+        for (log, batch) in [(1, 0), (1, 5), (logs.len() - 1, 0), (logs.len() - 1, 2)] {
+            fs::remove_dir_all(&at).unwrap();
+            fs::create_dir(&at).unwrap();
+            kept.iter().chain(&inside).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            let mut bytes = fs::read(&logs[log]).unwrap();
+            bytes[batch * 361 + byte] ^= 0x10;
+            fs::write(&logs[log], &bytes).unwrap();
+            let base: i64 = logs[log].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+            let lost = (base + batch as i64 * 2, base + batch as i64 * 2 + 2);
             let store = Local::open(dir.path()).unwrap();
-            match store.open_log(id(1), SMALL, &mut |_| {}) {
-                // A raised epoch is plausible by itself; the batch after it then goes back.
-                Ok(_) if (12..16).contains(&byte) && batch == 8 => {}
-                Ok(opened) => {
-                    let got = read_all(&*opened.log, 0, 1 << 20);
-                    assert!(got.len() <= batch, "byte {byte} of batch {batch} went unseen");
-                }
-                Err(error) => assert!(matches!(error, Error::Corrupt { .. }), "{error}"),
-            }
-            drop(store);
-            fs::remove_dir_all(dir.path().join("topics")).unwrap();
-            drop(fs::remove_dir_all(dir.path().join("quarantine")));
+            let (read, found) = read_around(&*open(&store, id(1)), 0);
+            assert_eq!(
+                (read.len(), found),
+                (79, vec![lost]),
+                "byte {byte} of batch {batch} of segment {log}"
+            );
+            assert!(store.incidents().stands(Kind::LogDamaged));
         }
     }
 }
 
 #[test]
-fn damage_before_the_checkpoint_never_shortens_the_log() {
-    let (dir, at) = killed_with_segments();
-    let file = &files(&at, ".log")[0];
-    let mut bytes = fs::read(file).unwrap();
-    bytes[361 + 200] ^= 1;
-    fs::write(file, bytes).unwrap();
-    let store = Local::open(dir.path()).unwrap();
-    assert_eq!(open(&store, id(1)).span().end, 160);
-    assert_eq!(bases(&store, 2).len(), 80);
+fn a_first_read_near_the_end_of_a_closed_segment_looks_at_little_of_it() {
+    let disk = crate::crash::Faulty::new(crate::crash::Fault::None, 1);
+    let options = || LocalOptions { disk: Arc::new(disk.clone()), inline: true, ..LocalOptions::default() };
+    let large = LogOptions { segment_bytes: 1 << 30, segment_ms: i64::MAX, index_interval_bytes: 4096 };
+    let open = || Local::open_with(Path::new("/data"), options()).unwrap();
+    {
+        let store = open();
+        let log = store.open_log(id(1), large, &mut |_| {}).unwrap().log;
+        (0..12_000).for_each(|t| {
+            push(&*log, 1, t, 1000);
+        });
+        store.close().unwrap();
+    }
+    let store = open();
+    let log = store.open_log(id(1), large, &mut |_| {}).unwrap().log;
+    let before = disk.bytes_read();
+    let slice = log.read(11_998, 1000, 12_000).unwrap();
+    assert_eq!(super::headers(&slice.to_bytes().unwrap())[0].base_offset, 11_998);
+    let read = disk.bytes_read() - before;
+    assert!(read < 3 << 20, "{read} bytes of 12 MB");
+    let before = disk.bytes_read();
+    log.read(11_997, 1000, 12_000).unwrap();
+    assert!(disk.bytes_read() - before < 64 << 10, "a chunk is verified once");
 }
 
-#[test]
-fn missing_short_long_and_overlapping_segments_set_that_log_aside() {
-    type Harm = fn(&Path, &[PathBuf]);
-    let harms: [(&str, Harm); 6] = [
-        ("first missing", |_, logs| fs::remove_file(&logs[0]).unwrap()),
-        ("middle missing", |_, logs| fs::remove_file(&logs[2]).unwrap()),
-        ("last missing", |_, logs| fs::remove_file(logs.last().unwrap()).unwrap()),
-        ("sealed one short", |_, logs| {
-            let bytes = fs::read(&logs[1]).unwrap();
-            fs::write(&logs[1], &bytes[..bytes.len() - 1]).unwrap();
-        }),
-        ("sealed one long", |_, logs| {
-            let mut bytes = fs::read(&logs[1]).unwrap();
-            bytes.extend_from_slice(b"tail");
-            fs::write(&logs[1], bytes).unwrap();
-        }),
-        ("overlap", |at, logs| {
-            fs::copy(&logs[1], at.join(format!("{:020}.log", 23))).unwrap();
-        }),
-    ];
-    for (what, harm) in harms {
-        let (dir, at) = killed_with_segments();
-        harm(&at, &files(&at, ".log"));
-        assert_quarantined(dir.path(), what);
+/// Everything that can be read from `from` on, and the damaged places in between.
+fn read_around(log: &dyn Log, from: i64) -> (Vec<i64>, Vec<(i64, i64)>) {
+    let (mut read, mut lost) = (Vec::new(), Vec::new());
+    let (mut offset, end) = (from, log.span().end);
+    while offset < end {
+        match log.read(offset, 1 << 20, end) {
+            Ok(slice) => {
+                let got = super::headers(&slice.to_bytes().unwrap());
+                offset = got.last().expect("a read below the end gives a batch").next_offset();
+                read.extend(got.iter().map(|header| header.base_offset));
+            }
+            Err(Error::Damaged { from, to, .. }) => {
+                assert!(from == offset && to > offset, "{from}..{to} at {offset}");
+                lost.push((from, to));
+                offset = to;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (read, lost)
+}
+
+/// In this life and the next two, batches of two records are read up to `lost` and after it, and appends go on behind.
+fn assert_one_place_is_lost(dir: &Path, n: u128, end: i64, lost: (i64, i64), what: &str) {
+    let whole: Vec<i64> = (0..end).step_by(2).filter(|at| *at < lost.0 || *at >= lost.1).collect();
+    let mut more = Vec::new();
+    for life in 0..3 {
+        let store = Local::open(dir).unwrap();
+        let log = open(&store, id(n));
+        assert_eq!(log.span().end, end + life, "{what}: offsets are used again in life {life}");
+        let (read, found) = read_around(&*log, 0);
+        assert_eq!(read, [whole.clone(), more.clone()].concat(), "{what}: life {life}");
+        assert_eq!(found, if lost.0 < lost.1 { vec![lost] } else { Vec::new() }, "{what}: life {life}");
+        more.push(push(&*log, 1, 1, 10));
+        wait_durable(&*log);
+        if life == 1 {
+            store.close().unwrap();
+        }
+        assert!(!dir.join("quarantine").exists(), "{what}: one place takes the partition");
     }
 }
 
 #[test]
-fn a_segment_under_a_wrong_name_sets_that_log_aside() {
+fn a_missing_short_long_or_overlapping_segment_takes_that_place_out_and_not_the_log() {
+    type Harm = fn(&Path, &[PathBuf]);
+    let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+    let harms: [(&str, Harm, fn(&[i64]) -> (i64, i64)); 8] = [
+        ("first missing", |_, logs| fs::remove_file(&logs[0]).unwrap(), |at| (at[0], at[1])),
+        ("middle missing", |_, logs| fs::remove_file(&logs[2]).unwrap(), |at| (at[2], at[3])),
+        (
+            "last missing",
+            |_, logs| fs::remove_file(logs.last().unwrap()).unwrap(),
+            |at| (at[at.len() - 1], 160),
+        ),
+        ("sealed one short", |_, logs| cut(&logs[1], 1), |at| (at[2] - 2, at[2])),
+        ("sealed one empty", |_, logs| fs::write(&logs[1], b"").unwrap(), |at| (at[1], at[2])),
+        ("last one short", |_, logs| cut(logs.last().unwrap(), 1), |_| (158, 160)),
+        ("sealed one long", |_, logs| extend(&logs[1], b"tail"), |_| (0, 0)),
+        (
+            "overlap",
+            |at, logs| assert!(fs::copy(&logs[1], at.join(format!("{:020}.log", 23))).is_ok()),
+            |_| (0, 0),
+        ),
+    ];
+    for (what, harm, lost) in harms {
+        let (dir, at) = killed_with_segments();
+        let logs = files(&at, ".log");
+        let bases: Vec<_> = logs.iter().map(base).collect();
+        harm(&at, &logs);
+        assert_one_place_is_lost(dir.path(), 1, 160, lost(&bases), what);
+        assert_eq!(bases_of(dir.path(), 2).len(), 80, "{what}: the neighbour suffers");
+    }
+}
+
+fn bases_of(dir: &Path, n: u128) -> Vec<i64> {
+    bases(&Local::open(dir).unwrap(), n)
+}
+
+fn cut(path: &Path, bytes: usize) {
+    let whole = fs::read(path).unwrap();
+    fs::write(path, &whole[..whole.len() - bytes]).unwrap();
+}
+
+fn extend(path: &Path, bytes: &[u8]) {
+    let whole = fs::read(path).unwrap();
+    fs::write(path, [&whole, bytes].concat()).unwrap();
+}
+
+#[test]
+fn a_segment_under_a_wrong_name_is_set_aside() {
     let (dir, at) = killed_with_segments();
     let last = files(&at, ".log").pop().unwrap();
     fs::copy(&last, at.join(format!("{:020}.log", 160))).unwrap();
-    assert_quarantined(dir.path(), "content of another segment");
+    assert_one_place_is_lost(dir.path(), 1, 160, (0, 0), "content of another segment");
+    assert_eq!(files(&at, ".cut0").len(), 1);
+}
+
+#[test]
+fn a_bad_batch_past_the_checkpoint_with_whole_ones_after_it_is_damage_and_no_tear() {
+    // Kind of harm, by the byte of a batch of 211 bytes; the epoch's bytes 12..16 lie outside the checksum.
+    for byte in [0, 3, 7, 8, 10, 11, 12, 13, 15, 16, 17, 23, 30, 60, 100, 210] {
+        for batch in [0, 4, 7] {
+            let (dir, at) = killed();
+            let file = at.join("00000000000000000000.log");
+            let mut bytes = fs::read(&file).unwrap();
+            bytes[batch * 211 + byte] ^= 0x40;
+            fs::write(&file, &bytes).unwrap();
+            let lost = (batch as i64 * 2, batch as i64 * 2 + 2);
+            assert_one_place_is_lost(dir.path(), 1, 18, lost, &format!("byte {byte} of batch {batch}"));
+            assert_eq!(&fs::read(&file).unwrap()[..9 * 211], &bytes, "the damaged place is kept");
+        }
+    }
+}
+
+#[test]
+fn a_torn_tail_is_kept_aside_before_it_is_cut() {
+    let (dir, at) = killed();
+    let file = at.join("00000000000000000000.log");
+    cut(&file, 100);
+    let whole = fs::read(&file).unwrap();
+    for round in 0..2 {
+        let store = Local::open(dir.path()).unwrap();
+        assert_eq!(bases(&store, 1), NINE[..8]);
+        drop(store);
+        assert_eq!(fs::read(at.join(format!("00000000000000000000.cut{round}"))).unwrap(), &whole[8 * 211..]);
+        assert_eq!(fs::metadata(&file).unwrap().len(), 8 * 211);
+        fs::write(&file, &whole).unwrap();
+        fs::remove_file(at.join("checkpoint")).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_segment_before_others_never_shares_its_name_with_what_is_appended() {
+    for bytes in [0, 1, 300] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = eager(dir.path());
+        let log = open(&store, id(1));
+        (0..40).for_each(|t| {
+            push(&*log, 2, t, 300);
+        });
+        wait_durable(&*log);
+        drop((log, store));
+        let at = log_dir(dir.path(), 1);
+        let logs = files(&at, ".log");
+        assert!(logs.len() > 3);
+        let whole = fs::read(&logs[1]).unwrap();
+        fs::write(&logs[1], &whole[..bytes]).unwrap();
+        files(&at, ".index")
+            .iter()
+            .chain(&[at.join("checkpoint")])
+            .for_each(|path| drop(fs::remove_file(path)));
+        let mut acknowledged = Vec::new();
+        for life in 0..3 {
+            let store = eager(dir.path());
+            let log = open(&store, id(1));
+            (0..20).for_each(|t| acknowledged.push(push(&*log, 2, 1000 + t, 300)));
+            log.seal().unwrap();
+            wait_durable(&*log);
+            let (read, _) = read_around(&*log, log.span().start);
+            assert!(acknowledged.iter().all(|at| read.contains(at)), "{bytes} bytes, life {life}: {read:?}");
+            let kept = files(&at, ".log").iter().map(|path| fs::metadata(path).unwrap().len()).min();
+            assert!(kept > Some(0), "an empty file stays among the segments");
+            if life == 1 {
+                store.close().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_record_holds_is_never_taken_for_the_batch_after_a_damaged_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    let one_file = LogOptions { segment_bytes: 1 << 30, ..SMALL };
+    let log = store.open_log(id(1), one_file, &mut |_| {}).unwrap().log;
+    let inner = |base: i64, records| batch(records, 7, 40).placed(base, 3);
+    push(&*log, 2, 0, 100);
+    // A whole batch of its own in a record's place, with the offset that could follow, and headers that claim much.
+    let mut body = inner(4, 900).to_vec();
+    for n in 0..2000u32 {
+        let mut fake = inner(3, 5)[..61].to_vec();
+        fake[8..12].copy_from_slice(&(50_000 + n).to_be_bytes());
+        body.extend(fake);
+    }
+    log.append(&[Placed { base_offset: 2, leader_epoch: 3, batch: batch_of(2, 1, &body) }], 1).unwrap();
+    (0..500).for_each(|t| {
+        push(&*log, 2, t, 100);
+    });
+    wait_durable(&*log);
+    drop((log, store));
+    let at = log_dir(dir.path(), 1);
+    let file = files(&at, ".log")[0].clone();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[161 + 9] ^= 0x40;
+    fs::write(&file, bytes).unwrap();
+    drop(fs::remove_file(at.join("checkpoint")));
+    assert_one_place_is_lost(dir.path(), 1, 1004, (2, 4), "batches inside a batch");
 }
 
 #[test]

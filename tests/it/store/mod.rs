@@ -1,8 +1,10 @@
 //! The conformance suite of the storage seam: every law runs against every engine.
 
 mod damage;
+mod full;
 mod laws;
 mod reopen;
+mod small_state;
 
 use weir_broker::batch::{Batch, Header};
 use weir_broker::store::local::{Local, LocalOptions};
@@ -20,9 +22,15 @@ pub fn id(n: u128) -> LogId {
 
 /// A batch of `records` claimed records whose body is `body` bytes; its checksum is right.
 pub fn batch(records: i32, timestamp: i64, body: usize) -> Batch {
-    let mut b = Vec::with_capacity(61 + body);
+    let body: Vec<u8> = (0..body).map(|i| (i as u8).wrapping_mul(31).wrapping_add(timestamp as u8)).collect();
+    batch_of(records, timestamp, &body)
+}
+
+/// A batch of `records` claimed records with this body; its checksum is right.
+pub fn batch_of(records: i32, timestamp: i64, body: &[u8]) -> Batch {
+    let mut b = Vec::with_capacity(61 + body.len());
     b.extend_from_slice(&0i64.to_be_bytes());
-    b.extend_from_slice(&i32::try_from(49 + body).unwrap().to_be_bytes());
+    b.extend_from_slice(&i32::try_from(49 + body.len()).unwrap().to_be_bytes());
     b.extend_from_slice(&(-1i32).to_be_bytes());
     b.push(2);
     b.extend_from_slice(&[0; 4]);
@@ -34,7 +42,7 @@ pub fn batch(records: i32, timestamp: i64, body: usize) -> Batch {
     b.extend_from_slice(&(-1i16).to_be_bytes());
     b.extend_from_slice(&(-1i32).to_be_bytes());
     b.extend_from_slice(&records.to_be_bytes());
-    b.extend((0..body).map(|i| (i as u8).wrapping_mul(31).wrapping_add(timestamp as u8)));
+    b.extend(body);
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &b[21..]) as u32;
     b[17..21].copy_from_slice(&crc.to_be_bytes());
     Batch::stored(b.into()).unwrap()

@@ -7,14 +7,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::failed;
+use super::super::disk::read_exact;
+use super::super::hole;
 use super::super::map::Mapped;
-use super::super::segment::{Boundary, Handle, Segment, read_exact};
+use super::super::segment::{Boundary, Handle, Segment, log_path};
+use super::super::{failed, locked};
 use super::LocalLog;
-use crate::store::{Result, Slice};
+use crate::store::{Error, Kind, Result, Slice};
 
 /// Reads up to this size are copied to the heap: cheaper than faulting a map.
 const HEAP_READ_BYTES: u64 = 16 << 10;
+/// A read whose verified bytes end sooner than this has the next ones verified, too.
+const LEAST_BYTES: u64 = 64 << 10;
 
 impl LocalLog {
     pub(super) fn read_slice(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
@@ -26,15 +30,61 @@ impl LocalLog {
         if offset >= until {
             return Ok(Slice::empty(offset));
         }
-        let segment = self.holding(offset).ok_or_else(|| self.out_of_range())?;
+        let segment = self.holding(offset).filter(|segment| offset < segment.part().next_offset);
+        let segment = segment.ok_or_else(|| self.missing(offset))?;
         let handle = segment.handle(&self.shared.files)?;
-        let (from, _) = segment.locate(&handle, offset, self.interval())?;
-        let limit = segment.locate(&handle, until, self.interval())?;
+        let read = self.read_verified(&segment, &handle, offset, max_bytes as u64, until);
+        self.tell_damage(&segment);
+        read
+    }
+
+    fn read_verified(
+        &self,
+        segment: &Arc<Segment>,
+        handle: &Arc<Handle>,
+        offset: i64,
+        max_bytes: u64,
+        until: i64,
+    ) -> Result<Slice> {
+        let interval = self.interval();
+        let (from, _) = segment.locate(handle, offset, interval)?;
+        let mut limit = segment.locate(handle, until, interval)?;
+        let mut ready = segment.verify(handle, from, interval)?;
+        if ready < limit.0 && ready - from < max_bytes.min(LEAST_BYTES) {
+            ready = segment.verify(handle, ready, interval)?;
+        }
+        let holes = segment.holes.list();
+        if let Some(hole) = hole::around(&holes, from) {
+            return Err(segment.damaged(hole.at, offset, hole.to));
+        }
+        if let Some(hole) = hole::next(&holes, from).filter(|hole| hole.at < limit.0) {
+            limit = (hole.at, hole.from);
+        }
         if limit.0 <= from {
             return Ok(Slice::empty(offset));
         }
-        let cut = segment.cut(&handle, from, limit, max_bytes as u64, self.interval())?;
-        self.slice(&segment, &handle, from, cut)
+        // What is not verified yet is the next read's.
+        let cut = segment.cut(handle, from, limit, max_bytes.min(ready - from), interval)?;
+        self.slice(segment, handle, from, cut)
+    }
+
+    /// Says what was found damaged, and has it kept with the next checkpoint.
+    fn tell_damage(&self, segment: &Segment) {
+        if segment.holes.take_news() {
+            for hole in segment.holes.list().iter() {
+                let error = segment.damaged(hole.at, hole.from, hole.to);
+                self.shared.incidents.raise(Kind::LogDamaged, &segment.path().to_string_lossy(), &error);
+            }
+            locked(&self.state).wanted = true;
+            self.ask_tidy();
+        }
+    }
+
+    /// No segment holds an offset between start and end: the file that did is gone.
+    fn missing(&self, offset: i64) -> Error {
+        let next = self.list().iter().map(|segment| segment.base).find(|base| *base > offset);
+        let to = next.unwrap_or_else(|| self.end.load(Ordering::Acquire));
+        Error::Damaged { path: log_path(&self.dir, offset), position: 0, from: offset, to }
     }
 
     fn slice(
@@ -71,9 +121,9 @@ impl LocalLog {
             let mut from =
                 segment.with_index(&handle, self.interval(), |index| index.floor_time(timestamp))?;
             if start > segment.base {
-                from = from.max(segment.locate(&handle, start, self.interval())?.0);
+                from = from.max(segment.locate_readable(&handle, start, self.interval())?.0);
             }
-            let found = segment.walk(&handle, from, part.bytes, |header, _| {
+            let found = segment.walk_verified(&handle, from, part.bytes, self.interval(), |header, _| {
                 let hit = header.max_timestamp >= timestamp && header.last_offset() >= start;
                 if hit { ControlFlow::Break(header.base_offset) } else { ControlFlow::Continue(()) }
             })?;
@@ -98,8 +148,8 @@ impl LocalLog {
             }
             // The newest batch may begin below the start: look at what is left of this segment.
             let handle = segment.handle(&self.shared.files)?;
-            let (from, _) = segment.locate(&handle, start, self.interval())?;
-            segment.walk::<()>(&handle, from, part.bytes, |header, _| {
+            let (from, _) = segment.locate_readable(&handle, start, self.interval())?;
+            segment.walk_verified::<()>(&handle, from, part.bytes, self.interval(), |header, _| {
                 if header.base_offset >= start && best.is_none_or(|(_, t)| header.max_timestamp > t) {
                     best = Some((header.base_offset, header.max_timestamp));
                 }
@@ -117,11 +167,12 @@ impl LocalLog {
                 continue;
             }
             let handle = segment.handle(&self.shared.files)?;
-            let (from, _) = segment.locate(&handle, offset.max(part.base), self.interval())?;
-            segment.walk::<()>(&handle, from, part.bytes, |header, _| {
+            let (from, _) = segment.locate_readable(&handle, offset.max(part.base), self.interval())?;
+            segment.walk_verified::<()>(&handle, from, part.bytes, self.interval(), |header, _| {
                 replay(header);
                 ControlFlow::Continue(())
             })?;
+            self.tell_damage(&segment);
         }
         Ok(())
     }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::checkpoint::{Record, Records, replace};
+use super::super::checkpoint::{Record, Records, replace, write_whole};
 use super::super::disk::File;
+use super::super::hole::Hole;
 use super::super::segment::Segment;
 use super::super::sync::Job;
 use super::super::{failed, locked};
@@ -18,6 +19,8 @@ use crate::store::{Error, Kind, LogOptions, Result};
 pub(super) const WRITEBACK_BYTES: u64 = 8 << 20;
 /// Synced bytes past the last checkpoint after which a new one is written: bounds the recovery scan.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Bytes of the active segment past its saved index from which on that is written again.
+const INDEX_BYTES: u64 = 1 << 20;
 
 impl LocalLog {
     /// Syncs what is not synced yet, in order, and advances the durable watermark.
@@ -66,6 +69,9 @@ impl LocalLog {
             end = Some(part.next_offset);
         }
         if let Some(end) = end {
+            if let Some(slot) = self.mark.get_or_init(|| self.shared.marks.slot(self.id)) {
+                slot.tell(self.id, end);
+            }
             self.durable.advance(end);
         }
         Ok(())
@@ -159,7 +165,30 @@ impl LocalLog {
         }
         self.flush()?;
         self.finish_sealed()?;
+        self.save_index();
         self.write_checkpoint(i64::MIN)
+    }
+
+    /// Writes the index of the active segment as far as its bytes are durable, so that no later life has to walk them. Not
+    /// synced, and no harm when it fails: an index that does not check out is made anew.
+    fn save_index(&self) {
+        let Some(active) = self.last().filter(|active| !locked(&active.tail).sealed) else { return };
+        let (part, synced) = (active.part(), active.synced().bytes);
+        if synced < active.indexed.load(Ordering::Relaxed) + INDEX_BYTES {
+            return;
+        }
+        let saved = active.handle(&self.shared.files).and_then(|handle| {
+            let file =
+                active.with_index(&handle, self.interval(), |index| index.encode_front(&part, synced))?;
+            let Some((covered, bytes)) = file else { return Ok(()) };
+            let (disk, path) = (&*self.shared.files.disk, active.index_path());
+            write_whole(disk, &path, &bytes).map_err(failed("write", &path))?;
+            active.indexed.store(covered, Ordering::Relaxed);
+            Ok(())
+        });
+        if let Err(error) = saved {
+            tracing::warn!(log = %self.dir.display(), %error, "index not saved");
+        }
     }
 
     /// Creates the next segment's file near the end of the active one, off the writer's path.
@@ -213,8 +242,7 @@ impl LocalLog {
                 self.fence(&error);
                 return Err(error);
             }
-            let file =
-                segment.with_index(&handle, self.interval(), |index| index.encode(part.base, part.bytes))?;
+            let file = segment.with_index(&handle, self.interval(), |index| index.encode(&part))?;
             let path = segment.index_path();
             replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))?;
             locked(&segment.tail).index = None;
@@ -225,13 +253,25 @@ impl LocalLog {
     /// What is durable of this log now.
     pub fn record(&self) -> Record {
         let start = self.start.load(Ordering::Acquire);
-        let parts = self.list().iter().map(|s| s.synced()).filter(|p| p.bytes > 0).collect();
-        Record { start, parts, notes: locked(&self.state).notes.clone() }
+        let segments = self.list();
+        let parts: Vec<_> = segments.iter().map(|s| s.synced()).filter(|p| p.bytes > 0).collect();
+        let holes = segments.iter().flat_map(|s| {
+            let until = s.synced().bytes;
+            let inside = move |hole: &&Hole| hole.until <= until;
+            s.holes.list().iter().filter(inside).map(|hole| (s.base, *hole)).collect::<Vec<_>>()
+        });
+        let holes = holes.collect();
+        Record { start, end: self.opened_end, parts, holes, notes: locked(&self.state).notes.clone() }
     }
 
     /// Writes the checkpoint where recovery found something else than it says.
     pub fn rewrite_checkpoint(&self) -> Result<()> {
         self.write_checkpoint(i64::MIN)
+    }
+
+    /// Has the checkpoint written with the next turn.
+    pub fn want_checkpoint(&self) {
+        locked(&self.state).wanted = true;
     }
 
     /// Writes what is durable, with the start at `start` or where it is if that is higher; the start moves
@@ -265,13 +305,14 @@ impl LocalLog {
         }
         self.flush()?;
         self.finish_sealed()?;
+        self.save_index();
         Ok(self.record())
     }
 }
 
 /// Gives back the blocks past a segment's end. A file that somebody cut is left as it is: growing it again
 /// would hide the loss behind zeros.
-fn trim_blocks(segment: &Segment, file: &dyn File, bytes: u64) -> Result<()> {
+pub(super) fn trim_blocks(segment: &Segment, file: &dyn File, bytes: u64) -> Result<()> {
     let path = segment.path();
     let found = file.bytes().map_err(failed("stat", &path))?;
     if found < bytes {

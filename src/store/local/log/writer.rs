@@ -10,16 +10,20 @@ use std::sync::atomic::Ordering;
 use super::super::checkpoint::Part;
 use super::super::disk::File;
 use super::super::index::Index;
+use super::super::recovery::free_name;
 use super::super::segment::{Segment, log_path};
 use super::super::{failed, locked};
+use super::upkeep::trim_blocks;
 use super::{LocalLog, SPARE};
 use crate::batch::PREFIX_BYTES;
 use crate::store::{Error, LogOptions, Placed, Result};
 
-/// Blocks are reserved ahead in chunks that grow up to the last of these.
-const RESERVE_BYTES: [u64; 3] = [1 << 20, 16 << 20, 64 << 20];
+/// Blocks are reserved ahead: as many again as the segment holds, and no more than this.
+const RESERVE_BYTES: u64 = 64 << 20;
 /// A segment below this reserves nothing: thousands of logs may hold a record each.
-const UNRESERVED_BYTES: u64 = 64 << 10;
+const UNRESERVED_BYTES: u64 = 1 << 20;
+/// Nothing is reserved where less than this share of the disk is free: its space is for what is written.
+const FREE_SHARE: u64 = 8;
 /// Batches whose vectors fit on the stack.
 const STACK_BATCHES: usize = 16;
 /// Batches per system call (two vectors each; the kernel's IOV_MAX is 1024).
@@ -36,7 +40,6 @@ pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
     pub(super) part: Part,
     pub(super) reserved: u64,
-    pub(super) chunk: usize,
     /// A failed write left bytes past the end that must be cut before the next one.
     pub(super) torn: bool,
 }
@@ -61,7 +64,9 @@ impl LocalLog {
         active.segment.about_to_write(active.part.bytes + total);
         let handle = active.segment.handle(&self.shared.files)?;
         self.mend(active, &*handle.file)?;
-        active.reserve(&*handle.file, total);
+        if active.part.bytes + total > active.reserved.max(UNRESERVED_BYTES) {
+            self.reserve(active, &*handle.file, total);
+        }
         if let Err(error) = write_batches(&*handle.file, batches, active.part.bytes) {
             active.torn = true;
             drop(self.mend(active, &*handle.file));
@@ -70,6 +75,7 @@ impl LocalLog {
         let headers = batches.iter().map(|placed| {
             let mut header = *placed.batch.header();
             header.base_offset = placed.base_offset;
+            header.leader_epoch = placed.leader_epoch;
             header
         });
         active.part = active.segment.publish(headers, writer.options.index_interval_bytes, now_ms);
@@ -81,6 +87,47 @@ impl LocalLog {
             self.ask_tidy();
         }
         Ok(())
+    }
+
+    /// Reserves blocks ahead of the write; a file system that cannot is not asked again for this segment.
+    fn reserve(&self, active: &mut Active, file: &dyn File, more: u64) {
+        let need = active.part.bytes + more;
+        let bytes = active.part.bytes.clamp(UNRESERVED_BYTES, RESERVE_BYTES).max(more);
+        let room = self.shared.files.disk.space(&self.shared.dir);
+        if room.is_ok_and(|room| room.free_bytes < (room.total_bytes / FREE_SHARE).max(4 * bytes)) {
+            // Asked again as many bytes later.
+            active.reserved = need + bytes;
+            return;
+        }
+        let from = active.reserved.clamp(active.part.bytes, need);
+        if file.reserve(from, need + bytes - from).is_ok() {
+            active.reserved = need + bytes;
+            locked(&self.shared.reserving).insert(self.id, self.this.clone());
+        } else {
+            // Blocks that a full disk granted in part are given back.
+            active.reserved = u64::MAX;
+            drop(file.set_len(active.part.bytes));
+        }
+    }
+
+    /// Gives back blocks past the end, unless the log is being written to.
+    pub fn give_back(&self) {
+        if let Some(mut writer) = self.writer.try_lock() {
+            self.give_back_own(&mut writer);
+        }
+    }
+
+    pub(super) fn give_back_own(&self, writer: &mut Writer) {
+        let Some(active) = writer.active.as_mut().filter(|active| active.reserved > active.part.bytes) else {
+            return;
+        };
+        // The bytes past the end of a torn write are cut by whoever writes next.
+        if !active.torn
+            && let Ok(handle) = active.segment.handle(&self.shared.files)
+        {
+            drop(trim_blocks(&active.segment, &*handle.file, active.part.bytes));
+            active.reserved = active.part.bytes;
+        }
     }
 
     /// Cuts what a failed write left, durably, so that nothing past the end can ever pass for a batch.
@@ -124,18 +171,24 @@ impl LocalLog {
             writer.dir_ready = true;
         }
         let path = log_path(&self.dir, base);
+        if disk.file_bytes(&path).map_err(failed("stat", &path))?.is_some() {
+            // Nobody knows of it, and a segment never shares its name with what somebody else may read or cut.
+            let aside = free_name(disk, &path).map_err(failed("stat", &path))?;
+            tracing::error!(path = %path.display(), to = %aside.display(), "a file in the next segment's place is set aside");
+            disk.rename(&path, &aside).map_err(failed("rename", &path))?;
+        }
         let spare = locked(&self.spare).take();
         let file = match spare {
             Some(file) if disk.rename(&self.dir.join(SPARE), &path).is_ok() => file,
-            _ => disk.create(&path).map_err(failed("create", &path))?,
+            _ => disk.create_new(&path).map_err(failed("create", &path))?,
         };
         let part = Part::empty(base, now_ms);
-        let segment = Arc::new(Segment::new(&self.dir, part, Some(Index::default()), false));
+        let segment = Arc::new(Segment::new(&self.dir, part, Vec::new(), Some(Index::default()), false, 0));
         segment.named.store(false, Ordering::Release);
         segment.adopt(file, &self.shared.files);
         self.segments.write().push(segment.clone());
         self.written_back.store(0, Ordering::Relaxed);
-        writer.active = Some(Active { segment, part, reserved: 0, chunk: 0, torn: false });
+        writer.active = Some(Active { segment, part, reserved: 0, torn: false });
         Ok(())
     }
 }
@@ -145,26 +198,6 @@ impl LogOptions {
         let full = part.bytes + more > self.segment_bytes.min(u64::from(u32::MAX));
         let old = part.opened_ms >= 0 && now_ms.saturating_sub(part.opened_ms) > self.segment_ms;
         part.bytes > 0 && (full || old)
-    }
-}
-
-impl Active {
-    /// Reserves blocks ahead of the write; a file system that cannot is not asked again for this segment.
-    fn reserve(&mut self, file: &dyn File, more: u64) {
-        let need = self.part.bytes + more;
-        if need <= self.reserved.max(UNRESERVED_BYTES) {
-            return;
-        }
-        let chunk = RESERVE_BYTES.get(self.chunk).or(RESERVE_BYTES.last()).copied().unwrap_or(0);
-        let bytes = chunk.max(need - self.reserved);
-        if file.reserve(self.reserved, bytes).is_ok() {
-            self.reserved += bytes;
-            self.chunk += 1;
-        } else {
-            // Blocks that a full disk granted in part are given back.
-            self.reserved = u64::MAX;
-            drop(file.set_len(self.part.bytes));
-        }
     }
 }
 

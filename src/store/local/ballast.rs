@@ -1,0 +1,175 @@
+//! Space kept back, so that a full disk still lets go of things: deletes, commits and small state.
+//!
+//! Owns: the file `ballast` and whether it is given up. While it is, records are refused even where there is some room,
+//! because that room is what was kept back; they are taken again, and the space with it, once there is more.
+//! Invariant: nothing but blocks is in the file. Deliberately absent: what may use the space (the callers know).
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::disk::{Disk, File};
+use super::locked;
+use crate::lock::{Mutex, rank};
+use crate::store::{Error, Incidents, Kind, Result};
+
+/// At least so long between two looks at the free space.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The disk must be this many times as large as what is kept back.
+const LEAST_SHARE: u64 = 16;
+/// Written at a time where blocks cannot be reserved.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What stands while the space is given up.
+const KEY: &str = "ballast";
+
+/// The file.
+pub(super) struct Ballast {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// 0: nothing is kept back.
+    bytes: u64,
+    state: AtomicU8,
+    changing: Mutex<rank::Ballast, ()>,
+    start: Instant,
+    /// Milliseconds since `start` before which nobody looks again.
+    next_look_ms: AtomicU64,
+}
+
+const NONE: u8 = 0;
+const KEPT: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Ballast {
+    /// `bytes` in `dir`, less on a small disk; nothing is written yet. What an earlier life kept counts.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path, bytes: u64) -> Self {
+        let total = disk.space(dir).map_or(0, |space| space.total_bytes);
+        let bytes = bytes.min(total / LEAST_SHARE);
+        let kept = disk.file_bytes(&dir.join("ballast")).ok().flatten().is_some();
+        Self {
+            disk,
+            dir: dir.to_owned(),
+            bytes,
+            state: AtomicU8::new(if kept { KEPT } else { NONE }),
+            changing: Mutex::default(),
+            start: Instant::now(),
+            next_look_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps the space back, if there is more than twice as much.
+    pub fn take(&self) {
+        let _one = locked(&self.changing);
+        if self.bytes == 0 || self.state.load(Ordering::Acquire) == KEPT {
+            return;
+        }
+        let free = self.disk.space(&self.dir).map_or(0, |space| space.free_bytes);
+        if free > 2 * self.bytes && self.write().is_ok() {
+            self.state.store(KEPT, Ordering::Release);
+        }
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let path = self.dir.join("ballast");
+        let file = self.disk.create(&path)?;
+        let written = file.reserve(0, self.bytes).or_else(|_| fill(&*file, self.bytes));
+        if written.is_err() {
+            drop(file);
+            self.disk.remove_file(&path)?;
+        }
+        written
+    }
+
+    /// Gives the space up for what must go on; false when there is none to give.
+    pub fn give_up(&self, incidents: &Incidents) -> bool {
+        let _one = locked(&self.changing);
+        if self.state.load(Ordering::Acquire) != KEPT {
+            return false;
+        }
+        let given = self.disk.remove_file(&self.dir.join("ballast")).is_ok();
+        if given {
+            self.state.store(GIVEN_UP, Ordering::Release);
+            let text =
+                format_args!("no space left in {}: records are refused until there is", self.dir.display());
+            incidents.raise(Kind::DiskFull, KEY, &text);
+        }
+        given
+    }
+
+    /// Runs what must work on a full disk, once more with the space that was kept back if there was none.
+    pub fn spend<T>(&self, incidents: &Incidents, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Error::Full { .. }) if self.give_up(incidents) => work(),
+            done => done,
+        }
+    }
+
+    /// Whether records have to wait for space. Takes it back when there is enough.
+    pub fn is_short(&self, incidents: &Incidents) -> bool {
+        if self.state.load(Ordering::Relaxed) != GIVEN_UP {
+            return false;
+        }
+        let now_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let next_ms = self.next_look_ms.load(Ordering::Relaxed);
+        let every_ms = u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(0);
+        let mine = now_ms >= next_ms
+            && self
+                .next_look_ms
+                .compare_exchange(next_ms, now_ms + every_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if mine {
+            self.take();
+            if self.state.load(Ordering::Acquire) == KEPT {
+                incidents.clear(Kind::DiskFull, KEY);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn fill(file: &dyn File, bytes: u64) -> std::io::Result<()> {
+    let block = vec![0x5A; WRITE_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let len = usize::try_from(bytes - at).unwrap_or(WRITE_BYTES).min(WRITE_BYTES);
+        match file.write_at(&[IoSlice::new(block.get(..len).unwrap_or_default())], at)? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            written => at += written as u64,
+        }
+    }
+    file.sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::local::disk::RealDisk;
+
+    #[test]
+    fn the_space_is_given_up_once_and_taken_back_when_there_is_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let (incidents, path) = (Incidents::default(), dir.path().join("ballast"));
+        let ballast = Ballast::new(Arc::new(RealDisk), dir.path(), 1 << 20);
+        assert!(!ballast.give_up(&incidents) && !ballast.is_short(&incidents));
+        ballast.take();
+        assert!(path.exists() && !ballast.is_short(&incidents));
+        let full = || Error::Full { path: "d".into() };
+        let mut calls = 0;
+        let done = ballast.spend(&incidents, || {
+            calls += 1;
+            if calls == 1 { Err(full()) } else { Ok(calls) }
+        });
+        assert!(matches!(done, Ok(2)) && !path.exists() && incidents.stands(Kind::DiskFull));
+        let refused = ballast.spend(&incidents, || -> Result<()> { Err(full()) });
+        assert!(refused.is_err(), "there is nothing left to give");
+        // This disk has space again at once.
+        assert!(!ballast.is_short(&incidents) && path.exists() && !incidents.stands(Kind::DiskFull));
+        assert!(
+            Ballast::new(Arc::new(RealDisk), dir.path(), 1 << 20).give_up(&incidents),
+            "an earlier life's counts"
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! A full disk, and what deletions leave behind.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_broker::store::local::{Local, LocalOptions};
+use weir_broker::store::{Error, Kind, Log, LogId, LogOptions, Placed, Store};
+
+use super::{batch, id, open, push, read_all};
+use crate::crash::{Fault, Faulty};
+
+const LARGE: LogOptions =
+    LogOptions { segment_bytes: 1 << 30, segment_ms: i64::MAX, index_interval_bytes: 4096 };
+
+fn held(disk: &Faulty) -> Local {
+    let disk = Arc::new(disk.clone());
+    let options = LocalOptions { disk, held: true, ballast_bytes: 1 << 20, ..LocalOptions::default() };
+    let store = Local::open_with(Path::new("/data"), options).unwrap();
+    while store.run_jobs(100) > 0 {}
+    store
+}
+
+fn log(store: &Local, id: LogId) -> Arc<dyn Log> {
+    store.open_log(id, LARGE, &mut |_| {}).unwrap().log
+}
+
+fn try_push(log: &dyn Log, body: usize) -> Result<(), Error> {
+    log.append(&[Placed { base_offset: log.span().end, leader_epoch: 0, batch: batch(1, 1, body) }], 1)
+}
+
+#[test]
+fn blocks_that_are_only_reserved_refuse_nobody() {
+    let disk = Faulty::new(Fault::None, 1);
+    disk.limit(60 << 20);
+    let store = held(&disk);
+    let logs: Vec<_> = (0..20).map(|n| log(&store, id(n))).collect();
+    let mut stored = 0;
+    'full: loop {
+        for log in &logs {
+            match try_push(&**log, 100_000) {
+                Ok(()) => stored += 100_061,
+                Err(Error::Full { .. }) => break 'full,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(stored > 57 << 20, "{stored} bytes of 60 MiB less 1 that is kept back");
+}
+
+#[test]
+fn on_a_full_disk_deletes_and_what_is_essential_go_on_and_records_come_back_with_the_space() {
+    let disk = Faulty::new(Fault::None, 2);
+    disk.limit(40 << 20);
+    let store = held(&disk);
+    let (data, more, journal) = (log(&store, id(1)), log(&store, id(2)), log(&store, id(3)));
+    journal.may_use_reserve();
+    try_push(&*journal, 100).unwrap();
+    try_push(&*more, 100).unwrap();
+    while try_push(&*data, 100_000).is_ok() {}
+    for _ in 0..20 {
+        try_push(&*journal, 10_000).expect("what is essential goes on");
+        assert!(matches!(try_push(&*more, 10), Err(Error::Full { .. })), "records take what was kept back");
+    }
+    assert!(store.incidents().stands(Kind::DiskFull));
+    data.trim_to(data.span().end / 2).expect("the start moves on a full disk");
+    store.delete_log(id(1)).unwrap();
+    while store.run_jobs(100) > 0 {}
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while try_push(&*more, 100_000).is_err() {
+        assert!(Instant::now() < deadline, "no records although there is space");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!store.incidents().stands(Kind::DiskFull));
+}
+
+#[test]
+fn a_store_that_was_killed_on_a_full_disk_opens_and_reads() {
+    let disk = Faulty::new(Fault::None, 3);
+    disk.limit(20 << 20);
+    let end = {
+        let store = held(&disk);
+        let data = log(&store, id(1));
+        while try_push(&*data, 50_000).is_ok() {}
+        data.sync();
+        store.run_jobs(100);
+        data.span().end
+    };
+    for _life in 0..3 {
+        disk.limit(0);
+        let store = held(&disk);
+        let data = log(&store, id(1));
+        assert_eq!(read_all(&*data, 0, 1 << 20).len() as i64, end);
+        assert!(try_push(&*data, 10).is_err());
+        drop(store.delete_log(id(7)));
+    }
+    disk.limit(1 << 30);
+    let store = held(&disk);
+    try_push(&*log(&store, id(1)), 10).unwrap();
+}
+
+#[test]
+fn a_start_frees_what_deletions_left_and_sets_aside_what_nobody_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Local::open(dir.path()).unwrap();
+        for n in [1, 2, 4, 6] {
+            push(&*open(&store, id(n)), 2, 0, 300);
+        }
+        store.close().unwrap();
+    }
+    let topic = |n: u128| dir.path().join("topics").join(id(n).topic.to_string());
+    fs::write(topic(1).join("0").join("00000000000000000000.deleted"), b"old").unwrap();
+    for gone in
+        [topic(2).join("0.deleted-7"), topic(2).join("1.deleted-9"), topic(5).join("3.deleted-1"), topic(8)]
+    {
+        fs::create_dir_all(&gone).unwrap();
+    }
+    fs::write(topic(2).join("0.deleted-7").join("00000000000000000000.log"), b"old").unwrap();
+    fs::create_dir(topic(2).join("9")).unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    let deleted = HashSet::from([id(6).topic, id(9).topic]);
+    assert_eq!(store.gone(&deleted).unwrap(), [id(9).topic], "nothing is left of it");
+    store.sweep(HashMap::from([(id(1).topic, 1), (id(2).topic, 1)]), deleted.clone());
+    let quarantine = dir.path().join("quarantine");
+    let names = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let left = |n: u128| names(&topic(n));
+    while topic(6).exists() || topic(8).exists() || topic(5).exists() || left(2) != ["0"] || left(1) != ["0"]
+    {
+        assert!(Instant::now() < deadline, "{:?} {:?}", left(1), left(2));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(names(&topic(1).join("0")), ["00000000000000000000.log"]);
+    assert_eq!(names(&quarantine), [format!("{}.9.0", id(2).topic), format!("{}.topic.0", id(4).topic)]);
+    assert!(store.incidents().stands(Kind::Quarantined));
+    assert_eq!(store.gone(&deleted).unwrap().len(), 2);
+    for n in [1, 2] {
+        assert_eq!(open(&store, id(n)).span().end, 2);
+    }
+}
