@@ -599,12 +599,14 @@ fn read(
     let until = shard.until.unwrap_or(i64::MAX);
     let start = partition.span()?.start;
     let mut got = Got { next_offset: offset.max(shard.from).max(start).min(until), ..Got::default() };
+    // What does not fit is not read: a record weighs no less than its bytes.
+    let wanted = most.bytes.min(most.weight);
     let (mut bytes, mut weight, mut seen) = (0, 0, 0);
     // The timestamp of the newest record that was seen.
     let mut newest_ms = None;
     let mut full = false;
     while !full && got.next_offset < until {
-        let outcome = match partition.read(got.next_offset, most.bytes.saturating_sub(bytes).max(1)) {
+        let outcome = match partition.read(got.next_offset, wanted.saturating_sub(bytes).max(1)) {
             // What lies before lost records is given first; whoever asks at them is told.
             Err(Error::Storage(store::Error::Damaged { .. })) if !got.records.is_empty() => break,
             outcome => outcome?,
