@@ -410,7 +410,7 @@ fn send(state: &mut State, replies: Vec<(Token, Reply)>, ends: &[(Arc<Partition>
 fn batches(records: &[&JournalRecord], now_ms: i64, most: usize) -> topic::Result<Vec<Batch>> {
     let (mut batches, mut builder, mut filled) = (Vec::new(), Builder::new(), 0);
     for record in records {
-        let bytes = RECORD_BYTES + record.key.len() + record.value.as_ref().map_or(0, |value| value.len());
+        let bytes = RECORD_BYTES + record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
         if filled > 0 && filled + bytes + crate::batch::HEADER_BYTES > most {
             batches.push(std::mem::replace(&mut builder, Builder::new()).build()?);
             filled = 0;

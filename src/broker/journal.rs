@@ -106,7 +106,7 @@ impl Reading<'_> {
     fn take(&mut self, bytes: &[u8], offset: i64) -> i64 {
         let mut next = offset;
         for batch in Batches::new(bytes) {
-            match batch.and_then(|batch| Ok((batch, batch.verify().err()))) {
+            match batch.map(|batch| (batch, batch.verify().err())) {
                 Ok((batch, None)) => next = self.replay(&batch, next),
                 Ok((batch, Some(error))) => {
                     self.lost(next, format!("offset {next}: {error}{}", names(&batch)));

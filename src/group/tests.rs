@@ -841,7 +841,7 @@ fn what_a_damaged_journal_may_have_held_is_not_known_until_it_is_said_anew() {
     // "g" and "g2" share a partition of the journal, "h" has another.
     let elsewhere = "h";
     let neighbour =
-        (0..).map(|n| format!("n{n}")).find(|id| partition_for(id) == partition_for(GROUP)).unwrap();
+        (0..10_000).map(|n| format!("n{n}")).find(|id| partition_for(id) == partition_for(GROUP)).unwrap();
     let mut coordinator = Coordinator::new(Settings::default());
     for record in &bench.journal {
         coordinator.replay(&record.key, record.value.as_deref(), at(2_000)).expect("record");

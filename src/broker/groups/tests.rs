@@ -69,9 +69,11 @@ async fn delete_groups(core: &Arc<Core>, groups: &[&str]) -> Vec<Result<(), Erro
     }
 }
 
-async fn delete_topic(core: &Arc<Core>, topic: &Arc<Topic>) {
-    core.topics().delete(topic.id()).unwrap();
-    core.forget_topic(topic);
+/// Lets the groups' time pass.
+fn tick(core: &Core, now: Now) {
+    let mut state = core.groups.state.lock();
+    let outcome = state.coordinator.tick(now);
+    core.carry_out(&mut state, now, outcome);
 }
 
 #[tokio::test]
@@ -93,7 +95,7 @@ async fn a_group_with_more_than_a_batch_of_offsets_is_committed_deleted_and_forg
     assert!(committed(&core, &group, &name, 4000).await.iter().all(|offset| *offset == Ok(None)));
     // The same when the topic goes, and another comes under its name.
     assert!(commit(&core, &group, &topic, 4000, 778).await.iter().all(Result::is_ok));
-    delete_topic(&core, &topic).await;
+    core.delete_topic(topic.id()).unwrap();
     core.create_topic(name.clone(), 4000, BTreeMap::new()).await.unwrap();
     assert!(committed(&core, &group, &name, 4000).await.iter().all(|offset| *offset == Ok(None)));
     assert_eq!(core.group_state_bytes().0, 0);
@@ -167,11 +169,7 @@ async fn a_partition_that_takes_nothing_holds_up_no_other() {
     assert_eq!(committed(&core, "g0", "t", 1).await, [Ok(Some(5))]);
     // And in one sweep.
     time.now_ms.fetch_add(3_600_000, Ordering::Relaxed);
-    {
-        let mut state = core.groups.state.lock();
-        let outcome = state.coordinator.tick(core.group_now());
-        core.carry_out(&mut state, core.group_now(), outcome);
-    }
+    tick(&core, core.group_now());
     let mut left = BTreeSet::new();
     for group in &groups {
         if committed(&core, group, "t", 1).await == [Ok(Some(5))] {
@@ -215,11 +213,7 @@ async fn a_clock_that_is_set_ends_no_session_no_offset_and_no_record() {
     for set_by_ms in [60_000, 30 * 86_400_000, -86_400_000] {
         time.set_by_ms.store(set_by_ms, Ordering::Relaxed);
         time.now_ms.fetch_add(3_000, Ordering::Relaxed);
-        {
-            let mut state = core.groups.state.lock();
-            let outcome = state.coordinator.tick(core.group_now());
-            core.carry_out(&mut state, core.group_now(), outcome);
-        }
+        tick(&core, core.group_now());
         core.tend(true, true);
         let beat =
             Heartbeat { group: "g".into(), member_id: "m".into(), generation: 1, ..Heartbeat::default() };
@@ -231,10 +225,7 @@ async fn a_clock_that_is_set_ends_no_session_no_offset_and_no_record() {
     }
     // A dead one does not outlive its session either.
     time.now_ms.fetch_add(10_000, Ordering::Relaxed);
-    let mut state = core.groups.state.lock();
-    let outcome = state.coordinator.tick(core.group_now());
-    core.carry_out(&mut state, core.group_now(), outcome);
-    drop(state);
+    tick(&core, core.group_now());
     let beat = Heartbeat { group: "g".into(), member_id: "m".into(), generation: 1, ..Heartbeat::default() };
     assert_eq!(core.group(Event::Heartbeat(beat)).await, Ok(Reply::Heartbeat(Err(Error::UnknownMember))));
 }
@@ -254,14 +245,14 @@ async fn who_left_while_it_waited_is_seen() {
     assert!(matches!(core.group(Event::Join(join("a"))).await, Ok(Reply::Join(Ok(_)))));
     // "a" does not join again: this waits for it until its client goes.
     drop(core.group(Event::Join(join("b"))));
-    let mut state = core.groups.state.lock();
-    assert_eq!(state.waiting.len(), 1);
     let now = core.group_now();
-    core.see_who_left(&mut state, now);
-    assert_eq!(state.waiting.len(), 0);
-    let outcome = state.coordinator.tick(Now { steady_ms: now.steady_ms + 10_001, ..now });
-    core.carry_out(&mut state, now, outcome);
-    drop(state);
+    {
+        let mut state = core.groups.state.lock();
+        assert_eq!(state.waiting.len(), 1);
+        core.see_who_left(&mut state, now);
+        assert_eq!(state.waiting.len(), 0);
+    }
+    tick(&core, Now { steady_ms: now.steady_ms + 10_001, ..now });
     let described = core.group(Event::DescribeGroups(vec!["g".into()])).await;
     let Ok(Reply::DescribeGroups(groups)) = described else { panic!("{described:?}") };
     assert!(groups[0].1.as_ref().is_ok_and(|group| group.members.is_empty()));
