@@ -11,10 +11,14 @@
 
 #![allow(clippy::disallowed_types, reason = "this is what the others use")]
 
+#[cfg(test)]
+pub mod schedule;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::{self, PoisonError, TryLockError};
+use std::time::Duration;
 
 /// What a thread may wait for while it holds a lock, beside locks further down that allow no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +83,8 @@ ranks! {
     Groups Disk,
     /// What the wall clock has done in this life.
     Calendar Never,
+    /// Logs that are being opened.
+    Openings Never,
     /// One change of configuration or client quotas at a time.
     ConfigChanges Disk,
     /// The block of producer ids that is being given out.
@@ -93,8 +99,12 @@ ranks! {
     TopicShards Never,
     /// Topics by name and id.
     TopicMaps Never,
+    /// What doors keep beside topics.
+    Attachments Never,
     /// A topic's partitions.
     TopicPartitions Never,
+    /// One partition's log is opened once.
+    LogOpening Disk,
     /// One partition's writer: producers, epochs, the order of its log.
     PartitionWriter Disk,
     /// The broker's values that topics follow.
@@ -228,17 +238,21 @@ impl<R: Rank, T: ?Sized> Mutex<R, T> {
     /// Waits for the lock.
     pub fn lock(&self) -> MutexGuard<'_, R, T> {
         let held = Held::wait();
+        #[cfg(test)]
+        if schedule::is_on() {
+            return MutexGuard { inner: in_turn::<R, _>(|| self.try_inner()), held };
+        }
         MutexGuard { inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner), held }
     }
 
     /// Takes the lock if nobody has it. Waits for nobody, so its place in the table does not matter.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, R, T>> {
-        let inner = match self.inner.try_lock() {
-            Ok(inner) => inner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let inner = self.try_inner()?;
         Some(MutexGuard { inner, held: Held::take() })
+    }
+
+    fn try_inner(&self) -> Option<sync::MutexGuard<'_, T>> {
+        entered(self.inner.try_lock())
     }
 }
 
@@ -297,12 +311,20 @@ impl<R: Rank, T: ?Sized> RwLock<R, T> {
     /// Waits until nobody writes.
     pub fn read(&self) -> ReadGuard<'_, R, T> {
         let held = Held::wait();
+        #[cfg(test)]
+        if schedule::is_on() {
+            return ReadGuard { inner: in_turn::<R, _>(|| entered(self.inner.try_read())), _held: held };
+        }
         ReadGuard { inner: self.inner.read().unwrap_or_else(PoisonError::into_inner), _held: held }
     }
 
     /// Waits until nobody writes or reads.
     pub fn write(&self) -> WriteGuard<'_, R, T> {
         let held = Held::wait();
+        #[cfg(test)]
+        if schedule::is_on() {
+            return WriteGuard { inner: in_turn::<R, _>(|| entered(self.inner.try_write())), _held: held };
+        }
         WriteGuard { inner: self.inner.write().unwrap_or_else(PoisonError::into_inner), _held: held }
     }
 }
@@ -341,6 +363,27 @@ impl<R: Rank, T: ?Sized> DerefMut for WriteGuard<'_, R, T> {
     }
 }
 
+/// The guard, if there is one.
+fn entered<G>(tried: Result<G, TryLockError<G>>) -> Option<G> {
+    match tried {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// Takes a lock when the schedule of a test says so.
+#[cfg(test)]
+fn in_turn<R: Rank, G>(take: impl Fn() -> Option<G>) -> G {
+    schedule::point();
+    loop {
+        match take() {
+            Some(guard) => return guard,
+            None => schedule::wait(R::NAME),
+        }
+    }
+}
+
 /// Where threads wait for a change of what a [`Mutex`] guards.
 #[derive(Default)]
 pub struct Condvar(sync::Condvar);
@@ -351,6 +394,18 @@ impl Condvar {
         let MutexGuard { inner, held } = guard;
         drop(held);
         let inner = self.0.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { inner, held: Held::wait() }
+    }
+
+    /// As [`Condvar::wait`], for so long at most.
+    pub fn wait_for<'a, R: Rank, T>(
+        &self,
+        guard: MutexGuard<'a, R, T>,
+        most: Duration,
+    ) -> MutexGuard<'a, R, T> {
+        let MutexGuard { inner, held } = guard;
+        drop(held);
+        let (inner, _) = self.0.wait_timeout(inner, most).unwrap_or_else(PoisonError::into_inner);
         MutexGuard { inner, held: Held::wait() }
     }
 
@@ -370,6 +425,8 @@ impl Condvar {
 pub fn about_to_wait(what: Waits) {
     #[cfg(any(debug_assertions, feature = "lock-ranks"))]
     checked::may_wait(what);
+    #[cfg(test)]
+    schedule::point();
     let _ = what;
 }
 
@@ -398,6 +455,9 @@ impl<R: Rank> Held<R> {
 impl<R: Rank> Drop for Held<R> {
     fn drop(&mut self) {
         checked::give_back::<R>();
+        // The lock itself is open by now: guards name it before this.
+        #[cfg(test)]
+        schedule::opened();
     }
 }
 
