@@ -407,7 +407,7 @@ impl Core {
     /// # Errors
     /// [`Error::Storage`].
     pub fn attachment(&self, topic: Uuid, name: &str) -> topic::Result<Option<(u64, Bytes)>> {
-        self.topics.attachment(topic, name)
+        Ok(self.topics.attachment(topic, name))
     }
 
     /// Keeps `bytes` beside a topic under `name` if the version there is `expected` (`None`: nothing is there); the new

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::Core;
 use crate::config::{Flush, TopicSettings};
 use crate::store;
+use crate::topic::Topic;
 
 /// How often what was written is checkpointed: bounds what a recovery has to scan.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
@@ -69,9 +70,10 @@ async fn run(core: Arc<Core>, mut stopped: watch::Receiver<bool>) {
         if checkpoint {
             next_checkpoint = now + CHECKPOINT_EVERY;
         }
+        let stop = stopped.clone();
         let work = core.blocking(move |core| {
             core.look_for_space(CHECKPOINT_EVERY);
-            core.tend(checkpoint, retain);
+            core.tend(checkpoint, retain, &|| *stop.borrow());
             Ok(())
         });
         // A round that panicked is over; the next one comes.
@@ -84,41 +86,23 @@ fn duration(ms: u64) -> Duration {
 }
 
 impl Core {
-    /// One round of upkeep. What fails was noted where it failed, and is tried again with the next round.
-    pub(super) fn tend(&self, checkpoint: bool, retain: bool) {
+    /// One round of upkeep, which ends early, between two partitions, once `stopped` says so. What fails was noted where it
+    /// failed, and is tried again with the next round.
+    pub(super) fn tend(&self, checkpoint: bool, retain: bool, stopped: &dyn Fn() -> bool) {
         let now_ms = self.now_ms();
         // Whatever else it does: what the clock did between two rounds is seen at the latest then.
         self.calendar.look(self.clock.steady_ms(), now_ms);
-        if matches!(self.flush, Flush::Interval { .. }) {
-            for partition in self.topics.written() {
-                if let Err(error) = partition.sync() {
-                    tracing::debug!(topic = %partition.id().topic, partition = partition.id().partition, "sync: {error}");
-                }
-            }
-        }
-        if checkpoint {
-            self.checkpoint(now_ms);
+        let syncs = matches!(self.flush, Flush::Interval { .. });
+        if syncs || checkpoint {
+            self.look_after_written(now_ms, syncs, checkpoint, stopped);
         }
         if retain {
             let (mut partitions, mut removed_bytes) = (0_usize, 0_u64);
             for topic in self.topics.all() {
                 // Nothing goes because somebody set the clock.
-                let now_ms = self.calendar_ms(topic.config().retention_ms);
-                for partition in topic.partitions().iter() {
-                    match partition.retain(now_ms) {
-                        Ok(0) => {}
-                        Ok(bytes) => {
-                            (partitions, removed_bytes) =
-                                (partitions + 1, removed_bytes.saturating_add(bytes));
-                            let index = partition.id().partition;
-                            tracing::debug!(topic = %topic.name(), partition = index, bytes, "retention removed");
-                        }
-                        Err(error) => tracing::debug!(topic = %topic.name(), "retention: {error}"),
-                    }
-                }
-                if let Err(error) = self.topics.expire_shards(&topic, now_ms) {
-                    tracing::debug!(topic = %topic.name(), "lineage of shards: {error}");
-                }
+                let (count, bytes) =
+                    self.retain(&topic, self.calendar_ms(topic.config().retention_ms), stopped);
+                (partitions, removed_bytes) = (partitions + count, removed_bytes.saturating_add(bytes));
             }
             // One line a round, however many partitions there are.
             if partitions > 0 {
@@ -128,14 +112,49 @@ impl Core {
         }
     }
 
-    fn checkpoint(&self, now_ms: i64) {
+    /// In how many partitions something went, and how many bytes.
+    fn retain(&self, topic: &Arc<Topic>, now_ms: i64, stopped: &dyn Fn() -> bool) -> (usize, u64) {
+        let (mut partitions, mut removed_bytes) = (0_usize, 0_u64);
+        for partition in topic.partitions().iter() {
+            if stopped() {
+                return (partitions, removed_bytes);
+            }
+            match partition.retain(now_ms) {
+                Ok(0) => {}
+                Ok(bytes) => {
+                    (partitions, removed_bytes) = (partitions + 1, removed_bytes.saturating_add(bytes));
+                    let index = partition.id().partition;
+                    tracing::debug!(topic = %topic.name(), partition = index, bytes, "retention removed");
+                }
+                Err(error) => tracing::debug!(topic = %topic.name(), "retention: {error}"),
+            }
+        }
+        if let Err(error) = self.topics.expire_shards(topic, now_ms) {
+            tracing::debug!(topic = %topic.name(), "lineage of shards: {error}");
+        }
+        (partitions, removed_bytes)
+    }
+
+    /// Syncs (asks for it) and checkpoints what was written since the last look.
+    fn look_after_written(&self, now_ms: i64, syncs: bool, checkpoint: bool, stopped: &dyn Fn() -> bool) {
         let TopicSettings { producer_id_expiration_ms, max_producer_ids_per_partition, .. } =
             self.config().topic_settings();
         self.topics.limit_producers(max_producer_ids_per_partition);
         let calendar_ms = self.calendar_ms(producer_id_expiration_ms).min(now_ms);
         let heard_since_ms = calendar_ms.saturating_sub(producer_id_expiration_ms);
         for partition in self.topics.take_dirty() {
-            if let Err(error) = partition.checkpoint(now_ms, heard_since_ms, max_producer_ids_per_partition) {
+            if stopped() {
+                partition.relist();
+                continue;
+            }
+            if syncs && let Err(error) = partition.sync() {
+                tracing::debug!(topic = %partition.id().topic, partition = partition.id().partition, "sync: {error}");
+            }
+            if !checkpoint {
+                partition.relist();
+            } else if let Err(error) =
+                partition.checkpoint(now_ms, heard_since_ms, max_producer_ids_per_partition)
+            {
                 tracing::debug!(topic = %partition.id().topic, partition = partition.id().partition, "checkpoint: {error}");
             }
         }
@@ -146,7 +165,7 @@ impl Core {
     /// # Errors
     /// The engine's.
     pub fn close(&self) -> Result<(), store::Error> {
-        self.checkpoint(self.now_ms());
+        self.look_after_written(self.now_ms(), false, true, &|| false);
         self.store.close()
     }
 }
@@ -159,11 +178,9 @@ mod tests {
     use crate::batch::{Builder, Record};
     use crate::broker::{Change, Edit, Scope};
     use crate::config::Config;
-    use crate::topic::{Append, NewTopic};
+    use crate::topic::{Append, NewTopic, Partition};
 
-    #[test]
-    fn an_altered_expiration_of_producer_ids_counts_from_the_next_checkpoint_on() {
-        let core = crate::broker::in_memory(Config::default()).unwrap();
+    fn create(core: &Core) -> Arc<Topic> {
         let new = NewTopic {
             id: core.clock().uuid(),
             name: "t".into(),
@@ -171,26 +188,69 @@ mod tests {
             overrides: BTreeMap::new(),
             created_ms: 0,
         };
-        let topic = core.topics().create(new).unwrap();
+        core.topics().create(new).unwrap()
+    }
+
+    fn append(partition: &Arc<Partition>, producer: i64, now_ms: i64) {
+        let mut batch = Builder::new().producer(producer, 0, 0);
+        let value = Some("v".into());
+        batch.push(Record { timestamp_ms: now_ms, key: None, value, headers: Vec::new() });
+        let mut append = Append::new(batch.build().unwrap());
+        partition.append(now_ms, &mut [&mut append]);
+        assert!(append.outcome.is_some_and(|outcome| outcome.is_ok()));
+    }
+
+    fn checkpoint(core: &Core, now_ms: i64) {
+        core.look_after_written(now_ms, false, true, &|| false);
+    }
+
+    #[test]
+    fn what_is_written_between_the_look_and_the_sync_is_looked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::default();
+        let core = crate::broker::open(dir.path(), config, crate::broker::Clock::System).unwrap();
+        let topic = create(&core);
         let partition = Arc::clone(topic.partitions().iter().next().unwrap());
-        let append = |producer, now_ms| {
-            let mut batch = Builder::new().producer(producer, 0, 0);
-            let value = Some("v".into());
-            batch.push(Record { timestamp_ms: now_ms, key: None, value, headers: Vec::new() });
-            let mut append = Append::new(batch.build().unwrap());
-            partition.append(now_ms, &mut [&mut append]);
-            assert!(append.outcome.is_some_and(|outcome| outcome.is_ok()));
-        };
+        append(&partition, 1, 1_000);
+        for partition in core.topics.take_dirty() {
+            append(&partition, 2, 1_001);
+            checkpoint(&core, 1_001);
+            append(&partition, 3, 1_002);
+            // What the look found is synced, and all that came before.
+            drop(partition.sync().unwrap());
+        }
+        append(&partition, 4, 1_003);
+        let again = core.topics.take_dirty();
+        assert_eq!(again.len(), 1, "listed again, once");
+        core.close().unwrap();
+    }
+
+    #[test]
+    fn a_round_that_is_stopped_leaves_what_it_did_not_look_at_listed() {
+        let core = crate::broker::in_memory(Config::default()).unwrap();
+        let partition = Arc::clone(create(&core).partitions().iter().next().unwrap());
+        append(&partition, 7, 1_000);
+        core.tend(true, true, &|| true);
+        assert_eq!(core.topics.take_dirty().len(), 1);
+        assert!(core.topics.take_dirty().is_empty());
+    }
+
+    #[test]
+    fn an_altered_expiration_of_producer_ids_counts_from_the_next_checkpoint_on() {
+        let core = crate::broker::in_memory(Config::default()).unwrap();
+        let topic = create(&core);
+        let partition = Arc::clone(topic.partitions().iter().next().unwrap());
+        let append = |producer, now_ms| append(&partition, producer, now_ms);
         append(7, 1_000);
-        core.checkpoint(1_900);
+        checkpoint(&core, 1_900);
         append(8, 2_000);
-        core.checkpoint(2_000);
+        checkpoint(&core, 2_000);
         assert_eq!(partition.producer_count(), 2);
         let change = Edit::Set("500".to_owned());
         let change = Change::Edit(vec![("producer.id.expiration.ms".to_owned(), change)]);
         core.alter_broker_config(Scope::Cluster, change, false).unwrap();
         append(9, 2_100);
-        core.checkpoint(2_100);
+        checkpoint(&core, 2_100);
         assert_eq!(partition.producer_count(), 2, "the first one is forgotten");
     }
 

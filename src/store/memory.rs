@@ -185,9 +185,10 @@ impl Log for MemoryLog {
         Ok(Slice::heap(out.freeze(), next_offset))
     }
 
-    fn seek_time(&self, timestamp: i64) -> Result<Option<i64>> {
+    fn seek_time(&self, timestamp: i64, from: i64) -> Result<Option<i64>> {
         let state = locked(&self.state);
-        let mut live = state.batches.iter().map(|b| &b.header).filter(|h| h.last_offset() >= state.start);
+        let from = from.max(state.start);
+        let mut live = state.batches.iter().map(|b| &b.header).filter(|h| h.last_offset() >= from);
         Ok(live.find(|h| h.max_timestamp >= timestamp).map(|h| h.base_offset))
     }
 

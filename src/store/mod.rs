@@ -166,7 +166,8 @@ pub trait Store: Send + Sync {
     /// Makes everything durable and marks the store clean. No append may follow.
     ///
     /// # Errors
-    /// [`Error::Io`]; the store is then not marked clean.
+    /// [`Error::Io`], [`Error::Fenced`] of the first log that could not be made durable; all others are marked clean, and the
+    /// store counts as opened without a clean close ([`Store::incarnation`]).
     fn close(&self) -> Result<()>;
 }
 
@@ -179,8 +180,8 @@ pub struct Capacity {
     pub free_bytes: u64,
 }
 
-/// One ordered log of batches. `append`, `trim_to`, `seal` and `checkpoint` are called by one writer at a
-/// time (the caller's lock); everything else from anywhere.
+/// One ordered log of batches. `append`, `seal` and `checkpoint` are called by one writer at a time (the caller's
+/// lock); everything else from anywhere.
 pub trait Log: Send + Sync {
     /// Appends consecutive batches, the first at [`Span::end`]. All or none: after an error the log
     /// ends where it did. Does not sync. `now_ms` dates a new segment.
@@ -198,11 +199,12 @@ pub trait Log: Send + Sync {
     /// [`Error::Corrupt`], [`Error::Io`].
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice>;
 
-    /// Base offset of the first batch whose max-timestamp is at least `timestamp`, at or past the log start.
+    /// Base offset of the first batch at or past `from`, and past the log start, whose max-timestamp is at least `timestamp`.
+    /// Waits for the disk.
     ///
     /// # Errors
     /// [`Error::Io`].
-    fn seek_time(&self, timestamp: i64) -> Result<Option<i64>>;
+    fn seek_time(&self, timestamp: i64, from: i64) -> Result<Option<i64>>;
 
     /// Base offset of the first batch that carries the largest max-timestamp of those that begin at or past `from`
     /// and the log start, and that timestamp.
@@ -211,7 +213,8 @@ pub trait Log: Send + Sync {
     /// [`Error::Io`].
     fn max_timestamp(&self, from: i64) -> Result<Option<(i64, i64)>>;
 
-    /// Moves the start up to `offset` and frees segments wholly below it. Durable before it returns.
+    /// Moves the start up to `offset` and frees segments wholly below it. Durable before it returns; appends go on
+    /// while it waits for the disk.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] past the end, [`Error::Io`].

@@ -118,6 +118,8 @@ pub struct Partition {
     log: OnceLock<Arc<dyn Log>>,
     high_watermark: Watermark,
     deleted: AtomicBool,
+    /// The log is opened once.
+    opening: Mutex<rank::LogOpening, ()>,
     writer: Mutex<rank::PartitionWriter, Writer>,
     dirty: Arc<Dirty>,
     buckets: Buckets,
@@ -164,13 +166,13 @@ struct Writer {
 }
 
 impl Dirty {
-    pub(super) fn list(&self) -> Vec<Arc<Partition>> {
-        self.listed().partitions.iter().filter_map(Weak::upgrade).collect()
-    }
-
+    /// Takes the list. What is written from here on is listed again, so that whoever looks at the log after this call
+    /// misses nothing.
     pub(super) fn take(&self) -> Vec<Arc<Partition>> {
         let taken = std::mem::take(&mut self.listed().partitions);
-        taken.iter().filter_map(Weak::upgrade).collect()
+        let taken: Vec<_> = taken.iter().filter_map(Weak::upgrade).collect();
+        taken.iter().for_each(|partition| partition.writer().listed_dirty = false);
+        taken
     }
 
     /// How many are listed, gone ones too.
@@ -219,6 +221,7 @@ impl Partition {
             log: OnceLock::new(),
             high_watermark: Watermark::new(0),
             deleted: AtomicBool::new(false),
+            opening: Mutex::default(),
             writer: Mutex::default(),
             dirty,
             buckets: Buckets::default(),
@@ -440,9 +443,7 @@ impl Partition {
         let records = (end - span.end).unsigned_abs();
         self.tally.wrote(route, bytes as u64, records, writer.placed.len() as u64);
         writer.placed.clear();
-        if !std::mem::replace(&mut writer.listed_dirty, true) {
-            self.dirty.push(self);
-        }
+        self.list_dirty(&mut writer);
         self.bound_producers(&mut writer, now_ms);
         // Inside the lock: the mark must not pass a slower writer's bytes before they are there.
         self.high_watermark.advance(end);
@@ -650,13 +651,14 @@ impl Partition {
     }
 
     /// First record at or after `timestamp`: (offset, its timestamp). Milliseconds. Decompresses one batch at
-    /// a time, to at most `max_plain_bytes`.
+    /// a time, to at most `max_plain_bytes`. Waits for the disk, and looks at every header of what follows where a batch names
+    /// a time that none of its records has.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub fn offset_for_time(&self, timestamp: i64, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
-        let mut next = log.seek_time(timestamp).map_err(|error| self.unless_deleted(error))?;
+        let mut next = log.seek_time(timestamp, 0).map_err(|error| self.unless_deleted(error))?;
         let end = self.high_watermark.value();
         while let Some(base) = next.filter(|base| *base < end) {
             let read = log.read(base.max(log.span().start), 1, end);
@@ -666,7 +668,8 @@ impl Partition {
             if found.is_some() {
                 return Ok(found);
             }
-            next = Some(batch.header.next_offset());
+            let more = log.seek_time(timestamp, batch.header.next_offset());
+            next = more.map_err(|error| self.unless_deleted(error))?;
         }
         Ok(None)
     }
@@ -756,14 +759,13 @@ impl Partition {
     /// [`Error::OffsetOutOfRange`], [`Error::Storage`].
     pub fn delete_records(&self, offset: i64) -> Result<i64> {
         let log = self.log()?;
-        let writer = self.writer();
         let end = self.high_watermark.value();
         let target = if offset == -1 { end } else { offset };
         if target < 0 || target > end {
             return Err(Error::OffsetOutOfRange { start: log.span().start, end });
         }
         if target > log.span().start {
-            trim(&**log, &writer, target).map_err(|error| self.unless_deleted(error))?;
+            self.trim(&**log, target)?;
         }
         Ok(log.span().start)
     }
@@ -780,12 +782,21 @@ impl Partition {
             log.seal().map_err(|error| self.unless_deleted(error))?;
         }
         let Some(cut) = super::retention::cut(&config, &log.segments(), now_ms) else { return Ok(0) };
-        let writer = self.writer();
-        let before: u64 = log.segments().iter().map(|s| s.bytes).sum();
-        trim(&**log, &writer, cut.min(self.high_watermark.value()))
-            .map_err(|error| self.unless_deleted(error))?;
-        let after: u64 = log.segments().iter().map(|s| s.bytes).sum();
-        Ok(before.saturating_sub(after))
+        let cut = cut.min(self.high_watermark.value());
+        let goes = |segment: &&Segment| segment.sealed && segment.next_offset <= cut;
+        let bytes = log.segments().iter().filter(goes).map(|segment| segment.bytes).sum();
+        self.trim(&**log, cut)?;
+        Ok(bytes)
+    }
+
+    /// Removes records, and keeps first what they told of producers and epochs: recovery reads only what is left.
+    /// Waits for the disk, and the writer does not wait with it.
+    fn trim(&self, log: &dyn Log, offset: i64) -> Result<()> {
+        let kept = {
+            let writer = self.writer();
+            log.checkpoint(&writer.note())
+        };
+        kept.and_then(|()| log.trim_to(offset)).map_err(|error| self.unless_deleted(error))
     }
 
     /// Saves producer and epoch state with the log, so that recovery replays only what comes later. Producers that were not
@@ -797,8 +808,18 @@ impl Partition {
         let Some(log) = self.log.get() else { return Ok(()) };
         let mut writer = self.writer();
         writer.producers.expire(now_ms, heard_since_ms, producers_max);
-        writer.listed_dirty = false;
         log.checkpoint(&writer.note()).map_err(|error| self.unless_deleted(error))
+    }
+
+    /// Stays listed as written: whoever took it from the list has not done with it.
+    pub fn relist(self: &Arc<Self>) {
+        self.list_dirty(&mut self.writer());
+    }
+
+    fn list_dirty(self: &Arc<Self>, writer: &mut Writer) {
+        if !std::mem::replace(&mut writer.listed_dirty, true) {
+            self.dirty.push(self);
+        }
     }
 
     /// How many producer ids the partition remembers.
@@ -818,13 +839,24 @@ impl Partition {
     /// No append or read succeeds from here on; waiting readers are woken.
     pub(super) fn delete(&self) -> Result<()> {
         self.deleted.store(true, Ordering::SeqCst);
-        let _writer = self.writer();
-        self.high_watermark.delete();
+        let _no_opening = self.opening.lock();
+        {
+            // Whoever appends has done with it before readers are told.
+            let _writer = self.writer();
+            self.high_watermark.delete();
+        }
         self.store.delete_log(self.id)?;
         Ok(())
     }
 
-    /// The log, opened (and recovered) at first use; whoever appends through it breaks the partition.
+    /// Whether the log can be asked without a wait: it is open, or there is none any more.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.log.get().is_some() || self.deleted.load(Ordering::Acquire)
+    }
+
+    /// The log, opened (and recovered) at first use, which waits for the disk ([`Partition::is_open`]); whoever appends through
+    /// it breaks the partition.
     ///
     /// # Errors
     /// [`Error::Storage`] when it cannot be opened, [`Error::UnknownPartition`] once deleted.
@@ -835,7 +867,7 @@ impl Partition {
         if let Some(log) = self.log.get() {
             return Ok(log);
         }
-        let mut writer = self.writer();
+        let _one = self.opening.lock();
         // Whoever waited here while the partition was deleted must not make its log anew.
         if self.deleted.load(Ordering::Acquire) {
             return Err(Error::UnknownPartition);
@@ -844,6 +876,7 @@ impl Partition {
             let mut replayed = Vec::new();
             let opened =
                 self.store.open_log(self.id, options(self.id, &self.config()), &mut |h| replayed.push(*h))?;
+            let mut writer = self.writer();
             if let Some(note) = &opened.note {
                 writer.adopt(&note.bytes);
             }
@@ -859,7 +892,7 @@ impl Partition {
                 writer.producers = Producers::default();
             }
             self.high_watermark.advance(opened.log.span().end);
-            // Only this place sets it, under the writer's lock.
+            // Only this place sets it, one at a time.
             let _ = self.log.set(opened.log);
         }
         self.log.get().ok_or(Error::UnknownPartition)
@@ -936,12 +969,6 @@ impl Writer {
             self.producers.record(header, header.base_offset, stamp_ms, i64::MAX);
         }
     }
-}
-
-/// Removes records, and keeps first what they told of producers and epochs: recovery reads only what is left.
-fn trim(log: &dyn Log, writer: &Writer, offset: i64) -> store::Result<()> {
-    log.checkpoint(&writer.note())?;
-    log.trim_to(offset)
 }
 
 /// What the topic's configuration says about segments. The part that `segment.jitter.ms` takes off is one of the

@@ -78,6 +78,8 @@ pub struct Registry {
     store: Arc<dyn Store>,
     defaults: RwLock<rank::TopicDefaults, Defaults>,
     maps: RwLock<rank::TopicMaps, Maps>,
+    /// What `Meta` holds of attachments, so that a look never waits for the disk or for a change.
+    attachments: RwLock<rank::Attachments, Attachments>,
     /// Serialises changes, so that a look-up never waits for the disk.
     changes: Mutex<rank::TopicChanges, ()>,
     partitions_max: usize,
@@ -86,6 +88,9 @@ pub struct Registry {
     steady: Arc<Steady>,
     version: AtomicU64,
 }
+
+/// By topic and name: version and bytes.
+type Attachments = BTreeMap<(Uuid, String), (u64, Bytes)>;
 
 #[derive(Default)]
 struct Maps {
@@ -190,6 +195,7 @@ impl Registry {
             store,
             defaults: RwLock::new(defaults),
             maps: RwLock::default(),
+            attachments: RwLock::default(),
             changes: Mutex::default(),
             partitions_max,
             partitions_per_topic_max,
@@ -213,7 +219,7 @@ impl Registry {
             let topic = registry.build(kept, versioned.version)?;
             registry.insert(topic);
         }
-        registry.sweep_attachments()?;
+        registry.load_attachments()?;
         registry.sweep_logs(deleted);
         Ok(registry)
     }
@@ -287,13 +293,16 @@ impl Registry {
         let _change = self.changes.lock();
         self.check(&new)?;
         // First, because what belongs to no topic is swept at the next start.
+        let mut kept_beside = Attachments::new();
         for (name, bytes) in beside {
-            won(self.store.meta().put_if(&attachment_key(new.id, name), bytes, None)?)?;
+            let version = won(self.store.meta().put_if(&attachment_key(new.id, name), bytes, None)?)?;
+            kept_beside.insert((new.id, (*name).to_owned()), (version, bytes.clone()));
         }
         let born = self.store.incarnation();
         let kept = Kept { new, born, shards: None };
         let version = self.save(kept.new.id, &encode(&kept), None)?;
         let topic = self.build(kept, version)?;
+        self.attachments.write().append(&mut kept_beside);
         self.insert(Arc::clone(&topic));
         Ok(topic)
     }
@@ -322,6 +331,7 @@ impl Registry {
             // One that changed since is swept at the next start.
             self.store.meta().delete_if(&name, kept.version)?;
         }
+        self.attachments.write().retain(|(topic, _), _| *topic != id);
         Ok(topic)
     }
 
@@ -424,13 +434,10 @@ impl Registry {
         Ok(())
     }
 
-    /// What a door keeps beside a topic under `name`, and its version.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub fn attachment(&self, topic: Uuid, name: &str) -> Result<Option<(u64, Bytes)>> {
-        let kept = self.store.meta().get(&attachment_key(topic, name))?;
-        Ok(kept.map(|kept| (kept.version, kept.value)))
+    /// What a door keeps beside a topic under `name`, and its version. Waits for nothing.
+    #[must_use]
+    pub fn attachment(&self, topic: Uuid, name: &str) -> Option<(u64, Bytes)> {
+        self.attachments.read().get(&(topic, name.to_owned())).cloned()
     }
 
     /// Keeps `bytes` beside a topic until it is deleted, if the version there is `expected` (`None`: nothing is
@@ -441,21 +448,26 @@ impl Registry {
     pub fn attach(&self, topic: Uuid, name: &str, bytes: &[u8], expected: Option<u64>) -> Result<u64> {
         let _change = self.changes.lock();
         self.by_id(topic).ok_or(Error::UnknownTopicId)?;
+        let place = (topic, name.to_owned());
         match self.store.meta().put_if(&attachment_key(topic, name), bytes, expected)? {
-            Put::Won(version) => Ok(version),
+            Put::Won(version) => {
+                self.attachments.write().insert(place, (version, Bytes::copy_from_slice(bytes)));
+                Ok(version)
+            }
             Put::Lost => Err(Error::InUse(format!("{name} changed meanwhile"))),
             Put::Unknown => Err(Error::Storage(store::Error::Fenced)),
         }
     }
 
-    /// A crash between the deletion of a topic and that of its attachments leaves them behind, and so does one between their
+    /// Reads what is kept beside topics. A crash between the deletion of a topic and that of its attachments leaves them behind, and so does one between their
     /// creation and the topic's.
-    fn sweep_attachments(&self) -> Result<()> {
+    fn load_attachments(&self) -> Result<()> {
         for (key, kept) in self.store.meta().list(ATTACHMENTS)? {
-            let id = key.get(ATTACHMENTS.len()..).and_then(|rest| rest.split('/').next());
-            let known = id.and_then(|id| Uuid::parse_str(id).ok()).is_some_and(|id| self.by_id(id).is_some());
-            if !known {
-                self.store.meta().delete_if(&key, kept.version)?;
+            let place = key.get(ATTACHMENTS.len()..).and_then(|rest| rest.split_once('/'));
+            let place = place.and_then(|(id, name)| Some((Uuid::parse_str(id).ok()?, name.to_owned())));
+            match place.filter(|(id, _)| self.by_id(*id).is_some()) {
+                Some(place) => drop(self.attachments.write().insert(place, (kept.version, kept.value))),
+                None => drop(self.store.meta().delete_if(&key, kept.version)?),
             }
         }
         Ok(())
@@ -533,16 +545,11 @@ impl Registry {
         self.dirty.limit_producers(max);
     }
 
-    /// Partitions written since the last call.
+    /// Partitions written since the last call. What is written after it is in the next one, so whoever syncs what it
+    /// returns misses nothing; a partition that is not done with is given back ([`Partition::relist`]).
     #[must_use]
     pub fn take_dirty(&self) -> Vec<Arc<Partition>> {
         self.dirty.take()
-    }
-
-    /// Partitions written since the last [`Registry::take_dirty`], which stay listed.
-    #[must_use]
-    pub fn written(&self) -> Vec<Arc<Partition>> {
-        self.dirty.list()
     }
 
     fn maps(&self) -> ReadGuard<'_, rank::TopicMaps, Maps> {

@@ -214,7 +214,7 @@ async fn a_clock_that_is_set_ends_no_session_no_offset_and_no_record() {
         time.set_by_ms.store(set_by_ms, Ordering::Relaxed);
         time.now_ms.fetch_add(3_000, Ordering::Relaxed);
         tick(&core, core.group_now());
-        core.tend(true, true);
+        core.tend(true, true, &|| false);
         let beat =
             Heartbeat { group: "g".into(), member_id: "m".into(), generation: 1, ..Heartbeat::default() };
         let beat = core.group(Event::Heartbeat(beat)).await;

@@ -207,8 +207,8 @@ impl Log for PerishableLog {
         self.inner.read(offset, max_bytes, until)
     }
 
-    fn seek_time(&self, timestamp: i64) -> store::Result<Option<i64>> {
-        self.inner.seek_time(timestamp)
+    fn seek_time(&self, timestamp: i64, from: i64) -> store::Result<Option<i64>> {
+        self.inner.seek_time(timestamp, from)
     }
 
     fn max_timestamp(&self, from: i64) -> store::Result<Option<(i64, i64)>> {

@@ -53,11 +53,18 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The system's.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens a directory, to make durable what is created, renamed and removed in it.
+    ///
+    /// # Errors
+    /// The system's; nothing was asked of the disk yet.
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>>;
     /// Makes creations, renames and removals in `dir` durable.
     ///
     /// # Errors
     /// The system's.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.sync()
+    }
     /// Renames atomically.
     ///
     /// # Errors
@@ -101,6 +108,15 @@ pub trait Disk: Send + Sync {
     /// Writes out everything that is dirty on the file system of `dir`, so that many syncs to come find
     /// nothing left to do. A hint: what must be durable is still synced one by one, with its errors seen.
     fn sync_ahead(&self, _dir: &Path) {}
+}
+
+/// An open directory.
+pub trait Directory {
+    /// `fsync`.
+    ///
+    /// # Errors
+    /// The system's; afterwards nobody can tell which names are on disk.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// Operations on one open file.
@@ -168,11 +184,11 @@ impl Disk for RealDisk {
         Ok(Arc::new(file))
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        about_to_wait(Waits::Disk);
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        about_to_wait(Waits::Files);
         // The parent of a relative name of one part is "".
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        fs::File::open(dir)?.sync_all()
+        Ok(Box::new(RealDirectory(fs::File::open(dir)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -249,6 +265,15 @@ impl Disk for RealDisk {
         if let Ok(dir) = fs::File::open(dir) {
             let _hint = rustix::fs::syncfs(dir);
         }
+    }
+}
+
+struct RealDirectory(fs::File);
+
+impl Directory for RealDirectory {
+    fn sync(&self) -> io::Result<()> {
+        about_to_wait(Waits::Disk);
+        self.0.sync_all()
     }
 }
 

@@ -17,7 +17,7 @@ use self::writer::{Active, Writer};
 use super::disk::File;
 use super::marks::Slot;
 use super::segment::Segment;
-use super::sync::{Job, Turn};
+use super::sync::{Again, Job, Turn};
 use super::{Shared, locked};
 use crate::lock::{Mutex, RwLock, rank};
 use crate::store::{
@@ -144,10 +144,13 @@ impl LocalLog {
 
     /// Takes the log out of service; its files are the caller's to remove.
     pub fn retire(&self) {
-        let _writer = locked(&self.writer);
-        self.deleted.store(true, Ordering::Release);
-        self.durable.delete();
-        locked(&self.shared.reserving).remove(&self.id);
+        {
+            let _writer = locked(&self.writer);
+            self.deleted.store(true, Ordering::Release);
+            self.durable.delete();
+            locked(&self.shared.reserving).remove(&self.id);
+        }
+        // Whoever syncs has done with it.
         let _flush = locked(&self.flushing);
     }
 
@@ -217,8 +220,8 @@ impl Log for LocalLog {
         self.noted(Kind::ReadFailed, self.read_slice(offset, max_bytes, until))
     }
 
-    fn seek_time(&self, timestamp: i64) -> Result<Option<i64>> {
-        self.noted(Kind::ReadFailed, self.first_batch_since(timestamp))
+    fn seek_time(&self, timestamp: i64, from: i64) -> Result<Option<i64>> {
+        self.noted(Kind::ReadFailed, self.first_batch_since(timestamp, from))
     }
 
     fn max_timestamp(&self, from: i64) -> Result<Option<(i64, i64)>> {
@@ -226,18 +229,20 @@ impl Log for LocalLog {
     }
 
     fn trim_to(&self, offset: i64) -> Result<()> {
-        let mut writer = locked(&self.writer);
         if offset > self.end.load(Ordering::Acquire) {
             return Err(self.out_of_range());
         }
         if offset <= self.start.load(Ordering::Acquire) {
             return Ok(());
         }
-        if writer.active.as_ref().is_some_and(|active| active.part.next_offset <= offset) {
-            let rolled = self.roll(&mut writer);
-            self.noted_unless_fenced(Kind::WriteFailed, rolled)?;
+        {
+            let mut writer = locked(&self.writer);
+            if writer.active.as_ref().is_some_and(|active| active.part.next_offset <= offset) {
+                let rolled = self.roll(&mut writer);
+                self.noted_unless_fenced(Kind::WriteFailed, rolled)?;
+            }
         }
-        // The record must not name a start past what is durable.
+        // The writer goes on meanwhile. The record must not name a start past what is durable.
         let recorded = self.flush().and_then(|()| self.finish_sealed()).and_then(|()| {
             self.shared.ballast.spend(&self.shared.incidents, || self.write_checkpoint(offset))
         });
@@ -296,7 +301,7 @@ impl Log for LocalLog {
         let turn = here && self.syncing.take();
         if turn {
             place(&|| {
-                if self.sync_turn() {
+                if self.sync_turn() != Again::No {
                     self.queue_sync();
                 }
             });

@@ -19,7 +19,11 @@ mod marks;
 mod meta;
 mod recovery;
 mod scan;
+#[cfg(test)]
+mod schedule_tests;
 mod segment;
+#[cfg(test)]
+mod setback_tests;
 mod sweep;
 mod sync;
 mod verify;
@@ -28,7 +32,7 @@ mod window;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use uuid::Uuid;
@@ -302,6 +306,8 @@ impl Store for Local {
                 locked(&self.open).entry(id).or_insert(log).clone()
             }
         };
+        // Whoever opens waits for the disk anyway, and a writer should not. It tries again where this did not work.
+        let _ = self.shared.settle();
         log.set_options(options);
         let note = log.record().notes.pop();
         let from = note.as_ref().map_or_else(|| log.span().start, |note| note.offset);
@@ -347,13 +353,15 @@ impl Store for Local {
     fn logs(&self) -> Result<Vec<LogId>> {
         let shared = &self.shared;
         let mut ids: HashSet<LogId> = HashSet::new();
-        {
+        let clean = {
             let past = locked(&shared.past);
             if past.clean {
                 ids.extend(past.records.logs.iter().filter(|(_, r)| !r.parts.is_empty()).map(|(id, _)| *id));
-            } else {
-                ids.extend(shared.walk_topics()?);
             }
+            past.clean
+        };
+        if !clean {
+            ids.extend(shared.walk_topics()?);
         }
         let open = locked(&self.open);
         for (id, log) in open.iter() {
@@ -389,37 +397,48 @@ impl Store for Local {
             return Ok(());
         }
         let shared = &self.shared;
-        shared.syncers.stop(true);
-        // What a checkpoint would say is said by the file that this close writes.
-        shared.tidier.stop(false);
+        // What their queues hold is done by what follows, side by side and once per log.
+        shared.syncers.stop();
+        shared.tidier.stop();
         let mut records = {
             let mut past = locked(&shared.past);
             if past.clean { std::mem::take(&mut past.records.logs) } else { HashMap::new() }
         };
-        let logs: Vec<_> = locked(&self.open).iter().map(|(id, log)| (*id, log.clone())).collect();
+        let mut logs: Vec<_> = locked(&self.open).iter().map(|(id, log)| (*id, log.clone())).collect();
         if logs.iter().filter(|(_, log)| log.is_dirty()).count() > MANY_LOGS {
             shared.files.disk.sync_ahead(&shared.dir);
         }
-        let each = logs.len().div_ceil(CLOSE_THREADS).max(MANY_LOGS);
-        std::thread::scope(|scope| {
-            let finish = |part| scope.spawn(move || finish_all(part));
-            let parts: Vec<_> = logs.chunks(each).map(finish).collect();
-            parts.into_iter().try_for_each(|part| {
-                records.extend(part.join().map_err(|_| Error::Fenced)??);
-                Ok(())
-            })
-        })?;
+        let (mut setback, ended, all) = (None, finish_all(&mut logs), logs.len());
+        if ended.len() < all {
+            // A thread panicked: its logs are recovered from their checkpoints.
+            setback = Some(Error::Fenced);
+        }
+        for (id, record, finished) in ended {
+            records.insert(id, record);
+            if let Err(error) = finished {
+                // A sync that failed was told when it did.
+                if !matches!(error, Error::Fenced) {
+                    shared.incidents.note_error(Kind::UpkeepFailed, &error);
+                }
+                setback.get_or_insert(error);
+            }
+        }
         shared.settle()?;
+        if setback.is_some() {
+            // Its readers may have seen what is not there any more at the next open: leader epochs have to grow.
+            shared.write_format(Format { incarnation: shared.format.incarnation + 1, ..shared.format })?;
+        }
         let file = Records::encode(shared.generation, records.iter());
         let path = shared.dir.join("clean");
-        replace(&*shared.files.disk, &path, &file).map_err(failed("write", &path))
+        replace(&*shared.files.disk, &path, &file).map_err(failed("write", &path))?;
+        setback.map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.shared.syncers.stop(false);
-        self.shared.tidier.stop(false);
+        self.shared.syncers.stop();
+        self.shared.tidier.stop();
     }
 }
 
@@ -467,7 +486,7 @@ impl Shared {
     fn settle(&self) -> Result<()> {
         let mut settled = locked(&self.settled);
         if !*settled {
-            let (disk, path) = (&*self.files.disk, self.dir.join("format"));
+            let disk = &*self.files.disk;
             // The directory's own name; one above that may not be read was not made by us.
             if let Some(above) = self.dir.parent() {
                 match disk.sync_dir(above) {
@@ -475,12 +494,17 @@ impl Shared {
                     synced => synced.map_err(failed("sync", above))?,
                 }
             }
-            let write =
-                || replace(disk, &path, self.format.text().as_bytes()).map_err(failed("write", &path));
-            self.ballast.spend(&self.incidents, write)?;
+            self.write_format(self.format)?;
             *settled = true;
         }
         Ok(())
+    }
+
+    fn write_format(&self, format: Format) -> Result<()> {
+        let path = self.dir.join("format");
+        let write =
+            || replace(&*self.files.disk, &path, format.text().as_bytes()).map_err(failed("write", &path));
+        self.ballast.spend(&self.incidents, write)
     }
 
     /// Before the first file of a log that was deleted and made again: an empty checkpoint of this
@@ -708,8 +732,31 @@ impl Meta for LazyMeta {
     }
 }
 
-fn finish_all(logs: &[(LogId, Arc<LocalLog>)]) -> Result<Vec<(LogId, Record)>> {
-    logs.iter().map(|(id, log)| Ok((*id, log.finish()?))).collect()
+/// Ends all logs, those with something to sync first, and says what is durable of each and what was in the way.
+fn finish_all(logs: &mut [(LogId, Arc<LocalLog>)]) -> Vec<(LogId, Record, Result<()>)> {
+    logs.sort_by_key(|(_, log)| !log.is_dirty());
+    let dirty = logs.iter().filter(|(_, log)| log.is_dirty()).count();
+    let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((id, log)) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let finished = log.finish();
+            done.push((*id, log.record(), finished));
+            let count = ended.fetch_add(1, Ordering::Relaxed) + 1;
+            if dirty > CLOSE_THREADS && count * 10 / logs.len() > (count - 1) * 10 / logs.len() {
+                tracing::info!("closing: {count} of {} logs are durable", logs.len());
+            }
+        }
+        done
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..dirty.min(CLOSE_THREADS))
+            .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
+            .collect();
+        let mut done = work();
+        done.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+        done
+    })
 }
 
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<disk::Guard> {

@@ -2,13 +2,14 @@
 //!
 //! Invariant: a log is in a queue at most once per kind of work; what is asked for while that work runs
 //! is done in one more turn, so one `fdatasync` serves all who asked meanwhile (group commit). Threads start
-//! with the first job. Deliberately absent: timers, retries.
+//! with the first job. A sync that the system refused to begin is tried again after a pause. Deliberately absent: timers.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::disk::Disk;
 use super::log::LocalLog;
@@ -35,40 +36,53 @@ pub(super) enum Job {
     Sweep(Arc<Shared>, Wanted),
 }
 
+/// Whether work is wanted once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    No,
+    /// Somebody asked meanwhile.
+    Now,
+    /// It could not be begun.
+    Later,
+}
+
 impl Job {
-    /// Does the work; gives it back when it is wanted once more.
-    fn run(self, incidents: &Incidents) -> Option<Self> {
+    /// Does the work, and says whether it is wanted once more.
+    fn run(&self, incidents: &Incidents) -> Again {
         match self {
-            Self::Sync(log) => return log.sync_turn().then_some(Self::Sync(log)),
+            Self::Sync(log) => return log.sync_turn(),
             Self::Settle(shared) => {
                 // The first write tries again.
                 if let Err(error) = shared.settle() {
                     incidents.note_error(Kind::UpkeepFailed, &error);
                 }
             }
-            Self::Tidy(log) => return log.tidy_turn().then_some(Self::Tidy(log)),
-            Self::RemoveFile(disk, path) => removed(disk.remove_file(&path), &path, incidents),
+            Self::Tidy(log) => return log.tidy_turn(),
+            Self::RemoveFile(disk, path) => removed(disk.remove_file(path), path, incidents),
             Self::RemoveDirs(disk, path) => {
-                removed(disk.remove_dirs(&path), &path, incidents);
+                removed(disk.remove_dirs(path), path, incidents);
                 // Most often other partitions' are there still.
                 let above = path.parent().map(|above| disk.remove_empty_dir(above));
                 drop(above);
             }
             Self::Ballast(shared) => shared.ballast.take(),
             Self::Sweep(shared, wanted) => {
-                if let Err(error) = shared.sweep(&wanted) {
+                if let Err(error) = shared.sweep(wanted) {
                     incidents.note_error(Kind::UpkeepFailed, &error);
                 }
             }
         }
-        None
+        Again::No
     }
 
-    /// Does the work on this thread for as long as it is wanted.
+    /// Does the work on this thread for as long as it is wanted. What cannot be begun now is left to whoever asks next.
     fn finish(self, incidents: &Incidents) {
-        let mut next = Some(self);
-        while let Some(job) = next {
-            next = job.run(incidents);
+        loop {
+            match (self.run(incidents), &self) {
+                (Again::Now, _) => {}
+                (Again::Later, Self::Sync(log)) => return log.abandon_sync(),
+                (Again::Later | Again::No, _) => return,
+            }
         }
     }
 }
@@ -111,8 +125,9 @@ impl Workers {
     /// Runs the oldest job that waits; false when there is none.
     pub fn run_one(&self) -> bool {
         let Some(job) = locked(&self.state).queue.pop_front() else { return false };
-        let again = job.run(&self.incidents);
-        locked(&self.state).queue.extend(again);
+        if job.run(&self.incidents) != Again::No {
+            locked(&self.state).queue.push_back(job);
+        }
         true
     }
 
@@ -155,7 +170,14 @@ impl Workers {
                 let again = job.run(&self.incidents);
                 state = locked(&self.state);
                 // Behind what the others want, and without waking a second thread for it.
-                state.queue.extend(again);
+                if again != Again::No {
+                    state.queue.push_back(job);
+                }
+                if again == Again::Later && !state.stopped {
+                    state.idle += 1;
+                    state = self.wake.wait_for(state, PAUSE);
+                    state.idle -= 1;
+                }
             } else if state.stopped {
                 return;
             } else {
@@ -166,14 +188,12 @@ impl Workers {
         }
     }
 
-    /// Ends the threads, after what is queued (`drain`) or at once. Later jobs run where they are submitted.
-    pub fn stop(&self, drain: bool) {
-        while self.held && drain && self.run_one() {}
+    /// Ends the threads, each after the job that it is at. Later jobs run where they are submitted.
+    pub fn stop(&self) {
         let (threads, dropped) = {
             let mut state = locked(&self.state);
             state.stopped = true;
-            let dropped = if drain { VecDeque::new() } else { std::mem::take(&mut state.queue) };
-            (std::mem::take(&mut state.threads), dropped)
+            (std::mem::take(&mut state.threads), std::mem::take(&mut state.queue))
         };
         self.wake.notify_all();
         drop(dropped);
@@ -184,6 +204,9 @@ impl Workers {
         }
     }
 }
+
+/// How long a thread lets pass after work that could not be begun.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether work on a log is wanted, queued or running.
 #[derive(Default)]
@@ -213,6 +236,16 @@ impl Turn {
     /// The turn begins: what is asked for from now on needs another one.
     pub fn begin(&self) {
         self.0.store(RUNNING, Ordering::SeqCst);
+    }
+
+    /// The turn ends, and its holder takes it again later.
+    pub fn keep(&self) {
+        self.0.store(QUEUED, Ordering::SeqCst);
+    }
+
+    /// A turn that was kept is not taken after all.
+    pub fn abandon(&self) {
+        self.0.store(IDLE, Ordering::SeqCst);
     }
 
     /// The turn ends; true when the caller has to queue another.

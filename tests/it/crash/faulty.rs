@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use weir_broker::store::Capacity;
 use weir_broker::store::local::Mapping;
-use weir_broker::store::local::disk::{Disk, Entry, File, Guard};
+use weir_broker::store::local::disk::{Directory, Disk, Entry, File, Guard};
 
 /// A small generator of reproducible numbers (xorshift64*).
 #[derive(Clone)]
@@ -385,18 +385,9 @@ impl Disk for Faulty {
         }
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        done(state.call()?)?;
-        let pending = std::mem::take(&mut state.pending);
-        for change in pending {
-            if change.dir() == dir {
-                change.apply(&mut state.durable_names);
-            } else {
-                state.pending.push(change);
-            }
-        }
-        Ok(())
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        done(self.state().call()?)?;
+        Ok(Box::new(OpenDir { disk: self.clone(), dir: dir.to_owned() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -453,6 +444,27 @@ impl Disk for Faulty {
             return Ok(Capacity { total_bytes: 1 << 40, free_bytes: 1 << 39 });
         }
         Ok(Capacity { total_bytes: state.limit, free_bytes: state.limit.saturating_sub(state.used()) })
+    }
+}
+
+struct OpenDir {
+    disk: Faulty,
+    dir: PathBuf,
+}
+
+impl Directory for OpenDir {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        done(state.call()?)?;
+        let pending = std::mem::take(&mut state.pending);
+        for change in pending {
+            if change.dir() == self.dir {
+                change.apply(&mut state.durable_names);
+            } else {
+                state.pending.push(change);
+            }
+        }
+        Ok(())
     }
 }
 

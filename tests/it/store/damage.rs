@@ -403,7 +403,7 @@ fn check_probes(dir: &Path) {
         assert_eq!(got[0].base_offset, offset / 2 * 2);
     }
     for timestamp in 0..80 {
-        assert_eq!(log.seek_time(timestamp).unwrap(), Some(timestamp * 2));
+        assert_eq!(log.seek_time(timestamp, 0).unwrap(), Some(timestamp * 2));
     }
 }
 

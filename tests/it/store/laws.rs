@@ -133,7 +133,7 @@ fn timestamps_are_found_as_by_brute_force() {
                 .collect();
             for at in (-5..3200).step_by(13) {
                 let expected = live.iter().find(|(_, t)| *t >= at).map(|(base, _)| *base);
-                assert_eq!(log.seek_time(at).unwrap(), expected, "timestamp {at} from {start}");
+                assert_eq!(log.seek_time(at, 0).unwrap(), expected, "timestamp {at} from {start}");
             }
             for from in [0, start, 102, 599, 600] {
                 let whole = || live.iter().filter(|(base, _)| *base >= from.max(start));

@@ -110,8 +110,8 @@ impl LocalLog {
         }
     }
 
-    pub(super) fn first_batch_since(&self, timestamp: i64) -> Result<Option<i64>> {
-        let start = self.start.load(Ordering::Acquire);
+    pub(super) fn first_batch_since(&self, timestamp: i64, from: i64) -> Result<Option<i64>> {
+        let start = self.start.load(Ordering::Acquire).max(from);
         for segment in self.list() {
             let part = segment.part();
             if part.newest.0 < timestamp || part.next_offset <= start {

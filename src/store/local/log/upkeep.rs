@@ -10,7 +10,7 @@ use super::super::checkpoint::{Record, Records, replace, write_whole};
 use super::super::disk::File;
 use super::super::hole::Hole;
 use super::super::segment::Segment;
-use super::super::sync::Job;
+use super::super::sync::{Again, Job};
 use super::super::{failed, locked};
 use super::{CHECKPOINT, LocalLog, SPARE};
 use crate::store::{Error, Kind, LogOptions, Result};
@@ -22,6 +22,14 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Bytes of the active segment past its saved index from which on that is written again.
 const INDEX_BYTES: u64 = 1 << 20;
 
+/// Why a flush did not come to its end.
+enum Setback {
+    /// The disk was not asked to make anything durable, or will be asked for all of it again: it may work later.
+    Refused(Error),
+    /// A sync failed: nobody can tell what is on the disk, and the next one would not say.
+    Lost(Error),
+}
+
 impl LocalLog {
     /// Syncs what is not synced yet, in order, and advances the durable watermark.
     pub fn flush(&self) -> Result<()> {
@@ -32,14 +40,16 @@ impl LocalLog {
         if self.durable.is_fenced() {
             return Err(Error::Fenced);
         }
-        let flushed = self.flush_segments();
-        // A log that is deleted meanwhile has lost its files to that, not to the disk.
-        if let Err(error) = &flushed
-            && !self.deleted.load(Ordering::Acquire)
-        {
-            self.fence(error);
-        }
-        flushed
+        self.flush_segments().map_err(|setback| match setback {
+            Setback::Refused(error) => error,
+            Setback::Lost(error) => {
+                // A log that is deleted meanwhile has lost its files to that, not to the disk.
+                if !self.deleted.load(Ordering::Acquire) {
+                    self.fence(&error);
+                }
+                error
+            }
+        })
     }
 
     /// Takes no more writes until a restart has read what the disk holds.
@@ -49,43 +59,41 @@ impl LocalLog {
         self.durable.fence();
     }
 
-    fn flush_segments(&self) -> Result<()> {
-        let mut end = None;
+    fn flush_segments(&self) -> std::result::Result<(), Setback> {
         for segment in self.unsynced() {
             let part = segment.part();
             let before = segment.synced();
             if part.bytes == before.bytes {
                 continue;
             }
-            self.shared.settle()?;
-            let handle = segment.handle(&self.shared.files)?;
-            handle.file.sync().map_err(failed("fdatasync", &segment.path()))?;
+            self.shared.settle().map_err(Setback::Refused)?;
+            let handle = segment.handle(&self.shared.files).map_err(Setback::Refused)?;
+            let lost = |error| Setback::Lost(failed("fdatasync", &segment.path())(error));
+            handle.file.sync().map_err(lost)?;
             if !segment.named.load(Ordering::Acquire) {
                 self.sync_names()?;
                 segment.named.store(true, Ordering::Release);
             }
             segment.mark_synced(part);
             locked(&self.state).synced_bytes += part.bytes - before.bytes;
-            end = Some(part.next_offset);
-        }
-        if let Some(end) = end {
             if let Some(slot) = self.mark.get_or_init(|| self.shared.marks.slot(self.id)) {
-                slot.tell(self.id, end);
+                slot.tell(self.id, part.next_offset);
             }
-            self.durable.advance(end);
+            self.durable.advance(part.next_offset);
         }
         Ok(())
     }
 
     /// Makes the log's directory entries durable, and those of the directories above it up to the store's.
-    fn sync_names(&self) -> Result<()> {
+    fn sync_names(&self) -> std::result::Result<(), Setback> {
         let disk = &*self.shared.files.disk;
         let [partition, topic, topics, store] = [0, 1, 2, 3].map(|n| self.dir.ancestors().nth(n));
         // A topic's own name is made durable once, by the first of its logs.
         let above =
             if locked(&self.shared.named).contains(&self.id.topic) { [None, None] } else { [store, topics] };
         for dir in above.into_iter().chain([topic, partition]).flatten() {
-            disk.sync_dir(dir).map_err(failed("sync", dir))?;
+            let open = disk.open_dir(dir).map_err(|error| Setback::Refused(failed("open", dir)(error)))?;
+            open.sync().map_err(|error| Setback::Lost(failed("sync", dir)(error)))?;
         }
         locked(&self.shared.named).insert(self.id.topic);
         Ok(())
@@ -114,14 +122,29 @@ impl LocalLog {
         self.durable.value() < self.end.load(Ordering::Acquire)
     }
 
-    /// One turn of a sync thread; true when another is wanted.
-    pub fn sync_turn(&self) -> bool {
+    /// One turn of a sync thread.
+    pub fn sync_turn(&self) -> Again {
         self.syncing.begin();
-        if self.flush().is_ok() && locked(&self.state).synced_bytes >= CHECKPOINT_BYTES {
+        let flushed = self.flush();
+        if flushed.is_ok() && locked(&self.state).synced_bytes >= CHECKPOINT_BYTES {
             locked(&self.state).wanted = true;
             self.ask_tidy();
         }
-        self.syncing.end()
+        // Whoever waits for the sync waits until it works, or until it is known that it cannot.
+        if let Err(error) = &flushed
+            && !self.durable.is_fenced()
+            && !self.deleted.load(Ordering::Acquire)
+        {
+            self.shared.incidents.note_error(Kind::UpkeepFailed, error);
+            self.syncing.keep();
+            return Again::Later;
+        }
+        if self.syncing.end() { Again::Now } else { Again::No }
+    }
+
+    /// Nobody is going to take the turn that was wanted; whoever asks next queues it anew.
+    pub fn abandon_sync(&self) {
+        self.syncing.abandon();
     }
 
     pub(super) fn queue_sync(&self) {
@@ -142,8 +165,8 @@ impl LocalLog {
         }
     }
 
-    /// One turn of the background thread; true when another is wanted.
-    pub fn tidy_turn(&self) -> bool {
+    /// One turn of the background thread.
+    pub fn tidy_turn(&self) -> Again {
         self.tidying.begin();
         // A sync that failed was told, and a deleted log has nothing to tell; anything else is tried again with the next.
         if let Err(error) = self.tidy()
@@ -151,7 +174,7 @@ impl LocalLog {
         {
             self.shared.incidents.note_error(Kind::UpkeepFailed, &error);
         }
-        self.tidying.end()
+        if self.tidying.end() { Again::Now } else { Again::No }
     }
 
     fn tidy(&self) -> Result<()> {
@@ -294,8 +317,16 @@ impl LocalLog {
     }
 
     /// Ends the log for a clean close: everything synced, surplus blocks given back.
-    pub fn finish(&self) -> Result<Record> {
+    pub fn finish(&self) -> Result<()> {
         // First, and with no sync of its own: blocks that a crash leaves past the end harm nobody.
+        let trimmed = self.trim_active();
+        self.flush()?;
+        self.finish_sealed()?;
+        self.save_index();
+        trimmed
+    }
+
+    fn trim_active(&self) -> Result<()> {
         if let Some(active) = &mut locked(&self.writer).active
             && active.reserved > active.part.bytes
         {
@@ -303,10 +334,7 @@ impl LocalLog {
             trim_blocks(&active.segment, &*handle.file, active.part.bytes)?;
             active.reserved = active.part.bytes;
         }
-        self.flush()?;
-        self.finish_sealed()?;
-        self.save_index();
-        Ok(self.record())
+        Ok(())
     }
 }
 

@@ -1,0 +1,306 @@
+//! A disk that refuses, fails or takes its time: what fences a log and what does not, what a close saves, who waits.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Poll, Wake, Waker};
+use std::time::Duration;
+
+use super::disk::{Directory, Disk, Entry, File, Guard, RealDisk};
+use super::map::Mapping;
+use super::{Local, LocalOptions};
+use crate::batch::{Batch, Builder, Record};
+use crate::store::{Capacity, Error, Log, LogId, LogOptions, Placed, Registration, Store};
+
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 200, segment_ms: i64::MAX, index_interval_bytes: 1 };
+
+/// What the disk does with the calls to come.
+#[derive(Default)]
+struct Mood {
+    /// So many directories cannot be opened: too many open files.
+    refused_dirs: AtomicUsize,
+    /// Syncs of files whose path holds this fail.
+    failing: Mutex<Option<String>>,
+    /// Syncs wait until so many wait at once, or nobody asks for that any more.
+    crowd: Mutex<(usize, usize)>,
+    crowded: Condvar,
+    most: AtomicUsize,
+    patient: AtomicBool,
+}
+
+impl Mood {
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        if self.failing.lock().unwrap().as_ref().is_some_and(|part| path.to_string_lossy().contains(part)) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        let mut crowd = self.crowd.lock().unwrap();
+        if crowd.0 > 0 {
+            crowd.1 += 1;
+            self.most.fetch_max(crowd.1, Ordering::SeqCst);
+            self.crowded.notify_all();
+            while crowd.1 < crowd.0 {
+                let (next, waited) = self.crowded.wait_timeout(crowd, Duration::from_secs(20)).unwrap();
+                crowd = next;
+                if waited.timed_out() && !self.patient.load(Ordering::SeqCst) {
+                    // Nobody came: `most` tells.
+                    crowd.0 = 0;
+                }
+            }
+            if crowd.0 > 0 {
+                *crowd = (0, 0);
+            }
+            self.crowded.notify_all();
+        }
+        Ok(())
+    }
+
+    /// Until a sync waits.
+    fn until_a_sync_waits(&self) {
+        let mut crowd = self.crowd.lock().unwrap();
+        while crowd.1 == 0 {
+            crowd = self.crowded.wait_timeout(crowd, Duration::from_secs(20)).unwrap().0;
+        }
+    }
+
+    fn let_go(&self) {
+        *self.crowd.lock().unwrap() = (0, 0);
+        self.crowded.notify_all();
+    }
+}
+
+#[derive(Clone, Default)]
+struct Moody(Arc<Mood>);
+
+struct MoodyFile(Arc<dyn File>, PathBuf, Arc<Mood>);
+struct MoodyDir(Box<dyn Directory>);
+
+impl Moody {
+    fn file(&self, path: &Path, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(MoodyFile(file?, path.to_owned(), self.0.clone())))
+    }
+}
+
+impl Disk for Moody {
+    fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dirs(dir)
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.file(path, RealDisk.create(path))
+    }
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.file(path, RealDisk.create_new(path))
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.file(path, RealDisk.open(path))
+    }
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        let left = self.0.refused_dirs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if left.is_ok() {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        Ok(Box::new(MoodyDir(RealDisk.open_dir(dir)?)))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_file(path)
+    }
+    fn remove_empty_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.remove_empty_dir(dir)
+    }
+    fn remove_dirs(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.remove_dirs(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        RealDisk.list(dir)
+    }
+    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        RealDisk.file_bytes(path)
+    }
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Result<Guard, String>> {
+        RealDisk.lock(path, owner)
+    }
+    fn space(&self, path: &Path) -> io::Result<Capacity> {
+        RealDisk.space(path)
+    }
+}
+
+impl Directory for MoodyDir {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+impl File for MoodyFile {
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        self.0.write_at(parts, at)
+    }
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.0.read_at(buf, at)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.2.sync(&self.1)?;
+        self.0.sync()
+    }
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.0.reserve(at, bytes)
+    }
+    fn start_writeback(&self, at: u64, bytes: u64) {
+        self.0.start_writeback(at, bytes);
+    }
+    fn map(&self, bytes: usize) -> Option<Mapping> {
+        self.0.map(bytes)
+    }
+}
+
+fn open(dir: &Path, disk: &Moody, inline: bool) -> Local {
+    let options = LocalOptions { disk: Arc::new(disk.clone()), inline, ..LocalOptions::default() };
+    Local::open_with(dir, options).unwrap()
+}
+
+fn id(partition: i32) -> LogId {
+    LogId { topic: uuid::Uuid::from_u128(7), partition }
+}
+
+fn log(store: &Local, partition: i32) -> Arc<dyn Log> {
+    store.open_log(id(partition), OPTIONS, &mut |_| {}).unwrap().log
+}
+
+fn batch() -> Batch {
+    let mut builder = Builder::new();
+    let value = Some(bytes::Bytes::from_static(b"a value of some length"));
+    builder.push(Record { timestamp_ms: 1, key: None, value, headers: Vec::new() });
+    builder.build().unwrap()
+}
+
+fn append(log: &dyn Log) -> Result<(), Error> {
+    let base_offset = log.span().end;
+    log.append(&[Placed { base_offset, leader_epoch: 0, batch: batch() }], base_offset)
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits as a producer does.
+fn durable(log: &dyn Log, offset: i64) -> Result<(), Error> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut place = Registration::default();
+    loop {
+        if let Poll::Ready(outcome) = log.durable().poll_reach(offset, &mut place, &waker) {
+            return outcome;
+        }
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_opened_delays_a_sync_and_fences_nothing() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, false);
+    let log = log(&store, 0);
+    append(&*log).unwrap();
+    disk.0.refused_dirs.store(3, Ordering::SeqCst);
+    log.sync();
+    durable(&*log, 1).unwrap();
+    assert_eq!(disk.0.refused_dirs.load(Ordering::SeqCst), 0, "it was refused, and tried again");
+    append(&*log).unwrap();
+    log.sync();
+    durable(&*log, 2).unwrap();
+    store.close().unwrap();
+}
+
+#[test]
+fn where_nobody_tries_again_the_next_who_asks_does() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, true);
+    let log = log(&store, 0);
+    append(&*log).unwrap();
+    disk.0.refused_dirs.store(1, Ordering::SeqCst);
+    log.sync();
+    assert!(!log.durable().is_fenced());
+    assert_eq!(log.span().durable, 0);
+    log.sync();
+    assert_eq!(log.span().durable, 1);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_failed_sync_of_a_segment_fences_its_log_and_a_close_still_saves_the_others() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, true);
+    let logs = [0, 1, 2].map(|partition| log(&store, partition));
+    for log in &logs {
+        append(&**log).unwrap();
+        log.sync();
+        append(&**log).unwrap();
+    }
+    *disk.0.failing.lock().unwrap() = Some("/1/".to_owned());
+    logs[1].sync();
+    assert!(logs[1].durable().is_fenced());
+    assert!(matches!(append(&*logs[1]), Err(Error::Fenced)));
+    assert_eq!(logs[1].read(0, 1, 2).unwrap().next_offset(), 1, "it is read as before");
+    assert!(matches!(store.close(), Err(Error::Fenced)));
+    drop((logs, store));
+
+    *disk.0.failing.lock().unwrap() = None;
+    let store = open(dir.path(), &disk, true);
+    assert_eq!(store.incarnation(), 1, "leader epochs have grown");
+    {
+        let past = super::locked(&store.shared.past);
+        assert!(past.clean, "the others need no recovery");
+        let end = |partition| past.records.logs[&id(partition)].end();
+        assert_eq!([0, 1, 2].map(end), [2, 1, 2], "what is known to be on the disk");
+    }
+    for partition in [0, 1, 2] {
+        assert!(log(&store, partition).span().end >= 1, "{partition}");
+    }
+    store.close().unwrap();
+}
+
+#[test]
+fn a_close_syncs_many_logs_at_once() {
+    const LOGS: i32 = 12;
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, true);
+    for partition in 0..LOGS {
+        append(&*log(&store, partition)).unwrap();
+    }
+    // Each waits until all of them wait.
+    *disk.0.crowd.lock().unwrap() = (LOGS as usize, 0);
+    store.close().unwrap();
+    assert_eq!(disk.0.most.load(Ordering::SeqCst), LOGS as usize);
+}
+
+#[test]
+fn a_writer_goes_on_while_a_trim_waits_for_the_disk() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, false);
+    let log = log(&store, 0);
+    (0..6).for_each(|_| append(&*log).unwrap());
+    disk.0.patient.store(true, Ordering::SeqCst);
+    *disk.0.crowd.lock().unwrap() = (usize::MAX, 0);
+    std::thread::scope(|scope| {
+        let trim = scope.spawn(|| log.trim_to(6));
+        disk.0.until_a_sync_waits();
+        (0..5).for_each(|_| append(&*log).unwrap());
+        assert_eq!((log.span().start, log.span().end), (0, 11), "the start moves when that is durable");
+        assert_eq!(log.read(9, 1, 11).unwrap().next_offset(), 10);
+        disk.0.let_go();
+        trim.join().unwrap().unwrap();
+    });
+    assert_eq!((log.span().start, log.span().end), (6, 11));
+    store.close().unwrap();
+}
