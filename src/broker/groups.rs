@@ -137,7 +137,11 @@ impl Core {
         if self.topics.by_name(JOURNAL).is_some() {
             return Ok(());
         }
-        self.blocking(|core| core.journal().map(|_| ())).await
+        self.blocking(|core| {
+            // Opened here, so that the first commit does not wait for the disk.
+            core.journal()?.partitions().iter().try_for_each(|partition| partition.log().map(|_| ()))
+        })
+        .await
     }
 
     /// Forgets the offsets that groups committed for a topic that is deleted: after it, so that no commit to it can

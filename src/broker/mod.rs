@@ -16,6 +16,7 @@ mod notes;
 mod observe;
 mod ondemand;
 mod open;
+mod opening;
 mod operations;
 mod producer_ids;
 mod shards;
@@ -47,6 +48,7 @@ pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopi
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
+pub use opening::Refused;
 pub use operations::{Fate, Operation, Operations, SeenOperation, WITHIN_US};
 pub use shards::{Got, GotRecord, Most, Put, ReadCharge, Stored};
 pub use upkeep::Upkeep;
@@ -61,6 +63,7 @@ pub struct Core {
     groups: groups::Groups,
     gates: shards::Gates,
     operations: Operations,
+    opening: opening::Opening,
     client_quotas: crate::quota::clients::Clients,
     clock: Clock,
     calendar: calendar::Calendar,
@@ -287,18 +290,5 @@ impl Core {
             return Ok(id);
         }
         self.blocking(|core| core.producer_ids.refill(core.store.meta())).await
-    }
-
-    /// Runs work that waits for the disk off the caller's thread.
-    pub async fn blocking<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Arc<Self>) -> topic::Result<T> + Send + 'static,
-    ) -> topic::Result<T> {
-        let core = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || work(&core)).await {
-            Ok(outcome) => outcome,
-            // The work panicked, which was told: nothing is known about what it did.
-            Err(_) => Err(topic::Error::Storage(crate::store::Error::Fenced)),
-        }
     }
 }

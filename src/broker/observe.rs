@@ -177,13 +177,12 @@ impl Observer {
         let looked = tokio::task::spawn_blocking(move || {
             let topics: Vec<_> = core.topics().all().iter().map(|topic| seen(&core, topic)).collect();
             place(&core, &topics, &mut groups, &mut times);
-            (topics, groups, times)
+            (topics, groups, times, core.capacity())
         });
         // A look that panicked saw nothing.
-        let (topics, groups, times) = looked.await.unwrap_or_default();
+        let (topics, groups, times, capacity) = looked.await.unwrap_or_default();
         self.times = times;
         self.open_logs(&topics);
-        let capacity = self.core.capacity();
         Seen {
             node_id: self.core.node_id(),
             cluster_id: self.core.cluster_id().to_owned(),

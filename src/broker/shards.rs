@@ -254,7 +254,7 @@ impl Core {
         for (index, heir) in &plan.retiring {
             topic.partition(*index)?.retire(Some(*heir));
         }
-        let outcome = match durable_ends(topic, &plan).await {
+        let outcome = match durable_ends(self, topic, &plan).await {
             Ok(ends) => {
                 let (topic, plan) = (Arc::clone(topic), plan.clone());
                 let work = move |core: &Arc<Self>| core.topics.reshard(&topic, &plan, &ends, core.now_ms());
@@ -318,6 +318,10 @@ impl Core {
         let mut outcomes: Vec<topic::Result<Stored>> =
             std::iter::repeat_with(|| Err(Error::UnknownPartition)).take(entries.len()).collect();
         let cargo = load(topic, entries, self.now_ms(), &mut outcomes)?;
+        for cargo in &cargo {
+            // One that does not open says so at the append.
+            let _ = self.open_log(&cargo.partition).await;
+        }
         let mut waits = Vec::new();
         for cargo in cargo {
             let most = self.topic_settings.max_decompressed_bytes;
@@ -436,12 +440,13 @@ impl GotRecord {
 }
 
 /// Where the partitions that a plan touches end; everything below is on stable storage.
-async fn durable_ends(topic: &Topic, plan: &Plan) -> topic::Result<BTreeMap<i32, i64>> {
+async fn durable_ends(core: &Arc<Core>, topic: &Topic, plan: &Plan) -> topic::Result<BTreeMap<i32, i64>> {
     let mut ends = BTreeMap::new();
     let mut receipts = Vec::new();
     for (index, closing) in plan.touched(&topic.shards()) {
         // A partition that is still to come starts at 0.
         let Ok(partition) = topic.partition(index) else { continue };
+        core.open_log(&partition).await?;
         let end = partition.close_shard(closing)?;
         ends.insert(index, end);
         receipts.push(Receipt::new(&partition, end)?);

@@ -28,7 +28,7 @@ use super::door::Shared;
 use super::out::{Body, Out};
 use super::schema;
 use crate::broker::clients::Meters;
-use crate::broker::{Core, IncidentKind, Wave};
+use crate::broker::{Core, IncidentKind, Refused, Wave};
 use crate::listen::{Guest, Seat};
 
 /// Why a connection ends.
@@ -105,6 +105,14 @@ impl WakeUp {
     }
 }
 
+/// A request that waits until the logs that it needs are open.
+struct Parked {
+    frame: Bytes,
+    opening: BoxFuture<Refused>,
+    /// They are, but for these.
+    opened: Option<Refused>,
+}
+
 /// An incomplete frame as it was at some time.
 #[derive(Clone, Copy)]
 struct Begun {
@@ -132,6 +140,8 @@ pub(super) struct Connection {
     /// Bytes of the answers in `pending` that are ready, and the memory that they hold.
     ready_bytes: usize,
     ready_heap: usize,
+    /// The next request, while it waits for logs to be opened.
+    parked: Option<Box<Parked>>,
     /// A request that must be answered before the next one starts.
     alone: bool,
     /// A whole frame may be in the buffer that could not start yet.
@@ -193,6 +203,7 @@ impl Connection {
             held_back: false,
             out: Out::default(),
             wave: Wave::default(),
+            parked: None,
             eof: false,
             muted: None,
             client_id: None,
@@ -278,6 +289,12 @@ impl Connection {
         progress |= self.write(task)?;
         self.hold_answers();
         let muted = self.is_muted(task);
+        if let Some(parked) = &mut self.parked
+            && parked.opened.is_none()
+            && let Poll::Ready(refused) = parked.opening.as_mut().poll(task)
+        {
+            parked.opened = Some(refused);
+        }
         if self.held_back && !muted && self.may_start() && !self.wake_up.is_over(self.last_frame) {
             self.dispatch()?;
             progress = true;
@@ -352,6 +369,7 @@ impl Connection {
     fn may_start(&self) -> bool {
         let settings = self.shared.settings();
         !self.alone
+            && self.parked.as_ref().is_none_or(|parked| parked.opened.is_some())
             && self.pending.len() < settings.max_in_flight_requests
             && self.out.len() + self.ready_bytes < settings.max_queued_response_bytes
             && (self.answers_heap() < SMALL_BYTES || !self.answers.is_used_up())
@@ -548,9 +566,16 @@ impl Connection {
             if self.held_back {
                 break Ok(());
             }
-            match self.next_frame() {
+            let next = match self.parked.take() {
+                Some(parked) => {
+                    self.pending_bytes -= parked.frame.len();
+                    Ok(Some((parked.frame, parked.opened.unwrap_or_default())))
+                }
+                None => self.next_frame().map(|frame| Some((frame?, Refused::new()))),
+            };
+            match next {
                 Ok(None) => break Ok(()),
-                Ok(Some(frame)) => match self.answer(frame, settled) {
+                Ok(Some((frame, refused))) => match self.answer(frame, refused, settled) {
                     Ok(now_settled) => settled = now_settled,
                     Err(close) => break Err(close),
                 },
@@ -588,8 +613,9 @@ impl Connection {
         self.shared.settings().max_request_bytes
     }
 
-    /// Hands one frame to its API. `settled` replies of the queue have their outcomes already.
-    fn answer(&mut self, frame: Bytes, settled: usize) -> Result<usize, Close> {
+    /// Hands one frame to its API. `settled` replies of the queue have their outcomes already; of the logs that it needs,
+    /// `refused` could not be opened.
+    fn answer(&mut self, frame: Bytes, refused: Refused, settled: usize) -> Result<usize, Close> {
         let header = schema::header(&frame).map_err(|m| Close::Refused(format!("request header: {m}")))?;
         let mut settled = settled;
         // What an earlier request on this connection appended must be there for a later one to see.
@@ -603,6 +629,7 @@ impl Connection {
         if self.shared.core.client_quotas().version() != 0 {
             self.look_up_meters(header.client_id.as_deref().unwrap_or_default());
         }
+        let before = self.wave.len();
         let mut cx = api::Context {
             core: &self.shared.core,
             wave: &mut self.wave,
@@ -615,9 +642,19 @@ impl Connection {
             meters: self.meters.as_ref().map(|known| &known.1),
             throttle_ms: 0,
             held_bytes: 0,
+            unopened: Vec::new(),
+            refused,
         };
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
+        if !cx.unopened.is_empty() {
+            let (core, unopened) = (Arc::clone(&self.shared.core), std::mem::take(&mut cx.unopened));
+            self.wave.truncate(before);
+            self.pending_bytes += frame.len();
+            let opening = Box::pin(async move { core.open_logs(unopened).await });
+            self.parked = Some(Box::new(Parked { frame, opening, opened: None }));
+            return Ok(settled);
+        }
         let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);
         self.mute(throttle_ms);
         let request_bytes = match &answer {

@@ -218,6 +218,10 @@ impl Feed {
             // It may have to wait for what its own client has not taken; no longer than it lives.
             let grown = tokio::time::timeout_at(self.until, lease.grow(least, WANT_BYTES.max(least)));
             let room = grown.await.ok()?.saturating_sub(FRAME_BYTES);
+            if let Some(partition) = self.partition() {
+                // One that does not open says so at the read.
+                let _ = self.shared.core.open_log(&partition).await;
+            }
             let wake = match self.read(room) {
                 Read::Tell(shard, got) => {
                     let used: usize = got.records.iter().map(|record| weight(self.form, record)).sum();
@@ -254,6 +258,12 @@ impl Feed {
                 Woken::Over => return None,
             }
         }
+    }
+
+    /// Where its shard is.
+    fn partition(&self) -> Option<Arc<Partition>> {
+        let index = self.stream.topic.shards().by_id(self.shard)?.partition;
+        self.stream.topic.partition(index).ok()
     }
 
     /// Reads on, as far as there is `room` to tell it.

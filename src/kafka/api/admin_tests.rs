@@ -51,7 +51,7 @@ use super::incremental_alter_configs::IncrementalAlterConfigs;
 use super::init_producer_id::InitProducerId;
 use super::offset_for_leader_epoch::OffsetForLeaderEpoch;
 use super::{Api, Context, Reply, ResponseOf};
-use crate::broker::{Core, IncidentKind, Wave, in_memory};
+use crate::broker::{Core, IncidentKind, Refused, Wave, in_memory};
 use crate::config::{Config, Source};
 use crate::kafka::answers::Answers;
 use crate::kafka::wire::Writer;
@@ -71,11 +71,13 @@ fn rig_with(pairs: &[(&str, &str)]) -> Rig {
 }
 
 impl Rig {
-    async fn ask<A: Api>(&self, version: i16, request: A::Request) -> ResponseOf<A> {
-        let mut wave = Wave::default();
+    /// As a connection does: what needs a log that is not open is asked anew once it is.
+    async fn ask<A: Api<Request: Clone>>(&self, version: i16, request: A::Request) -> ResponseOf<A> {
         let addr = "127.0.0.1:9092".parse().unwrap();
-        let reply = A::answer(
-            &mut Context {
+        let mut refused = Refused::new();
+        loop {
+            let mut wave = Wave::default();
+            let mut cx = Context {
                 core: &self.core,
                 wave: &mut wave,
                 listener: "PLAINTEXT",
@@ -87,19 +89,27 @@ impl Rig {
                 meters: None,
                 throttle_ms: 0,
                 held_bytes: 0,
-            },
-            version,
-            request,
-        );
-        match reply {
-            Reply::Now(response) => response,
-            Reply::Phased(future) | Reply::Alone(future) => future.await,
+                unopened: Vec::new(),
+                refused,
+            };
+            let reply = A::answer(&mut cx, version, request.clone());
+            if !cx.unopened.is_empty() {
+                refused = self.core.open_logs(cx.unopened).await;
+                continue;
+            }
+            return match reply {
+                Reply::Now(response) => response,
+                Reply::Phased(future) | Reply::Alone(future) => future.await,
+            };
         }
     }
 
     /// Asks, encodes the answer and, where the crate knows the version, reads it back to the same bytes.
-    async fn survey<A: Api>(&self, readable: RangeInclusive<i16>, request: impl Fn(i16) -> A::Request)
-    where
+    async fn survey<A: Api<Request: Clone>>(
+        &self,
+        readable: RangeInclusive<i16>,
+        request: impl Fn(i16) -> A::Request,
+    ) where
         ResponseOf<A>: Debug,
     {
         for version in A::VERSIONS {

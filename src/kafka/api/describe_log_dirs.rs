@@ -55,7 +55,7 @@ impl Api for DescribeLogDirs {
         // One at a time: each takes a thread for as long as it measures.
         Reply::alone(async move {
             // Sizes of logs that nobody touched yet are found by opening them.
-            match core.blocking(move |core| Ok(measure(core, &selection))).await {
+            match core.in_line(move |core| Ok(measure(core, &selection))).await {
                 Ok(result) => DescribeLogDirsResponse::default().with_results(vec![result]),
                 Err(error) => DescribeLogDirsResponse::default().with_error_code(error::of_topic(&error).0),
             }

@@ -113,6 +113,9 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     if let Session::Unknown = session {
         return Ok(Answer::Now(plan.encode(Code::FETCH_SESSION_ID_NOT_FOUND, Vec::new())));
     }
+    if !cx.unopened.is_empty() {
+        return Ok(Answer::Now(Body::default()));
+    }
     let mut attempt = plan.attempt();
     // What takes longer waits for its turn.
     if plan.is_long() || !plan.step(&mut attempt) || plan.waits_after(&attempt) {
@@ -127,7 +130,7 @@ enum Session {
     Unknown,
 }
 
-fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan, Session), Malformed> {
+fn read(cx: &mut Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan, Session), Malformed> {
     if version < 15 {
         let _replica_id = reader.i32()?;
     }
@@ -169,7 +172,7 @@ fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Plan
     Ok((plan, session))
 }
 
-fn read_topic(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<TopicPlan, Malformed> {
+fn read_topic(cx: &mut Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<TopicPlan, Malformed> {
     let (key, topic) = if version >= TOPIC_IDS_FROM {
         let id = reader.uuid()?;
         (TopicKey::Id(id), cx.core.topics().by_id(id).ok_or(Error::UnknownTopicId))
@@ -183,13 +186,14 @@ fn read_topic(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result
     let count = reader.count(16)?;
     let mut partitions = Vec::with_capacity(count);
     for _ in 0..count {
-        partitions.push(read_partition(version, topic.as_ref(), reader)?);
+        partitions.push(read_partition(cx, version, topic.as_ref(), reader)?);
     }
     reader.tags()?;
     Ok(TopicPlan { key, partitions })
 }
 
 fn read_partition(
+    cx: &mut Context<'_>,
     version: i16,
     topic: Result<&Arc<Topic>, &Error>,
     reader: &mut Reader<'_>,
@@ -203,7 +207,11 @@ fn read_partition(
     }
     let max_bytes = usize::try_from(reader.i32()?).unwrap_or(0);
     reader.tags()?;
-    let partition = topic.map_err(Clone::clone).and_then(|t| t.partition(index));
+    let partition = topic.map_err(Clone::clone).and_then(|topic| {
+        let partition = topic.partition(index)?;
+        cx.is_open(&partition)?;
+        Ok(partition)
+    });
     Ok(PartitionPlan { index, leader_epoch, offset, last_fetched_epoch, max_bytes, partition })
 }
 

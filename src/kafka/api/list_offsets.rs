@@ -11,9 +11,12 @@
 //! Known deviations from Apache Kafka: a repeated partition is answered (with the error) as often as it is asked
 //! for; -3 never names a record that DeleteRecords removed.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
@@ -42,21 +45,30 @@ impl Api for ListOffsets {
                 .iter()
                 .flat_map(|topic| topic.partitions.iter().map(|p| (topic.name.clone(), p.partition_index))),
         );
-        let topics = request
-            .topics
-            .into_iter()
-            .map(|topic| {
-                let answer = |p: &ListOffsetsPartition| {
-                    if twice.contains(&(topic.name.clone(), p.partition_index)) {
-                        return refused(p, Code::INVALID_REQUEST);
-                    }
-                    look_up(cx.core, version, &topic.name, p)
-                };
-                let partitions = topic.partitions.iter().map(answer).collect();
-                ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
-            })
-            .collect();
-        Reply::Now(ListOffsetsResponse::default().with_topics(topics))
+        let asked =
+            || request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)));
+        if asked().any(|(_, p)| is_sought(p.timestamp)) {
+            let core = Arc::clone(cx.core);
+            return Reply::phased(async move {
+                let found = core.in_line(move |core| {
+                    let answer = |topic: &str, p: &ListOffsetsPartition| look_up(core, version, topic, p);
+                    Ok(answer_all(&request, &twice, answer))
+                });
+                // Only a look-up that panicked has none; the client asks again.
+                found.await.unwrap_or_default()
+            });
+        }
+        for (topic, p) in asked() {
+            let found =
+                cx.core.topics().by_name(&topic.name).and_then(|t| t.partition(p.partition_index).ok());
+            // An error is the partition's own, below.
+            let _ = found.map(|partition| cx.is_open(&partition));
+        }
+        if !cx.unopened.is_empty() {
+            return Reply::Now(ListOffsetsResponse::default());
+        }
+        let answer = |topic: &str, p: &ListOffsetsPartition| look_up(cx.core, version, topic, p);
+        Reply::Now(answer_all(&request, &twice, answer))
     }
 
     fn decode(version: i16, body: &mut Bytes) -> Result<ListOffsetsRequest, Close> {
@@ -71,6 +83,29 @@ impl Api for ListOffsets {
             .map_err(|e| Close::Refused(format!("response body: {e}")))?;
         Ok(out)
     }
+}
+
+/// Whether the answer is sought in the log, which may take long.
+fn is_sought(timestamp: i64) -> bool {
+    timestamp >= 0 || timestamp == -3
+}
+
+fn answer_all(
+    request: &ListOffsetsRequest,
+    twice: &HashSet<(TopicName, i32)>,
+    answer: impl Fn(&str, &ListOffsetsPartition) -> ListOffsetsPartitionResponse,
+) -> ListOffsetsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|p| {
+            if twice.contains(&(topic.name.clone(), p.partition_index)) {
+                return refused(p, Code::INVALID_REQUEST);
+            }
+            answer(&topic.name, p)
+        });
+        let partitions = partitions.collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
 fn refused(asked: &ListOffsetsPartition, code: Code) -> ListOffsetsPartitionResponse {

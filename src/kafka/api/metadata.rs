@@ -202,6 +202,7 @@ mod tests {
     use crate::broker::{Wave, in_memory};
     use crate::config::Config;
     use crate::kafka::answers::Answers;
+    use crate::kafka::api::Refused;
 
     fn context<'a>(core: &'a Arc<Core>, wave: &'a mut Wave, answers: &'a Arc<Answers>) -> Context<'a> {
         let addr = "127.0.0.1:9092".parse().unwrap();
@@ -217,6 +218,8 @@ mod tests {
             meters: None,
             throttle_ms: 0,
             held_bytes: 0,
+            unopened: Vec::new(),
+            refused: Refused::new(),
         }
     }
 

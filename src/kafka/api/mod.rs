@@ -64,7 +64,8 @@ use super::out::Body;
 use super::schema;
 use super::wire::Malformed;
 use crate::broker::clients::{Meter, Meters};
-use crate::broker::{Core, IncidentKind, Wave};
+use crate::broker::{Core, IncidentKind, Refused, Wave};
+use crate::topic::{Error, Partition};
 
 /// Requests above this are answered in a lane, save those that carry records.
 const LARGE_BYTES: usize = 8 * 1024;
@@ -100,6 +101,32 @@ pub(super) struct Context<'a> {
     pub(super) throttle_ms: u32,
     /// Memory that an answer which is still to come takes beside its request, set by the API.
     pub(super) held_bytes: usize,
+    /// Logs that the request needs and that nobody has opened: with any of them it is answered anew once they are open, and
+    /// what it was answered before is dropped.
+    pub(super) unopened: Vec<Arc<Partition>>,
+    /// Logs that could not be opened for this request.
+    pub(super) refused: Refused,
+}
+
+impl Context<'_> {
+    /// Whether the partition can be asked without a wait; if not, the request waits until it can ([`Context::unopened`]).
+    /// In a lane, where nobody else waits, the log is opened here.
+    ///
+    /// # Errors
+    /// Why its log could not be opened.
+    pub(super) fn is_open(&mut self, partition: &Arc<Partition>) -> Result<bool, Error> {
+        if partition.is_open() {
+            return Ok(true);
+        }
+        if !self.on_worker {
+            return partition.log().map(|_| true);
+        }
+        if let Some(error) = self.refused.get(&partition.id()) {
+            return Err(error.clone());
+        }
+        self.unopened.push(Arc::clone(partition));
+        Ok(false)
+    }
 }
 
 /// An encoded answer, or one that is still to come.
@@ -372,6 +399,8 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
                 meters: meters.as_ref(),
                 throttle_ms: 0,
                 held_bytes: 0,
+                unopened: Vec::new(),
+                refused: Refused::new(),
             };
             let mut answer = metered(&mut cx, entry, version, body)?;
             let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);

@@ -19,7 +19,6 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 };
 
 use super::{Api, Context, Reply};
-use crate::broker::Core;
 use crate::kafka::error::{self, Code};
 use crate::topic::Error;
 
@@ -38,7 +37,7 @@ impl Api for OffsetForLeaderEpoch {
             .topics
             .into_iter()
             .map(|topic| {
-                let partitions = topic.partitions.iter().map(|p| look_up(cx.core, &topic.topic, p)).collect();
+                let partitions = topic.partitions.iter().map(|p| look_up(cx, &topic.topic, p)).collect();
                 OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
             })
             .collect();
@@ -46,9 +45,9 @@ impl Api for OffsetForLeaderEpoch {
     }
 }
 
-fn look_up(core: &Core, topic: &str, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+fn look_up(cx: &mut Context<'_>, topic: &str, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
     let answer = EpochEndOffset::default().with_partition(asked.partition);
-    match find(core, topic, asked) {
+    match find(cx, topic, asked) {
         Ok(Some((epoch, end))) => answer.with_leader_epoch(epoch).with_end_offset(end),
         Ok(None) => answer,
         Err(code) => answer.with_error_code(code.0),
@@ -56,10 +55,17 @@ fn look_up(core: &Core, topic: &str, asked: &OffsetForLeaderPartition) -> EpochE
 }
 
 /// Epoch and its end offset.
-fn find(core: &Core, topic: &str, asked: &OffsetForLeaderPartition) -> Result<Option<(i32, i64)>, Code> {
+fn find(
+    cx: &mut Context<'_>,
+    topic: &str,
+    asked: &OffsetForLeaderPartition,
+) -> Result<Option<(i32, i64)>, Code> {
     let of = |e: Error| error::of_topic(&e);
-    let topic = core.topics().by_name(topic).ok_or(Code::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let topic = cx.core.topics().by_name(topic).ok_or(Code::UNKNOWN_TOPIC_OR_PARTITION)?;
     let partition = topic.partition(asked.partition).map_err(of)?;
     partition.check_epoch(asked.current_leader_epoch).map_err(of)?;
+    if !cx.is_open(&partition).map_err(of)? {
+        return Ok(None);
+    }
     partition.epoch_end(asked.leader_epoch).map_err(of)
 }

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::{Answer, Context, Entry};
 use crate::batch::{Batch, Invalid, Rules};
-use crate::broker::{Core, Receipt, Wave};
+use crate::broker::{Core, Receipt, StoreError, Wave};
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
@@ -102,6 +102,10 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
     let before = cx.wave.len();
     match (Request { version, bytes: body.len(), reader: &mut reader }).run(cx) {
+        Ok(_) if !cx.unopened.is_empty() => {
+            cx.wave.truncate(before);
+            Ok(Answer::Now(Body::default()))
+        }
         Ok(Some(reply)) => {
             let meter = cx.meters.and_then(|meters| meters.produce.as_ref());
             let throttle_ms = meter.map_or(0, |meter| super::charge(cx.core, meter, body.len() as u64));
@@ -212,6 +216,9 @@ fn queue(
             return Err(Error::InvalidName(format!("topic '{}' is internal", topic.name())));
         }
         let partition = topic.partition(index)?;
+        if !cx.is_open(&partition)? {
+            return Err(Error::Storage(StoreError::Fenced));
+        }
         let records = records.unwrap_or_default();
         let rules = Rules { zstd: version >= ZSTD_FROM, plain_bytes_max, ..Rules::default() };
         let rules = partition.rules(records.len(), rules)?;

@@ -4,6 +4,8 @@
 //! the clock is refused. A number of another shard or stream is refused, and so is one that the shard has not come to. A
 //! closed shard that retention has emptied is not there any more.
 
+use std::sync::Arc;
+
 use super::{Answer, Context, Fault, Field, Item};
 use crate::kinesis::sequence::Sequence;
 use crate::kinesis::shape::Pattern;
@@ -24,7 +26,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::bool("DryRun"),
 ];
 
-pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let stream = cx.serving_stream(request)?;
     let shard = find_shard(cx, &stream, request.text("ShardId").unwrap_or_default())?;
     // The service answers with the refusal of reads, in its words.
@@ -35,7 +37,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
         number: request.text("StartingSequenceNumber"),
         time_ms: request.time_ms("Timestamp"),
     };
-    let offset = start.offset(cx, &stream, &shard)?;
+    let offset = start.offset(cx, &stream, &shard).await?;
     Context::not_dry(request)?;
     let place = token::Iterator { topic: stream.topic.id(), shard: shard.id, offset };
     Ok(cx.say(|w| w.text("ShardIterator", &cx.shared.tokens.iterator(cx.now_ms, place))))
@@ -62,7 +64,12 @@ pub(super) struct Start<'a> {
 
 impl Start<'_> {
     /// The offset of that place.
-    pub(super) fn offset(&self, cx: &Context<'_>, stream: &Stream, shard: &Shard) -> Result<i64, Fault> {
+    pub(super) async fn offset(
+        &self,
+        cx: &Context<'_>,
+        stream: &Stream,
+        shard: &Shard,
+    ) -> Result<i64, Fault> {
         let fail = |error: crate::topic::Error| stream.fault_in(&error, shard.id);
         let until = shard.until.unwrap_or(i64::MAX);
         if self.number.is_some() && !self.kind.ends_with("SEQUENCE_NUMBER") {
@@ -81,7 +88,7 @@ impl Start<'_> {
                 if number.is_end() && shard.until.is_some() {
                     return Ok(until);
                 }
-                let partition = stream.topic.partition(shard.partition).map_err(fail)?;
+                let partition = cx.open(stream, shard).await?;
                 let end = partition.high_watermark().map_err(fail)?.value();
                 if number.offset >= end {
                     return Err(invalid_number(text, stream, shard, ""));
@@ -99,15 +106,18 @@ impl Start<'_> {
                         cx.now_ms
                     )));
                 }
-                let partition = stream.topic.partition(shard.partition).map_err(fail)?;
-                let max_plain_bytes = cx.shared.core.topic_settings().max_decompressed_bytes;
+                let partition = cx.open(stream, shard).await?;
                 let ms = ms.max(stream.topic.config().horizon_ms(cx.now_ms));
-                let found = partition.offset_for_time(ms, max_plain_bytes).map_err(fail)?;
+                let sought = Arc::clone(&partition);
+                let found = cx.shared.core.in_line(move |core| {
+                    sought.offset_for_time(ms, core.topic_settings().max_decompressed_bytes)
+                });
+                let found = found.await.map_err(fail)?;
                 let end = partition.high_watermark().map_err(fail)?.value();
                 Ok(found.map_or(end, |(offset, _)| offset).clamp(shard.from, until))
             }
             "LATEST" => {
-                let partition = stream.topic.partition(shard.partition).map_err(fail)?;
+                let partition = cx.open(stream, shard).await?;
                 Ok(partition.high_watermark().map_err(fail)?.value().clamp(shard.from, until))
             }
             _ => Ok(shard.from),

@@ -60,7 +60,7 @@ use super::shape::Field;
 use super::stream::{Stream, shard_id};
 use super::writer::{Form, Writer};
 use crate::broker::{Change, Edit, Operation};
-use crate::topic::Shard;
+use crate::topic::{Error, Partition, Shard};
 
 const DAY_MS: i64 = 86_400_000;
 /// Most bytes of an answer that is not a list.
@@ -128,7 +128,7 @@ pub(super) enum Per {
     Reader,
 }
 
-/// How an action answers: what it has to wait for is a change that becomes durable.
+/// How an action answers: what it has to wait for is a change that becomes durable, or a log that is opened.
 pub(super) enum How {
     AtOnce(fn(&Context<'_>, Item<'_>) -> Result<Answer, Fault>),
     Later(for<'a> fn(&'a Context<'a>, Item<'a>) -> BoxFuture<'a>),
@@ -175,7 +175,7 @@ pub(super) const TABLE: &[Entry] = &[
     later!(enable_enhanced_monitoring, "EnableEnhancedMonitoring", Some(5)),
     later!(get_records, "GetRecords", None).room(|_| 0),
     at_once!(get_resource_policy, "GetResourcePolicy", Some(5)).room(|_| get_resource_policy::ROOM),
-    at_once!(get_shard_iterator, "GetShardIterator", Some(5), Per::Shard),
+    later!(get_shard_iterator, "GetShardIterator", Some(5), Per::Shard),
     later!(increase_stream_retention_period, "IncreaseStreamRetentionPeriod", Some(5)),
     at_once!(list_shards, "ListShards", Some(1000), Per::Stream).room(|_| list_shards::ROOM),
     at_once!(list_stream_consumers, "ListStreamConsumers", Some(5), Per::Stream)
@@ -192,7 +192,7 @@ pub(super) const TABLE: &[Entry] = &[
     later!(split_shard, "SplitShard", Some(5)),
     later!(start_stream_encryption, "StartStreamEncryption", Some(5)),
     later!(stop_stream_encryption, "StopStreamEncryption", Some(5)),
-    at_once!(subscribe_to_shard, "SubscribeToShard", Some(1), Per::Reader).room(|_| 0),
+    later!(subscribe_to_shard, "SubscribeToShard", Some(1), Per::Reader).room(|_| 0),
     later!(tag_resource, "TagResource", Some(5)),
     later!(untag_resource, "UntagResource", Some(5)),
     later!(update_account_settings, "UpdateAccountSettings", Some(5)),
@@ -286,6 +286,14 @@ impl Context<'_> {
         let stream = self.stream(request)?;
         stream.serving(self.now_ms)?;
         Ok(stream)
+    }
+
+    /// Opens the log of a shard, if it is not open.
+    async fn open(&self, stream: &Stream, shard: &Shard) -> Result<Arc<Partition>, Fault> {
+        let fail = |error: Error| stream.fault_in(&error, shard.id);
+        let partition = stream.topic.partition(shard.partition).map_err(fail)?;
+        self.shared.core.open_log(&partition).await.map_err(fail)?;
+        Ok(partition)
     }
 
     /// Takes this call from the operation's rate, for a part of a topic (nil: of the whole account).

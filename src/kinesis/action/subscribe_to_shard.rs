@@ -22,7 +22,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::bool("DryRun"),
 ];
 
-pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
+pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let arn = request.text("ConsumerARN").unwrap_or_default();
     let (stream, consumer) = cx.shared.streams.by_consumer_arn(arn, cx.region)?;
     stream.serving(cx.now_ms)?;
@@ -34,7 +34,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
         number: position.and_then(|p| p.text("SequenceNumber")),
         time_ms: position.and_then(|p| p.time_ms("Timestamp")),
     };
-    let offset = start.offset(cx, &stream, &shard)?;
+    let offset = start.offset(cx, &stream, &shard).await?;
     Context::not_dry(request)?;
     let consumer = (consumer.name.as_str(), consumer.created_s);
     Feed::open(cx, stream, consumer, &shard, offset).map(Answer::Feed)

@@ -34,7 +34,7 @@ fn all_verbs(disk: &Faulty, incidents: &Arc<Incidents>) -> Result<u64, Error> {
                 log.sync();
                 let span = log.span();
                 see(log.read(span.start, 1 << 20, span.end).map(drop));
-                see(log.seek_time(0).map(drop));
+                see(log.seek_time(0, 0).map(drop));
                 see(log.max_timestamp(0).map(drop));
                 match step {
                     4 => see(log.seal()),

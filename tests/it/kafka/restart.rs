@@ -57,6 +57,49 @@ fn records_and_producer_state_survive_a_shutdown() {
 }
 
 #[test]
+fn requests_that_wait_for_logs_to_be_opened_are_answered_in_order_and_carried_out_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::kept(dir.path());
+    let mut client = house.client();
+    for topic in ["t", "u"] {
+        assert_eq!(client.create_topic(topic, &[]), 0);
+        assert_eq!(client.produce(topic, -1, &batch(super::NOBODY, 2, b"v")).1, 0);
+    }
+    drop(client);
+    house.shutdown();
+
+    let house = House::kept(dir.path());
+    let mut client = house.client();
+    let one = batch(super::NOBODY, 1, b"v");
+    let latest = |topic| Out::new().i32(-1).i32(1).string(topic).i32(1).i32(0).i64(-1);
+    // All of it is in the broker's hands before the first log is open.
+    let mut sent = Vec::new();
+    for topic in ["t", "u", "t"] {
+        sent.push((client.send(0, 7, &super::produce_body(topic, -1, &one)), "produce"));
+        sent.push((client.send(0, 7, &super::produce_body(topic, 1, &one)), "produce"));
+        sent.push((client.send(2, 1, &latest(topic)), "latest"));
+        sent.push((client.send(18, 0, &Out::new()), "versions"));
+    }
+    let mut told = Vec::new();
+    for (id, what) in sent {
+        let (answered, mut answer) = client.receive();
+        assert_eq!(answered, id, "in order");
+        if what == "produce" {
+            let (code, offset, _) = super::produced(answer);
+            assert_eq!(code, 0);
+            told.push(offset);
+        } else if what == "latest" {
+            (answer.i32(), answer.string(), answer.i32(), answer.i32());
+            assert_eq!(answer.i16(), 0);
+            answer.i64();
+            told.push(answer.i64());
+        }
+    }
+    assert_eq!(told, [2, 3, 4, 2, 3, 4, 4, 5, 6], "each of them once");
+    house.shutdown();
+}
+
+#[test]
 fn a_second_broker_on_one_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::kept(dir.path());

@@ -1,0 +1,197 @@
+//! Work that waits for the disk: opening logs, finding times in them, changes.
+//!
+//! Invariant: none of it runs on the runtime's workers, and of each kind only so much at once that however many connections
+//! ask, threads are left for the others and for syncs. A log is opened by one task, whoever waits for it.
+//! Deliberately absent: what an open does (`topic::Partition::log`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::Core;
+use crate::lock::{Mutex, rank};
+use crate::store::LogId;
+use crate::topic::{self, Error, Partition};
+
+/// How many logs are opened at once, and how many are looked through.
+const AT_ONCE: usize = 4;
+/// How many changes run at once; most wait for each other anyway.
+const CHANGES_AT_ONCE: usize = 32;
+
+/// Logs that could not be opened, and why.
+pub type Refused = HashMap<LogId, Error>;
+
+/// What became of an open, once that is known.
+type Outcome = Option<topic::Result<()>>;
+
+/// The work under way.
+pub(super) struct Opening {
+    opens: Semaphore,
+    line: Semaphore,
+    changes: Semaphore,
+    underway: Mutex<rank::Openings, HashMap<LogId, watch::Receiver<Outcome>>>,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            opens: Semaphore::new(AT_ONCE),
+            line: Semaphore::new(AT_ONCE),
+            changes: Semaphore::new(CHANGES_AT_ONCE),
+            underway: Mutex::default(),
+        }
+    }
+}
+
+impl Core {
+    /// Opens the log of a partition, if it is not open, and recovers it first where that is needed. Goes on when the caller
+    /// stops waiting.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when it cannot be opened.
+    pub async fn open_log(self: &Arc<Self>, partition: &Arc<Partition>) -> topic::Result<()> {
+        if partition.is_open() {
+            return Ok(());
+        }
+        let mut outcome = self.begin_to_open(partition);
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            // The task is gone: the runtime ends.
+            Err(_) => Err(Error::Storage(crate::store::Error::Fenced)),
+        }
+    }
+
+    /// Opens the logs of partitions; those that could not be opened.
+    pub async fn open_logs(self: &Arc<Self>, partitions: Vec<Arc<Partition>>) -> Refused {
+        // All of them are asked for before the first is waited for.
+        let closed: Vec<_> = partitions.into_iter().filter(|partition| !partition.is_open()).collect();
+        closed.iter().for_each(|partition| drop(self.begin_to_open(partition)));
+        let mut refused = HashMap::new();
+        for partition in closed {
+            if let Err(error) = self.open_log(&partition).await {
+                refused.insert(partition.id(), error);
+            }
+        }
+        refused
+    }
+
+    fn begin_to_open(self: &Arc<Self>, partition: &Arc<Partition>) -> watch::Receiver<Outcome> {
+        let mut underway = self.opening.underway.lock();
+        if let Some(outcome) = underway.get(&partition.id()) {
+            return outcome.clone();
+        }
+        let (sender, outcome) = watch::channel(None);
+        underway.insert(partition.id(), outcome.clone());
+        let (core, partition) = (Arc::clone(self), Arc::clone(partition));
+        tokio::spawn(async move {
+            let id = partition.id();
+            let opened = core.in_turn(&core.opening.opens, move |_| partition.log().map(|_| ())).await;
+            core.opening.underway.lock().remove(&id);
+            // Whoever is told may be about to close what this would keep open.
+            drop(core);
+            // Nobody may be left who waits.
+            let _ = sender.send(Some(opened));
+        });
+        outcome
+    }
+
+    /// Runs work that waits for the disk off the caller's thread.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> topic::Result<T> + Send + 'static,
+    ) -> topic::Result<T> {
+        self.in_turn(&self.opening.changes, work).await
+    }
+
+    /// As [`Core::blocking`], for what may read all that a log holds: it stands in line.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn in_line<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> topic::Result<T> + Send + 'static,
+    ) -> topic::Result<T> {
+        self.in_turn(&self.opening.line, work).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        self: &Arc<Self>,
+        turns: &Semaphore,
+        work: impl FnOnce(&Arc<Self>) -> topic::Result<T> + Send + 'static,
+    ) -> topic::Result<T> {
+        // Never closed.
+        let Ok(_turn) = turns.acquire().await else {
+            return Err(Error::Storage(crate::store::Error::Fenced));
+        };
+        let core = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&core)).await {
+            Ok(outcome) => outcome,
+            // The work panicked: nothing is known about what it did.
+            Err(_) => Err(Error::Storage(crate::store::Error::Fenced)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::broker::Clock;
+    use crate::config::Config;
+    use crate::topic::NewTopic;
+
+    #[tokio::test]
+    async fn a_log_is_opened_once_for_all_who_ask_and_by_nobody_whom_that_holds_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = crate::broker::open(dir.path(), Config::default(), Clock::System).unwrap();
+        let new = NewTopic {
+            id: core.clock().uuid(),
+            name: "t".into(),
+            partitions: 40,
+            overrides: BTreeMap::new(),
+            created_ms: 0,
+        };
+        let topic = core.topics().create(new).unwrap();
+        let all: Vec<_> = topic.partitions().iter().cloned().collect();
+        assert!(all.iter().all(|partition| !partition.is_open()));
+        let asked: Vec<_> = (0..1000).map(|n| core.begin_to_open(&all[n % 40])).collect();
+        assert_eq!(core.opening.underway.lock().len(), 40, "one task each");
+        assert!(core.open_logs(all.clone()).await.is_empty());
+        assert!(all.iter().all(|partition| partition.is_open()));
+        for mut outcome in asked {
+            assert!(outcome.wait_for(Option::is_some).await.unwrap().clone().unwrap().is_ok());
+        }
+        assert!(core.opening.underway.lock().is_empty());
+        core.close().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_opened_says_why_and_is_tried_again_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = crate::broker::open(dir.path(), Config::default(), Clock::System).unwrap();
+        let new = NewTopic {
+            id: core.clock().uuid(),
+            name: "t".into(),
+            partitions: 1,
+            overrides: BTreeMap::new(),
+            created_ms: 0,
+        };
+        let topic = core.topics().create(new).unwrap();
+        let partition = topic.partition(0).unwrap();
+        // A file where the log's directory belongs.
+        let place = dir.path().join("topics").join(topic.id().to_string());
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(place.join("0"), b"x").unwrap();
+        let refused = core.open_logs(vec![Arc::clone(&partition)]).await;
+        assert!(matches!(refused.get(&partition.id()), Some(Error::Storage(_))), "{refused:?}");
+        assert!(!partition.is_open());
+        std::fs::remove_file(place.join("0")).unwrap();
+        assert!(core.open_log(&partition).await.is_ok());
+        core.close().unwrap();
+    }
+}
