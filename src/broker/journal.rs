@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batches, MAX_PLAIN_BYTES, Records, StoredBatch};
 use crate::group::{Coordinator, Now, group_of};
-use crate::store::LogId;
+use crate::store::{self, LogId};
 use crate::topic::{self, Partition};
 
 /// Bytes per read while the journal is loaded.
@@ -94,7 +94,10 @@ impl Reading<'_> {
                 Ok(bytes) => self.take(&bytes, offset),
                 Err(error) => {
                     self.lost(offset, format!("offset {offset}: {error}"));
-                    offset
+                    match error {
+                        topic::Error::Storage(store::Error::Damaged { to, .. }) => to,
+                        _ => offset,
+                    }
                 }
             };
             offset = if next > offset { next } else { behind(partition, offset)?.unwrap_or(span.end) };

@@ -834,7 +834,7 @@ mod tests {
 
     /// A value that is not the default and passes the check.
     fn other_value(key: &Key) -> &'static str {
-        let candidates = ["7", "2000000", "gzip", "compact", "LogAppendTime", "reject", "on-demand"];
+        let candidates = ["7", "2000000", "gzip", "compact", "LogAppendTime", "reject", "on-demand", "frame"];
         candidates.into_iter().find(|value| validate(key.name, value).is_ok()).expect(key.name)
     }
 
