@@ -37,7 +37,7 @@ impl Batch {
         let out = compress(codec, level, &section, out).map_err(|_| REFUSED)?;
         let length = i32::try_from(out.len() - LENGTH_PREFIX_BYTES).map_err(|_| REFUSED)?;
         let attributes = batch.header().attributes & !CODEC_BITS | codec.number();
-        Ok(sealed(Header { attributes, length, ..*batch.header() }, out, batch.seen()))
+        Ok(sealed(Header { length, attributes, ..*batch.header() }, out, batch.seen()))
     }
 }
 
@@ -103,7 +103,9 @@ mod tests {
     fn batch() -> Batch {
         let mut builder = Builder::new().producer(7, 1, 40);
         for n in 0..50_i64 {
-            let value = (n != 3).then(|| vec![u8::try_from(n % 7).unwrap(); 4_000].into());
+            // Words in no order: a codec has something to look for.
+            let words = (0..400).map(|at: i64| format!("word{} ", (n * 400 + at) * 7_919 % 1_009 % 97));
+            let value = (n != 3).then(|| words.collect::<String>().into());
             let headers = vec![("h".into(), Some("x".into()))];
             builder.push(Record { timestamp_ms: 1_000 + n, key: Some("k".into()), value, headers });
         }

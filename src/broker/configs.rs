@@ -198,7 +198,7 @@ impl Core {
         let unheeded = |(key, value): (&String, &String)| topic::config::unheeded(key, value);
         if !topic.is_internal()
             && let Some(why) = topic.overrides().iter().find_map(unheeded)
-            && self.may_say_unheeded()
+            && self.lines().unheeded.admit().is_some()
         {
             tracing::warn!(topic = %topic.name(), "cleanup.policy: {why}");
         }

@@ -21,6 +21,8 @@ pub struct Lines {
     pub not_created: Pace,
     /// A topic on demand was not resharded.
     pub not_resharded: Pace,
+    /// Something was asked for that weir does not do yet: transactions, compaction.
+    pub unheeded: Pace,
 }
 
 impl Core {

@@ -78,8 +78,6 @@ pub struct Core {
     connection_settings: ConnectionSettings,
     topic_settings: TopicSettings,
     flush: Flush,
-    /// Paces the log's lines about what clients ask for and weir does not do yet.
-    unheeded: crate::store::Pace,
     cluster_id: String,
     node_id: i32,
     lines: Lines,
@@ -132,12 +130,6 @@ impl Core {
     #[must_use]
     pub fn capacity(&self) -> Option<crate::store::Capacity> {
         self.store.capacity()
-    }
-
-    /// Whether the log has room for one more line about what clients ask for and weir does not do yet: one a second.
-    #[must_use]
-    pub fn may_say_unheeded(&self) -> bool {
-        self.unheeded.admit().is_some()
     }
 
     /// What went wrong, in the engine and above it.

@@ -90,7 +90,6 @@ pub(super) fn open_on(
         connection_settings: config.connection_settings(),
         topic_settings,
         flush: config.store_settings().flush,
-        unheeded: store::Pace::default(),
         cluster_id,
         lines: Lines::default(),
         node_id: config.identity().node_id,

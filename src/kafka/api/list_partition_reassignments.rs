@@ -25,6 +25,6 @@ impl Api for ListPartitionReassignments {
         _: i16,
         _: ListPartitionReassignmentsRequest,
     ) -> Reply<ListPartitionReassignmentsResponse> {
-        Reply::Now(ListPartitionReassignmentsResponse::default())
+        Reply::Now(ListPartitionReassignmentsResponse::default().with_error_message(None))
     }
 }

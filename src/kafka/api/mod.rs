@@ -315,7 +315,7 @@ pub(super) fn answer(
 /// Says in the log who asked for a transaction, once a second at most: the client gives up, and its words alone may not say
 /// why.
 pub(super) fn refuse_transaction(cx: &Context<'_>) {
-    if cx.core.may_say_unheeded() {
+    if cx.core.lines().unheeded.admit().is_some() {
         tracing::warn!(peer = %cx.peer, "transactions are not served yet; client id {}", named(cx.client_id));
     }
 }

@@ -349,11 +349,11 @@ fn limits_of_connections_follow_a_change_at_once() {
         assert_eq!(alter(&mut client, &[(key, roomy)]), 0, "{key}");
         assert!(is_served(&mut house.client()), "{key}={roomy}");
     }
-    assert_eq!(alter(&mut client, &[("max.connections.per.ip.overrides", "nonsense")]), 40);
+    assert_eq!(alter(&mut client, &[("max.connections.per.ip.overrides", "nonsense")]), 42);
     // A name with a label of 64 letters is no name; nobody has to be asked.
     let nobody = format!("{}:1", "x".repeat(64));
-    assert_eq!(alter(&mut client, &[("max.connections.per.ip.overrides", &nobody)]), 40);
-    assert_eq!(alter(&mut client, &[("max.connections", "-1")]), 40);
+    assert_eq!(alter(&mut client, &[("max.connections.per.ip.overrides", &nobody)]), 42);
+    assert_eq!(alter(&mut client, &[("max.connections", "-1")]), 42);
     house.shutdown();
 }
 
