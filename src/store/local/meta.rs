@@ -103,7 +103,7 @@ impl RedbMeta {
             meta.copy.path().display(),
             kept.len()
         );
-        before.incidents.raise(Kind::StateFailed, "restored", &text);
+        before.incidents.note(Kind::StateFailed, &text);
         Ok(meta)
     }
 

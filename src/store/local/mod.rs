@@ -232,6 +232,7 @@ impl Local {
             shared.tidier.submit(Job::Ballast(shared.clone()));
         }
         let meta = LazyMeta {
+            had_logs: entries.iter().any(|entry| entry.name == "topics"),
             syncs: options.meta_syncs,
             path: meta_path,
             shared: shared.clone(),
@@ -661,6 +662,8 @@ impl Format {
 /// redb, opened at the first use, so that a store without small state costs nothing.
 struct LazyMeta {
     syncs: bool,
+    /// An earlier life left logs.
+    had_logs: bool,
     path: PathBuf,
     shared: Arc<Shared>,
     opened: OnceLock<meta::RedbMeta>,
@@ -674,10 +677,8 @@ impl LazyMeta {
             return Ok(meta);
         }
         let quarantine = self.shared.dir.join("quarantine");
-        let topics = self.shared.dir.join("topics");
-        let entries = self.shared.files.disk.list(&topics).map_err(failed("list", &topics))?;
         let before = meta::Before {
-            has_logs: !entries.is_empty(),
+            has_logs: self.had_logs,
             quarantine: &quarantine,
             incidents: &self.shared.incidents,
         };

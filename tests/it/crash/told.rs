@@ -78,6 +78,6 @@ fn a_call_that_fails_is_told_once_whatever_it_was_and_refusals_are_not() {
     for kind in some {
         assert!(kinds.contains(&kind), "{kind:?} is not in {kinds:?}");
     }
-    // Hints, and blocks reserved ahead, may fail in silence.
-    assert!(nothing_failed < 40, "{nothing_failed} calls failed in silence");
+    // Hints, marks and blocks reserved ahead may fail in silence, and an append that finds space the second time.
+    assert!(nothing_failed < 60, "{nothing_failed} calls failed in silence");
 }

@@ -69,6 +69,8 @@ fn bases(store: &Local, n: u128) -> Vec<i64> {
 #[test]
 fn a_segment_cut_at_every_byte_of_its_last_batch_recovers_the_batches_before() {
     let (dir, at) = killed();
+    // As after a power cut: nothing says that all of it had been synced.
+    fs::remove_file(dir.path().join("marks")).unwrap();
     let file = at.join("00000000000000000000.log");
     let whole = fs::read(&file).unwrap();
     for cut in whole.len() - 211..whole.len() {
@@ -98,6 +100,8 @@ fn zeros_after_the_last_batch_are_no_batches() {
 #[test]
 fn a_segment_of_zeros_is_an_empty_log() {
     let (dir, at) = killed();
+    // As after a power cut: nothing says that all of it had been synced.
+    fs::remove_file(dir.path().join("marks")).unwrap();
     fs::write(at.join("00000000000000000000.log"), [0; 5000]).unwrap();
     let store = Local::open(dir.path()).unwrap();
     assert!(bases(&store, 1).is_empty());
@@ -116,7 +120,7 @@ fn whatever_bit_turns_in_a_closed_log_is_seen_at_the_first_read_and_takes_one_ba
     let kept: Vec<_> = root.iter().filter(|path| path.exists()).map(keep).collect();
     let inside: Vec<_> = fs::read_dir(&at).unwrap().map(|entry| keep(&entry.unwrap().path())).collect();
     for byte in (0..61).chain([100, 360]) {
-        for (log, batch) in [(1, 0), (1, 5), (logs.len() - 1, 0), (logs.len() - 1, 2)] {
+        for (log, batch) in [(1, 0), (1, 5), (logs.len() - 1, 0), (logs.len() - 1, 1)] {
             fs::remove_dir_all(&at).unwrap();
             fs::create_dir(&at).unwrap();
             kept.iter().chain(&inside).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
@@ -280,6 +284,8 @@ fn a_bad_batch_past_the_checkpoint_with_whole_ones_after_it_is_damage_and_no_tea
 #[test]
 fn a_torn_tail_is_kept_aside_before_it_is_cut() {
     let (dir, at) = killed();
+    // As after a power cut: nothing says that all of it had been synced.
+    fs::remove_file(dir.path().join("marks")).unwrap();
     let file = at.join("00000000000000000000.log");
     cut(&file, 100);
     let whole = fs::read(&file).unwrap();
