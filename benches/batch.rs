@@ -9,6 +9,7 @@
     reason = "a bench stops where it fails"
 )]
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::Write;
 
@@ -72,8 +73,8 @@ fn events(value_bytes: usize, batch_bytes: usize) -> Vec<Record> {
         .map(|i: i64| {
             let mut value = format!("{{\"id\":{i}");
             while value.len() < value_bytes {
-                value +=
-                    &format!(",\"{}\":\"{}-{:x}\"", WORDS[next() % 8], WORDS[next() % 8], next() % 65_536);
+                let (name, text, number) = (WORDS[next() % 8], WORDS[next() % 8], next() % 65_536);
+                write!(value, ",\"{name}\":\"{text}-{number:x}\"").unwrap();
             }
             value.truncate(value_bytes);
             Record { timestamp_ms: 1_790_000_000_000 + i / 8, value: Some(value.into()), ..Record::default() }

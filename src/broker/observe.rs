@@ -385,8 +385,8 @@ mod tests {
         let topic = with_records(&core, 3).await;
         let partition = Arc::clone(topic.partitions().first().unwrap());
         // Held by another thread, as a writer would: this one looks.
-        let (stalled, is_stalled) = std::sync::mpsc::channel();
-        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let (stalled, is_stalled) = std::sync::mpsc::sync_channel(1);
+        let (release, is_released) = std::sync::mpsc::sync_channel::<()>(1);
         let writer = std::thread::spawn(move || {
             let _held = partition.stalled();
             stalled.send(()).unwrap();

@@ -187,11 +187,9 @@ mod tests {
     fn two_threads_that_wait_for_each_other_are_found_and_named() {
         // Tried first, as a lock that the table does not know would be: ranks would find it without a schedule.
         let take = |one: &Mutex<rank::Tail, ()>, other: &Mutex<rank::Synced, ()>, up: bool| {
-            let (first, second): (Box<dyn Fn() -> bool>, Box<dyn Fn() -> bool>) = (
-                Box::new(|| one.try_lock().map(std::mem::forget).is_some()),
-                Box::new(|| other.try_lock().map(std::mem::forget).is_some()),
-            );
-            let order = if up { [second, first] } else { [first, second] };
+            let first = || one.try_lock().map(std::mem::forget).is_some();
+            let second = || other.try_lock().map(std::mem::forget).is_some();
+            let order: [&dyn Fn() -> bool; 2] = if up { [&second, &first] } else { [&first, &second] };
             for lock in order {
                 while !lock() {
                     wait("the other");

@@ -48,13 +48,15 @@ impl Ballast {
         let total = disk.space(dir).map_or(0, |space| space.total_bytes);
         let bytes = bytes.min(total / LEAST_SHARE);
         let kept = disk.file_bytes(&dir.join("ballast")).ok().flatten().is_some();
+        #[allow(clippy::disallowed_methods, reason = "only paces looks at the file system")]
+        let start = Instant::now();
         Self {
             disk,
             dir: dir.to_owned(),
             bytes,
             state: AtomicU8::new(if kept { KEPT } else { NONE }),
             changing: Mutex::default(),
-            start: Instant::now(),
+            start,
             next_look_ms: AtomicU64::new(0),
         }
     }

@@ -188,7 +188,7 @@ impl Index {
         }
         let (bytes, next_offset) = (body.try_get_u64().ok()?, body.try_get_i64().ok()?);
         let newest = (body.try_get_i64().ok()?, part.base);
-        let covered = Part { bytes, next_offset, newest, ..*part };
+        let covered = Part { next_offset, bytes, newest, ..*part };
         let sum = body.try_get_u32().ok()?;
         if bytes > part.bytes || next_offset > part.next_offset || !body.len().is_multiple_of(ENTRY_BYTES) {
             return None;

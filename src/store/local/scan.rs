@@ -16,7 +16,7 @@ use crate::batch::{HEADER_BYTES, Header, MAX_RECORDS};
 /// What a disk writes whole or not at all; a multiple of it is one, too.
 const SECTOR_BYTES: u64 = 512;
 /// Zeros before the end of a sector that tell of a write that was lost. Fewer are seen in good batches.
-const LOST_BYTES: u64 = 16;
+const LOST_BYTES: usize = 16;
 /// Bytes that a search may checksum beside four times those that it looks through.
 const SEARCH_BYTES: u64 = 256 << 20;
 
@@ -194,8 +194,8 @@ impl<'a> Scan<'a> {
         loop {
             let end_here = end.min(until);
             if end_here - at >= 12 && (end_here == end || until == self.window.until()) {
-                let from = end_here.saturating_sub(LOST_BYTES).max(at);
-                let mut zeros = [0; LOST_BYTES as usize];
+                let from = end_here.saturating_sub(LOST_BYTES as u64).max(at);
+                let mut zeros = [0; LOST_BYTES];
                 let zeros =
                     zeros.get_mut(..usize::try_from(end_here - from).unwrap_or(0)).unwrap_or_default();
                 let have = self.window.peek(from)?;

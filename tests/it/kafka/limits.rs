@@ -291,7 +291,10 @@ fn who_holds_up_everything_does_not_hold_up_the_end() {
                 }
             }
             // Half a frame.
-            1 => client.stream.write_all(&[&(200_000_i32).to_be_bytes()[..], &[0; 20_000]].concat()).unwrap(),
+            1 => client
+                .stream
+                .write_all(&[&(200_000_i32).to_be_bytes()[..], &vec![0; 20_000]].concat())
+                .unwrap(),
             // Waits for ever.
             2 => {
                 let body = Out::new().i32(-1).i32(i32::MAX).i32(1).i32(MIB as i32).i8(0).i32(1).string("t");

@@ -212,8 +212,9 @@ fn assert_one_place_is_lost(dir: &Path, n: u128, end: i64, lost: (i64, i64), wha
 #[test]
 fn a_missing_short_long_or_overlapping_segment_takes_that_place_out_and_not_the_log() {
     type Harm = fn(&Path, &[PathBuf]);
+    type Lost = fn(&[i64]) -> (i64, i64);
     let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
-    let harms: [(&str, Harm, fn(&[i64]) -> (i64, i64)); 8] = [
+    let harms: [(&str, Harm, Lost); 8] = [
         ("first missing", |_, logs| fs::remove_file(&logs[0]).unwrap(), |at| (at[0], at[1])),
         ("middle missing", |_, logs| fs::remove_file(&logs[2]).unwrap(), |at| (at[2], at[3])),
         (
