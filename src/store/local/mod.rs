@@ -285,9 +285,10 @@ impl Local {
             shared.tidier.submit(Job::RemoveFile(disk.clone(), path.clone()));
         }
         let (changed, must) = (found.changed && found.dir_ready, found.notes_dropped);
+        let unnamed = found.unnamed;
         let log = LocalLog::new(id, dir, shared.clone(), options, found);
-        if changed {
-            match log.rewrite_checkpoint() {
+        if changed || unnamed {
+            match log.record_what_was_found(unnamed) {
                 // What was found is found again; there may be space for the next one.
                 Err(Error::Full { .. }) if !must => log.want_checkpoint(),
                 rewritten => rewritten?,

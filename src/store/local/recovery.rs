@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub dir_ready: bool,
     /// The checkpoint no longer says what is there.
     pub changed: bool,
+    /// There are files that no record names: a kill may have come before their names, or those above, were durable.
+    pub unnamed: bool,
     /// Notes that the checkpoint names do not fit.
     pub notes_dropped: bool,
     /// Names have changed.
@@ -423,6 +425,7 @@ impl Finder<'_> {
     fn finish(&self, found: &mut Found, pieces: Vec<Piece>, record: Option<Record>) -> Result<()> {
         let last = pieces.len().saturating_sub(1);
         let end = found.end;
+        found.unnamed = self.present && pieces.iter().any(|piece| piece.trusted == 0);
         found.segments = pieces
             .into_iter()
             .enumerate()

@@ -287,8 +287,13 @@ impl LocalLog {
         Record { start, end: self.opened_end, parts, holes, notes: locked(&self.state).notes.clone() }
     }
 
-    /// Writes the checkpoint where recovery found something else than it says.
-    pub fn rewrite_checkpoint(&self) -> Result<()> {
+    /// Writes the checkpoint where recovery found something else than it says, with durable names for it.
+    pub fn record_what_was_found(&self, unnamed: bool) -> Result<()> {
+        if unnamed {
+            self.shared.settle()?;
+            // The log is not open yet: whoever asks again starts from what the disk holds.
+            self.sync_names().map_err(|(Setback::Refused(error) | Setback::Lost(error))| error)?;
+        }
         self.write_checkpoint(i64::MIN)
     }
 
