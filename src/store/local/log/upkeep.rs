@@ -284,7 +284,11 @@ impl LocalLog {
             s.holes.list().iter().filter(inside).map(|hole| (s.base, *hole)).collect::<Vec<_>>()
         });
         let holes = holes.collect();
-        Record { start, end: self.opened_end, parts, holes, notes: locked(&self.state).notes.clone() }
+        let mut record = Record { start, end: self.opened_end, parts, holes, notes: Vec::new() };
+        // A note of what was never synced (a log that a failed sync has fenced) would tell of records that are not there.
+        let end = record.end();
+        record.notes = locked(&self.state).notes.iter().filter(|note| note.offset <= end).cloned().collect();
+        record
     }
 
     /// Writes the checkpoint where recovery found something else than it says, with durable names for it.
