@@ -155,6 +155,8 @@ struct Past {
     clean: bool,
     /// Ids deleted in this life whose records may still be in the baseline.
     deleted: HashSet<LogId>,
+    /// Logs opened in this life, until the sweep is over: their directories may be newer than its list of topics.
+    opened: Option<HashSet<LogId>>,
 }
 
 #[derive(Clone, Copy)]
@@ -190,7 +192,7 @@ impl Local {
         } else {
             None
         };
-        let past = Past::take(&*disk, dir, before)?;
+        let past = Past { opened: Some(HashSet::new()), ..Past::take(&*disk, dir, before)? };
         let format = Format {
             version: FORMAT_VERSION,
             generation: before.map_or(1, |f| f.generation + 1),
@@ -269,7 +271,10 @@ impl Local {
         }
         let mark = shared.marks.of(id);
         let known = {
-            let past = locked(&shared.past);
+            let mut past = locked(&shared.past);
+            if let Some(opened) = &mut past.opened {
+                opened.insert(id);
+            }
             let record = past.records.logs.get(&id).cloned();
             Known { record, generation: past.records.generation, clean: past.clean, mark }
         };

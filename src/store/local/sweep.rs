@@ -10,7 +10,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::sync::Job;
-use super::{Shared, failed};
+use super::{Shared, failed, locked};
 use crate::store::{Kind, LogId, Result};
 
 /// What exists, and what is known to be deleted.
@@ -20,8 +20,20 @@ pub(super) struct Wanted {
 }
 
 impl Shared {
-    /// Looks at every directory below `topics`.
+    /// Looks at every directory below `topics`, once in a life.
     pub(super) fn sweep(self: &Arc<Self>, wanted: &Wanted) -> Result<()> {
+        let swept = self.sweep_topics(wanted);
+        locked(&self.past).opened = None;
+        swept
+    }
+
+    /// Whether a log was opened in this life: asked after its directory was listed, this tells those that are newer than
+    /// the list of topics.
+    fn is_opened(&self, is: impl Fn(&LogId) -> bool) -> bool {
+        locked(&self.past).opened.iter().flatten().any(is)
+    }
+
+    fn sweep_topics(self: &Arc<Self>, wanted: &Wanted) -> Result<()> {
         let (disk, topics) = (&self.files.disk, self.dir.join("topics"));
         for topic in disk.list(&topics).map_err(failed("list", &topics))? {
             let dir = topics.join(&topic.name);
@@ -34,7 +46,7 @@ impl Shared {
                 self.tidier.submit(Job::RemoveDirs(disk.clone(), dir));
             } else if let Some(count) = wanted.topics.get(&id) {
                 self.sweep_topic(id, &dir, *count)?;
-            } else if !self.remove_deleted(&dir)? {
+            } else if !self.is_opened(|log| log.topic == id) && !self.remove_deleted(&dir)? {
                 self.quarantine_topic(id, &dir)?;
             }
         }
@@ -55,6 +67,7 @@ impl Shared {
                         }
                     }
                 }
+                Some(partition) if self.is_opened(|log| *log == LogId { topic, partition }) => {}
                 Some(partition) => self.quarantine(LogId { topic, partition }, &path)?,
                 None if is_deleted(&entry.name) && entry.is_dir => {
                     self.tidier.submit(Job::RemoveDirs(disk.clone(), path));

@@ -149,3 +149,34 @@ fn a_start_frees_what_deletions_left_and_sets_aside_what_nobody_knows() {
         assert_eq!(open(&store, id(n)).span().end, 2);
     }
 }
+
+/// The list of topics is made at the start and looked at later: what came between is not on it, and is no stranger.
+#[test]
+fn a_late_sweep_leaves_alone_what_was_made_since() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Local::open(dir.path()).unwrap();
+        push(&*open(&store, id(4)), 2, 0, 300);
+        store.close().unwrap();
+    }
+    let store = Local::open(dir.path()).unwrap();
+    let more = LogId { topic: id(1).topic, partition: 5 };
+    let made = [id(1), more, id(3)];
+    for log in made {
+        push(&*open(&store, log), 2, 0, 300);
+    }
+    store.sweep(HashMap::from([(id(1).topic, 1)]), HashSet::new());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !store.incidents().stands(Kind::Quarantined) {
+        assert!(Instant::now() < deadline, "the stranger is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    store.close().unwrap();
+    drop(store);
+    let kept: Vec<_> = fs::read_dir(dir.path().join("quarantine")).unwrap().map(Result::unwrap).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let store = Local::open(dir.path()).unwrap();
+    for log in made {
+        assert_eq!(open(&store, log).span().end, 2, "{log:?}");
+    }
+}
