@@ -109,7 +109,7 @@ fn escaped_third_parties(path: &str, text: &str) -> Vec<String> {
 
 /// Locks without a rank, outside the file that ranks them. Tests may, and what locks across an await is tokio's.
 fn unranked_locks(path: &str, text: &str) -> Vec<String> {
-    if path == "src/lock.rs" || path.ends_with("tests.rs") {
+    if path == "src/lock.rs" || path.starts_with("src/lock/") || path.ends_with("tests.rs") {
         return Vec::new();
     }
     let code = code_of(text);

@@ -362,7 +362,7 @@ impl Partition {
     /// [`Error::TooLarge`], [`Error::LargerThanSegment`]: nobody has to look into such a batch.
     pub fn rules(&self, bytes: usize, rules: Rules) -> Result<Rules> {
         let config = self.config();
-        check_size(&config, bytes)?;
+        check_size(&config, bytes).inspect_err(|_| self.tally.refused(1))?;
         Ok(Rules { strict: config.compression_strict || config.cleanup_policy.compact, ..rules })
     }
 
@@ -374,6 +374,10 @@ impl Partition {
     /// # Errors
     /// [`Error::MissingKeys`], [`Error::InvalidTimestamp`], [`Error::Invalid`], [`Error::TooLarge`].
     pub fn admit(&self, batch: Batch, max_plain_bytes: usize, now_ms: i64) -> Result<Batch> {
+        self.formed(batch, max_plain_bytes, now_ms).inspect_err(|_| self.tally.refused(1))
+    }
+
+    fn formed(&self, batch: Batch, max_plain_bytes: usize, now_ms: i64) -> Result<Batch> {
         let config = self.config();
         let compacted = config.cleanup_policy.compact;
         let batch =

@@ -1,3 +1,5 @@
+//! Budgets of memory: who waits, who is let through, who is cut.
+
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
