@@ -93,7 +93,7 @@ UNSAFE = {"restarts-ready", "read-back", "nothing-lost", "nothing-twice", "order
 
 def table(full):
     """Every suite in the order of its start. `full`: at full length."""
-    kills, inputs = (50, 20000) if full else (5, 3000)
+    kills, inputs, cuts = (50, 20000, 10) if full else (5, 3000, 3)
     rows = [
         Suite("librdkafka", cost=0.25, brokers=3, install_cost=1, group=lambda l: l[:4]),
         Suite("clients", cost=0.5, brokers=2, install_cost=1, limit_s=1200, group=top, parts=CLIENTS),
@@ -102,8 +102,12 @@ def table(full):
         Suite("storm", whole=True, restarts=True),
         Suite("kcat", cost=0.4),
         Suite("durability", cost=1, limit_s=120 + 30 * kills, whole=True, starts_broker=True,
-              flags=("--kills", str(kills), "--max-up", "3", "--within", os.environ.get("WEIR_WITHIN_MS", "300"), "--no-transactions"),
+              flags=("--kills", str(kills), "--max-up", "3", "--within", os.environ.get("WEIR_WITHIN_MS", "300"), "--no-transactions", "--pauses"),
               unforgiven=lambda line, note: line in UNSAFE),
+        Suite("power", cost=1, limit_s=60 + 40 * cuts, whole=True, starts_broker=True, doors=("kafka", "kinesis"), flags=("--cuts", str(cuts)),
+              props={"kinesis.quota.profile": "off"}, unforgiven=lambda line, note: True),
+        Suite("soak", cost=1, limit_s=1400, install_cost=1, whole=True, starts_broker=True, doors=("kafka", "kinesis"), flags=("--minutes", "20"),
+              props={"kinesis.quota.profile": "off", "log.retention.check.interval.ms": 1000}, unforgiven=lambda line, note: line == "stays-up"),
         Suite("hostile", cost=1, limit_s=300 + inputs // 10, starts_broker=True, whole=True, flags=("--inputs", str(inputs)),
               env={"RSS_MB": os.environ.get("RSS_MB", "16")}, unforgiven=lambda line, note: not re.search(r"deaths 0\b", note)),
         Suite("sarama-smoke", cost=0.6, install_cost=1),
@@ -123,7 +127,7 @@ def table(full):
     return {s.name: s for s in rows}
 
 
-DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "hostile", "surge", "kinesis-five"]
+DEFAULT = ["kcat", "librdkafka", "franz-go", "clients", "java-tools", "storm", "durability", "power", "hostile", "surge", "kinesis-five"]
 
 
 class Run:
