@@ -10,6 +10,10 @@
 //! Deliberately absent: locks that are held across an await (those are tokio's, and only tokio's).
 
 #![allow(clippy::disallowed_types, reason = "this is what the others use")]
+#![cfg_attr(
+    not(any(debug_assertions, feature = "lock-ranks")),
+    allow(dead_code, reason = "only builds that check the table read it")
+)]
 
 #[cfg(test)]
 pub mod schedule;
