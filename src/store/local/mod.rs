@@ -316,7 +316,7 @@ impl Store for Local {
         // Whoever opens waits for the disk anyway, and a writer should not. It tries again where this did not work.
         let _ = self.shared.settle();
         log.set_options(options);
-        let note = log.record().notes.pop();
+        let note = log.newest_note();
         let from = note.as_ref().map_or_else(|| log.span().start, |note| note.offset);
         self.shared.noted(Kind::ReadFailed, log.replay(from, replay))?;
         Ok(Opened { log, note })

@@ -13,7 +13,7 @@ use super::super::segment::Segment;
 use super::super::sync::{Again, Job};
 use super::super::{failed, locked};
 use super::{CHECKPOINT, LocalLog, SPARE};
-use crate::store::{Error, Kind, LogOptions, Result};
+use crate::store::{Error, Kind, LogOptions, Note, Result};
 
 /// Dirty bytes after which writeback is started early, so that a sync finds little to do.
 pub(super) const WRITEBACK_BYTES: u64 = 8 << 20;
@@ -271,6 +271,11 @@ impl LocalLog {
             locked(&segment.tail).index = None;
         }
         Ok(())
+    }
+
+    /// The newest note, also of what no sync has covered yet: whoever opens a log that is open reads that, too.
+    pub fn newest_note(&self) -> Option<Note> {
+        locked(&self.state).notes.last().cloned()
     }
 
     /// What is durable of this log now.
