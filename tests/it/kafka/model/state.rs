@@ -104,13 +104,10 @@ impl Partition {
         self.records(&self.batches).find(|(_, stamped)| *stamped >= timestamp)
     }
 
-    /// The first readable record that carries the largest timestamp of the batches that can be read.
+    /// The first readable record that carries the largest timestamp of those that can be read.
     pub fn max_timestamp(&self) -> Option<(i64, i64)> {
-        let readable = || self.batches.iter().filter(|batch| batch.next() > self.start);
-        let largest = readable().flat_map(|batch| &batch.timestamps).max()?;
-        let holder = readable().position(|batch| batch.timestamps.contains(largest))?;
-        let skipped = self.batches.len() - readable().count();
-        self.records(&self.batches[skipped + holder..=skipped + holder]).find(|(_, t)| t == largest)
+        let largest = self.records(&self.batches).map(|(_, timestamp)| timestamp).max()?;
+        self.at_time(largest)
     }
 
     fn records<'a>(&'a self, batches: &'a [Stored]) -> impl Iterator<Item = (i64, i64)> + 'a {
