@@ -6,6 +6,8 @@
 //! Waits count in steady time; what is kept bears the wall clock's, and expires by the calendar (`calendar.rs`).
 //! Deliberately absent: the rules of groups (`group/`), Kafka's error codes; reading the journal (`journal.rs`).
 
+mod compaction;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -29,8 +31,6 @@ use crate::topic::{self, Append, NewTopic, Partition, Topic};
 const JOURNAL: &str = "__consumer_offsets";
 /// A batch of the journal is closed before it grows past this, whatever larger ones the topic would take.
 const BATCH_BYTES: usize = 1 << 20;
-/// What a record takes in a batch beside key and value, at most.
-const RECORD_BYTES: usize = 32;
 /// How often somebody looks whether those who wait are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -53,6 +53,8 @@ struct State {
     next_token: Token,
     /// What the timer sleeps towards, in steady time.
     armed_ms: i64,
+    /// Partitions of the journal with records that are none of a group: they are kept as they are.
+    foreign: BTreeSet<i32>,
 }
 
 /// Who waits for a reply.
@@ -82,7 +84,8 @@ impl Groups {
         let coordinator = Coordinator::new(settings(config));
         let partitions = AtomicI32::new(coordinator.journal_partitions());
         let retention_ms = config.group_settings().offsets_retention_ms;
-        let state = State { coordinator, waiting: HashMap::new(), next_token: 0, armed_ms: i64::MAX };
+        let (waiting, foreign) = (HashMap::new(), BTreeSet::new());
+        let state = State { coordinator, waiting, next_token: 0, armed_ms: i64::MAX, foreign };
         Self {
             state: Mutex::new(state),
             sooner: Notify::new(),
@@ -171,8 +174,12 @@ impl Core {
             state.coordinator.found_journal(count);
             self.groups.partitions.store(count, Ordering::Relaxed);
             for partition in partitions.iter() {
-                if let Some(damage) = journal::load(partition, &mut state.coordinator, now, &self.location) {
-                    let index = partition.id().partition;
+                let index = partition.id().partition;
+                let found = journal::load(partition, &mut state.coordinator, now, &self.location);
+                if found.foreign {
+                    state.foreign.insert(index);
+                }
+                if let Some(damage) = found.damage {
                     if state.coordinator.is_damaged(index) {
                         self.incidents().raise(IncidentKind::JournalDamaged, &index.to_string(), &damage);
                     } else {
@@ -414,12 +421,11 @@ fn send(state: &mut State, replies: Vec<(Token, Reply)>, ends: &[(Arc<Partition>
 fn batches(records: &[&JournalRecord], now_ms: i64, most: usize) -> topic::Result<Vec<Batch>> {
     let (mut batches, mut builder, mut filled) = (Vec::new(), Builder::new(), 0);
     for record in records {
-        let bytes = RECORD_BYTES + record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
-        if filled > 0 && filled + bytes + crate::batch::HEADER_BYTES > most {
+        if filled > 0 && filled + record.bytes() + crate::batch::HEADER_BYTES > most {
             batches.push(std::mem::replace(&mut builder, Builder::new()).build()?);
             filled = 0;
         }
-        filled += bytes;
+        filled += record.bytes();
         builder.push(Record {
             timestamp_ms: now_ms,
             key: Some(record.key.clone()),

@@ -21,13 +21,22 @@ const NAMES_MAX: usize = 8;
 /// Places named in that line.
 const PLACES_MAX: usize = 8;
 
-/// Replays a partition of the journal; what of it does not read, in words.
+/// What reading a partition of the journal found beside groups.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What of it does not read, in words.
+    pub damage: Option<String>,
+    /// Sound records that are none of a group: somebody else may know what they are.
+    pub foreign: bool,
+}
+
+/// Replays a partition of the journal.
 pub(super) fn load(
     partition: &Arc<Partition>,
     coordinator: &mut Coordinator,
     now: Now,
     location: &Path,
-) -> Option<String> {
+) -> Found {
     let LogId { topic, partition: index } = partition.id();
     let places = Vec::new();
     let mut reading = Reading {
@@ -48,7 +57,7 @@ pub(super) fn load(
     reading.end();
     let Reading { places, lost, bad, .. } = reading;
     if lost == 0 && bad == 0 {
-        return None;
+        return Found::default();
     }
     let folder = location.join("topics").join(topic.to_string()).join(index.to_string());
     let places = places.join("; ");
@@ -59,10 +68,11 @@ pub(super) fn load(
          KAFKA_STORAGE_ERROR until they commit again, are deleted, or offsets.retention.minutes have passed",
         folder.display(),
     );
-    Some(format!(
+    let damage = format!(
         "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} unknown record(s): {places}",
         folder.display()
-    ))
+    );
+    Found { damage: Some(damage), foreign: bad > 0 }
 }
 
 /// One partition while it is read.

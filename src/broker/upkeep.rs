@@ -22,7 +22,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// The running upkeep.
 pub struct Upkeep {
     stop: watch::Sender<bool>,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
 }
 
 impl Upkeep {
@@ -32,7 +32,8 @@ impl Upkeep {
         let (stop, stopped) = watch::channel(false);
         let groups = tokio::spawn(Arc::clone(core).time_groups(stopped.clone()));
         let demand = tokio::spawn(Arc::clone(core).follow_demand(stopped.clone()));
-        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups, demand] }
+        let journal = tokio::spawn(Arc::clone(core).compact_journal(stopped.clone()));
+        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups, demand, journal] }
     }
 
     /// Stops it and waits for the round under way.

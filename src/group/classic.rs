@@ -76,8 +76,8 @@ pub(super) struct Classic {
     pub new_member_added: bool,
     subscribed: Option<BTreeSet<String>>,
     subscribed_bytes: usize,
-    /// The journal knows this group.
-    pub journaled: bool,
+    /// What the journal holds of this group: its last record's value, from before the rebalance under way if there is one.
+    pub journaled: Option<Bytes>,
 }
 
 impl Classic {
@@ -99,7 +99,7 @@ impl Classic {
             new_member_added: false,
             subscribed: None,
             subscribed_bytes: 0,
-            journaled: false,
+            journaled: None,
         }
     }
 
@@ -115,7 +115,6 @@ impl Classic {
         group.generation = value.generation;
         group.protocol_type = Some(value.protocol_type).filter(|kind| !kind.is_empty());
         group.state_since_ms = value.state_since_ms;
-        group.journaled = true;
         let protocol = value.protocol.unwrap_or_default();
         for member in &value.members {
             if let Some(instance) = &member.instance_id {
@@ -161,19 +160,22 @@ impl Classic {
 
     // --- what it takes ---
 
-    /// Bytes of its members, its pending ids and what it derived from them.
+    /// Bytes of its members, its pending ids, what it derived from them, and its record as the journal holds it: with each
+    /// member counts its part of the next one, so that a plan finds the room.
     pub fn bytes(&self) -> usize {
         let members = self.members.iter().map(|(id, member)| member.bytes(id));
         let pending = self.pending.keys().map(|id| PENDING_BYTES + 2 * id.len());
         let kind = self.protocol_type.as_ref().map_or(0, String::len);
-        members.chain(pending).sum::<usize>() + kind + self.subscribed_bytes
+        let next: usize = self.members.iter().map(|(id, member)| member.record_bytes(id)).sum();
+        let surplus = self.journaled.as_ref().map_or(0, Bytes::len).saturating_sub(next);
+        members.chain(pending).sum::<usize>() + kind + self.subscribed_bytes + surplus
     }
 
     /// What it takes, and how much more it will with this member.
     pub fn added_bytes(&self, join: &Join) -> (usize, usize) {
         let known = join.instance_id.as_ref().and_then(|id| self.instances.get(id));
         let before = self.members.get_key_value(known.unwrap_or(&join.member_id));
-        let before = before.map_or(0, |(id, member)| member.bytes(id) - member.assignment.len());
+        let before = before.map_or(0, |(id, member)| member.bytes(id) - 2 * member.assignment.len());
         (self.bytes(), join.bytes().saturating_sub(before))
     }
 
@@ -183,7 +185,8 @@ impl Classic {
             return (0, 0);
         }
         let members = sync.assignments.iter().filter(|(id, _)| self.members.contains_key(id));
-        (self.bytes(), members.map(|(_, plan)| plan.len()).sum())
+        // With its member, and in the record.
+        (self.bytes(), members.map(|(_, plan)| 2 * plan.len()).sum())
     }
 
     /// An emptiness that lies in the future began now: the clock was wrong then, or is now.
@@ -563,7 +566,6 @@ impl Classic {
 
     /// The journal holds this value now: a plan of this very generation makes the group Stable.
     pub fn confirm(&mut self, turn: &mut Turn<'_>, value: &GroupValue) {
-        self.journaled = true;
         if self.state != State::CompletingRebalance || value.generation != self.generation {
             return;
         }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::classic::{Classic, Pending, Turn};
@@ -75,7 +76,7 @@ impl Group {
         let classic = self.classic();
         // A generation that was told to members is not forgotten before a sweep, even if its write was refused.
         let idle = classic.state == State::Empty && classic.pending.is_empty() && classic.generation == 0;
-        idle && !classic.journaled && self.offsets.is_empty()
+        idle && classic.journaled.is_none() && self.offsets.is_empty()
     }
 }
 
@@ -303,8 +304,8 @@ impl Coordinator {
                     return Err(error);
                 }
             },
-            Key::Group(id) => match value.map(read_group).transpose()? {
-                Some(value) => self.replay_group(&id, value, now),
+            Key::Group(id) => match value {
+                Some(value) => self.replay_group(&id, read_group(value)?, Bytes::copy_from_slice(value), now),
                 None => self.replay_group_end(&id),
             },
         }
@@ -341,13 +342,17 @@ impl Coordinator {
         self.drop_if_bare(id);
     }
 
-    fn replay_group(&mut self, id: &str, value: GroupValue, now: Now) {
+    fn replay_group(&mut self, id: &str, value: GroupValue, record: Bytes, now: Now) {
         if !self.loading && self.groups.contains_key(id) {
             // Memory is never behind the journal here; the record only confirms.
-            self.change(now, id, &mut Outcome::default(), |classic, turn| classic.confirm(turn, &value));
+            self.change(now, id, &mut Outcome::default(), |classic, turn| {
+                classic.journaled = Some(record);
+                classic.confirm(turn, &value);
+            });
             return;
         }
         let mut classic = Classic::from_journal(value);
+        classic.journaled = Some(record);
         classic.clamp(now.wall_ms);
         let id: Arc<str> = id.into();
         let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(Classic::new()));
@@ -367,10 +372,30 @@ impl Coordinator {
         } else if classic.state == State::Empty {
             classic.start_over();
         }
+        classic.journaled = None;
         group.members_bytes = classic.bytes();
         group.offsets = Offsets::default();
         group.weigh(id, &mut self.bytes);
         self.drop_if_bare(id);
+    }
+
+    // --- what the journal must hold ---
+
+    /// The groups of a partition of the journal, and what they weigh.
+    pub(super) fn groups_of(&self, partition: i32) -> (Vec<Arc<str>>, usize) {
+        let of = self.groups.iter().filter(|(id, _)| self.partition_of(id) == partition);
+        let (mut ids, mut bytes) = (Vec::new(), 0);
+        for (id, group) in of {
+            ids.push(Arc::clone(id));
+            bytes += group.weighed_bytes;
+        }
+        (ids, bytes)
+    }
+
+    /// The last record of a group that the journal holds, if it holds one, and its offsets; `None` once it ended.
+    pub(super) fn journaled(&self, id: &str) -> Option<(Option<&Bytes>, &Offsets)> {
+        let group = self.groups.get(id)?;
+        Some((group.classic().journaled.as_ref(), &group.offsets))
     }
 
     // --- groups ---

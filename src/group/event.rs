@@ -17,6 +17,8 @@ pub(super) const MEMBER_BYTES: usize = 768;
 pub(super) const MEMBER_NAMES: usize = 5;
 /// What a protocol takes beside its words.
 pub(super) const PROTOCOL_BYTES: usize = 64;
+/// What a member takes in the group's record beside its words.
+pub(super) const RECORD_BYTES: usize = 32;
 
 /// Names one waiting caller; chosen by the caller, opaque here.
 pub type Token = u64;
@@ -232,7 +234,10 @@ impl Join {
         let instance = self.instance_id.as_ref().map_or(0, String::len);
         let protocols = self.protocols.iter().map(|(name, bytes)| PROTOCOL_BYTES + name.len() + bytes.len());
         let names = MEMBER_NAMES * id + 2 * instance + self.client_id.len() + self.client_host.len();
-        MEMBER_BYTES + names + protocols.sum::<usize>()
+        let subscription = self.protocols.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+        let record =
+            RECORD_BYTES + id + instance + self.client_id.len() + self.client_host.len() + subscription;
+        MEMBER_BYTES + names + protocols.sum::<usize>() + record
     }
 }
 

@@ -18,6 +18,9 @@ use super::wire::{Reader, put_bytes, put_compact_string, put_nullable_string, pu
 /// OffsetCommitValue v4: the tagged field `topicId`.
 const TOPIC_ID_TAG: u64 = 0;
 
+/// What a record takes in a batch beside key and value, at most.
+const BATCHED_BYTES: usize = 32;
+
 /// One record for the journal; no value is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalRecord {
@@ -25,6 +28,13 @@ pub struct JournalRecord {
     pub partition: i32,
     pub key: Bytes,
     pub value: Option<Bytes>,
+}
+
+impl JournalRecord {
+    /// What it takes in a batch, at most.
+    pub fn bytes(&self) -> usize {
+        BATCHED_BYTES + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// Why a record of the journal could not be read; the coordinator is unchanged.
@@ -150,14 +160,15 @@ pub(super) fn read_offset(value: &[u8]) -> Result<CommittedOffset, JournalError>
 
 /// A group record; `value` none deletes the group.
 pub(super) fn group_record(partitions: i32, group: &str, value: Option<&GroupValue>) -> JournalRecord {
+    raw_group_record(partitions, group, value.map(group_value))
+}
+
+/// A group record with a value that was written before.
+pub(super) fn raw_group_record(partitions: i32, group: &str, value: Option<Bytes>) -> JournalRecord {
     let mut key = BytesMut::with_capacity(4 + group.len());
     key.put_i16(2);
     put_string(&mut key, group);
-    JournalRecord {
-        partition: partition_of(group, partitions),
-        key: key.freeze(),
-        value: value.map(group_value),
-    }
+    JournalRecord { partition: partition_of(group, partitions), key: key.freeze(), value }
 }
 
 fn group_value(group: &GroupValue) -> Bytes {

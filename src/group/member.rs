@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 
-use super::event::{DescribedMember, JoinedMember, MEMBER_BYTES, MEMBER_NAMES, PROTOCOL_BYTES, State, Token};
+use super::event::{
+    DescribedMember, JoinedMember, MEMBER_BYTES, MEMBER_NAMES, PROTOCOL_BYTES, RECORD_BYTES, State, Token,
+};
 use super::journal::MemberValue;
 
 #[derive(Debug)]
@@ -56,13 +58,22 @@ impl Member {
         }
     }
 
-    /// What it takes under that id.
+    /// What it takes under that id, its part of the group's record included.
     pub fn bytes(&self, member_id: &str) -> usize {
         let instance = self.instance_id.as_ref().map_or(0, String::len);
         let names =
             MEMBER_NAMES * member_id.len() + 2 * instance + self.client_id.len() + self.client_host.len();
         let protocols = self.protocols.iter().map(|(name, bytes)| PROTOCOL_BYTES + name.len() + bytes.len());
-        MEMBER_BYTES + names + protocols.sum::<usize>() + self.assignment.len()
+        let own = MEMBER_BYTES + names + protocols.sum::<usize>() + self.assignment.len();
+        own + self.record_bytes(member_id)
+    }
+
+    /// What its part of the group's record takes, at most.
+    pub fn record_bytes(&self, member_id: &str) -> usize {
+        let instance = self.instance_id.as_ref().map_or(0, String::len);
+        let names = member_id.len() + instance + self.client_id.len() + self.client_host.len();
+        let subscription = self.protocols.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+        RECORD_BYTES + names + subscription + self.assignment.len()
     }
 
     pub fn supports(&self, protocol: &str) -> bool {

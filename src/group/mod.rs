@@ -16,6 +16,7 @@ mod journal;
 mod member;
 mod offsets;
 mod rejoin;
+mod snapshot;
 mod subscription;
 mod wire;
 
@@ -32,6 +33,7 @@ pub use event::{
 };
 pub use journal::{JournalError, JournalRecord, group_of};
 pub use offsets::CommittedOffset;
+pub use snapshot::Snapshot;
 
 /// Numbers a coordinator is bound by; plain data, read once. Defaults are Kafka's where Kafka has one.
 #[derive(Debug, Clone, PartialEq, Eq)]

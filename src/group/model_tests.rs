@@ -1,5 +1,6 @@
 //! A seeded random life of one group: clients join, sync, beat, commit, leave, crash and lose writes, while the
-//! invariants G1-G4, G6, G7 and G9 hold and a replay of the journal, at any cut, gives the live state.
+//! invariants G1-G4, G6, G7 and G9 hold and a replay of the journal, at any cut, gives the live state; also while the
+//! journal is written anew again and again.
 //!
 //! Every plan says "generation:member", so a plan of another generation or leader cannot hide.
 
@@ -52,6 +53,11 @@ struct Life {
     committed: Option<i64>,
     /// Which member each generation's plan came from.
     planners: std::collections::BTreeMap<i32, String>,
+    /// What loads from the journal if nobody rewrites it.
+    unwritten: Coordinator,
+    /// A rewrite that is under way, and where in the journal it began.
+    rewrite: Option<(usize, Snapshot)>,
+    rewrites: usize,
 }
 
 impl Life {
@@ -74,6 +80,27 @@ impl Life {
             highest_generation: 0,
             committed: None,
             planners: std::collections::BTreeMap::new(),
+            unwritten: Coordinator::new(Settings::default()),
+            rewrite: None,
+            rewrites: 0,
+        }
+    }
+
+    /// A step of a rewrite: it begins, appends a piece, or is through and drops what lies before it.
+    fn rewrite(&mut self) {
+        let Bench { coordinator, journal, .. } = &mut self.bench;
+        let Some((from, mut walk)) = self.rewrite.take() else {
+            self.rewrite = Some((journal.len(), coordinator.snapshot(partition_for(GROUP))));
+            return;
+        };
+        let bytes = 1 + self.random.below(200) as usize;
+        let piece = coordinator.next_piece(&mut walk, bytes);
+        if piece.is_empty() {
+            journal.drain(..from);
+            self.rewrites += 1;
+        } else {
+            journal.extend(piece);
+            self.rewrite = Some((from, walk));
         }
     }
 
@@ -200,6 +227,20 @@ impl Life {
     }
 
     fn step(&mut self) {
+        if self.random.below(4) == 0 {
+            self.rewrite();
+        }
+        let before = self.bench.journal.len();
+        self.act();
+        for record in &self.bench.journal[before..] {
+            let now = self.bench.now();
+            self.unwritten.replay(&record.key, record.value.as_deref(), now).expect("own record");
+        }
+        assert!(self.bench.coordinator.pending_count() <= 1_000);
+        assert_eq!(self.bench.coordinator.bytes(), self.bench.coordinator.bytes_anew(), "seed {}", self.seed);
+    }
+
+    fn act(&mut self) {
         // All answers are read first, so that `highest_generation` is what the group really reached.
         (0..self.clients.len()).for_each(|at| self.listen(at));
         let at = self.random.below(self.clients.len() as u64) as usize;
@@ -226,8 +267,6 @@ impl Life {
             }
             _ => self.go_on(at),
         }
-        assert!(self.bench.coordinator.pending_count() <= 1_000);
-        assert_eq!(self.bench.coordinator.bytes(), self.bench.coordinator.bytes_anew(), "seed {}", self.seed);
     }
 
     fn ask(coordinator: &mut Coordinator, now: Now) -> (Described, FetchedGroup) {
@@ -257,6 +296,8 @@ impl Life {
         for record in &self.bench.journal {
             fresh.replay(&record.key, record.value.as_deref(), now).expect("own record");
         }
+        // In everything, to the last byte: a rewrite that is cut anywhere changes nothing.
+        assert_eq!(format!("{fresh:?}"), format!("{:?}", self.unwritten), "seed {}", self.seed);
         fresh.finish_loading(now, &|_| Some(TOPIC));
         let (live, live_offsets) = Self::ask(&mut self.bench.coordinator, now);
         let (loaded, loaded_offsets) = Self::ask(&mut fresh, now);
@@ -301,6 +342,7 @@ fn whatever_members_do_the_invariants_hold_and_the_journal_tells_the_whole_state
             writes_held &= !life.bench.refuse_writes;
             life.compare_with_replay(writes_held);
         }
+        assert!(life.rewrites > 5, "seed {seed}");
         life.heal();
     }
 }

@@ -5,6 +5,7 @@
 //! Deliberately absent: offsets of open transactions.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use uuid::Uuid;
 
@@ -115,6 +116,21 @@ impl Offsets {
     pub fn clamp(&mut self, wall_ms: i64) {
         let all = self.topics.values_mut().flat_map(BTreeMap::values_mut);
         all.for_each(|kept| kept.since_ms = kept.since_ms.min(wall_ms));
+    }
+
+    /// The offsets behind a place, or all of them, in order.
+    pub fn after(&self, place: Option<(&str, i32)>) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
+        let at = place.and_then(|(topic, partition)| {
+            let (topic, partitions) = self.topics.get_key_value(topic)?;
+            Some((topic, partitions.range((Bound::Excluded(partition), Bound::Unbounded))))
+        });
+        let from = place.map_or(Bound::Unbounded, |(topic, _)| Bound::Excluded(topic));
+        let later = self.topics.range::<str, _>((from, Bound::Unbounded));
+        let later = later.map(|(topic, partitions)| (topic, partitions.range(..)));
+        let all = at.into_iter().chain(later).flat_map(|(topic, rest)| rest.map(move |kept| (topic, kept)));
+        // What does not read is in its record alone.
+        let readable = all.filter(|(_, (_, kept))| !kept.unreadable);
+        readable.map(|(topic, (partition, kept))| (topic.as_str(), *partition, &kept.offset))
     }
 
     fn at(&self, topic: &str, partition: i32) -> Option<&Kept> {

@@ -11,7 +11,7 @@ use crate::group::{
     Commit, CommitPartition, CommitTopic, FetchGroup, Heartbeat, Join, Sync, TopicPartitions,
 };
 
-fn config(pairs: &[(&str, &str)]) -> Config {
+pub(super) fn config(pairs: &[(&str, &str)]) -> Config {
     let mut config = Config::default();
     for (key, value) in pairs {
         config.set(key, value, Source::CommandLine).unwrap();
@@ -19,7 +19,7 @@ fn config(pairs: &[(&str, &str)]) -> Config {
     config
 }
 
-async fn commit(
+pub(super) async fn commit(
     core: &Arc<Core>,
     group: &str,
     topic: &Topic,
@@ -45,7 +45,7 @@ async fn commit(
 }
 
 /// What a group committed in partitions of a topic, by name.
-async fn committed(
+pub(super) async fn committed(
     core: &Arc<Core>,
     group: &str,
     topic: &str,
@@ -62,7 +62,7 @@ async fn committed(
     }
 }
 
-async fn delete_groups(core: &Arc<Core>, groups: &[&str]) -> Vec<Result<(), Error>> {
+pub(super) async fn delete_groups(core: &Arc<Core>, groups: &[&str]) -> Vec<Result<(), Error>> {
     match core.group(Event::DeleteGroups(groups.iter().map(ToString::to_string).collect())).await {
         Ok(Reply::DeleteGroups(groups)) => groups.into_iter().map(|(_, result)| result).collect(),
         other => panic!("{other:?}"),
@@ -259,7 +259,7 @@ async fn who_left_while_it_waited_is_seen() {
 }
 
 /// The file of the journal that holds `group`.
-fn journal_file(core: &Core, dir: &Path, group: &str) -> PathBuf {
+pub(super) fn journal_file(core: &Core, dir: &Path, group: &str) -> PathBuf {
     let index = core.groups.state.lock().coordinator.partition_of(group);
     let id = core.topics().by_name(JOURNAL).unwrap().id();
     let mut found = Vec::new();
@@ -322,7 +322,7 @@ async fn a_damaged_batch_of_the_journal_is_no_commit_and_stops_nothing() {
     }
 }
 
-fn copy_all(from: &Path, to: &Path) {
+pub(super) fn copy_all(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
