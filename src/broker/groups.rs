@@ -132,17 +132,36 @@ impl Core {
         }
     }
 
+    /// Whether the journal's topic exists: what begins a group has to wait for it first ([`Core::first_group`]).
+    #[must_use]
+    pub fn has_journal(&self) -> bool {
+        self.topics.by_name(JOURNAL).is_some()
+    }
+
+    /// As [`Core::group`], once the journal's topic exists: it is made before the groups' lock is taken, for everybody's
+    /// heartbeat waits for that.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the journal cannot be created, or failed.
+    pub async fn first_group(self: Arc<Self>, event: Event) -> Result<Reply, Error> {
+        if let Err(error) = self.prepare_groups().await {
+            self.incidents().note(IncidentKind::JournalRefused, &format_args!("{JOURNAL}: {error}"));
+            return Err(Error::Storage);
+        }
+        self.group(event).await
+    }
+
     /// Makes sure that the journal's topic exists, as FindCoordinator does in Kafka.
     ///
     /// # Errors
     /// [`topic::Error`] when it cannot be created.
     pub async fn prepare_groups(self: &Arc<Self>) -> topic::Result<()> {
-        if self.topics.by_name(JOURNAL).is_some() {
+        if self.has_journal() {
             return Ok(());
         }
         self.blocking(|core| {
             // Opened here, so that the first commit does not wait for the disk.
-            core.journal()?.partitions().iter().try_for_each(|partition| partition.log().map(|_| ()))
+            core.create_journal()?.partitions().iter().try_for_each(|partition| partition.log().map(|_| ()))
         })
         .await
     }
@@ -365,7 +384,7 @@ impl Core {
         records: &[&JournalRecord],
         now: Now,
     ) -> topic::Result<(Arc<Partition>, i64)> {
-        let topic = self.journal()?;
+        let topic = self.topics.by_name(JOURNAL).ok_or(topic::Error::UnknownTopic)?;
         let partition = topic.partition(index)?;
         let most = usize::try_from(topic.config().max_message_bytes).unwrap_or(usize::MAX).min(BATCH_BYTES);
         let batches = batches(records, now.wall_ms, most)?;
@@ -378,10 +397,7 @@ impl Core {
         Ok((partition, end))
     }
 
-    fn journal(&self) -> topic::Result<Arc<Topic>> {
-        if let Some(topic) = self.topics.by_name(JOURNAL) {
-            return Ok(topic);
-        }
+    fn create_journal(&self) -> topic::Result<Arc<Topic>> {
         let settings = self.config().group_settings();
         let overrides = [
             ("cleanup.policy", "compact".to_owned()),

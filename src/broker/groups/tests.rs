@@ -37,7 +37,7 @@ pub(super) async fn commit(
     let topics =
         vec![CommitTopic { name: topic.name().to_string(), id: Some(topic.id()), gone: false, partitions }];
     let event = Commit { group: group.to_owned(), generation: -1, topics, ..Commit::default() };
-    match core.group(Event::CommitOffsets(event)).await {
+    match Arc::clone(core).first_group(Event::CommitOffsets(event)).await {
         Ok(Reply::CommitOffsets(Ok(topics))) => topics[0].partitions.iter().map(|(_, r)| r.clone()).collect(),
         Ok(Reply::CommitOffsets(Err(error))) | Err(error) => vec![Err(error)],
         other => panic!("{other:?}"),
@@ -242,6 +242,7 @@ async fn who_left_while_it_waited_is_seen() {
         protocols: vec![("range".into(), bytes::Bytes::new())],
         ..Join::default()
     };
+    core.prepare_groups().await.unwrap();
     assert!(matches!(core.group(Event::Join(join("a"))).await, Ok(Reply::Join(Ok(_)))));
     // "a" does not join again: this waits for it until its client goes.
     drop(core.group(Event::Join(join("b"))));
@@ -332,4 +333,28 @@ pub(super) fn copy_all(from: &Path, to: &Path) {
             fs::copy(entry.path(), &target).unwrap();
         }
     }
+}
+
+/// Whoever begins the first group waits for the disk, and nobody else: not even for the groups' lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journals_topic_is_made_before_the_groups_lock_is_taken() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    // Without the topic nothing is made under the lock; what is asked there is refused.
+    let event = Event::DeleteGroups(vec!["g".into()]);
+    assert!(core.group(event).await.is_ok() && !core.has_journal());
+    let records = [crate::group::JournalRecord { partition: 0, key: "k".into(), value: None }];
+    assert!(core.append_records(0, &[&records[0]], core.group_now()).is_err() && !core.has_journal());
+    // While somebody else has the lock, the first commit has its topic made.
+    let committing = Arc::clone(&core);
+    let made = {
+        let _held = core.groups.state.lock();
+        let made = tokio::spawn(async move { commit(&committing, "g", &topic, 1, 5).await });
+        while !core.has_journal() && !made.is_finished() {
+            std::thread::yield_now();
+        }
+        made
+    };
+    assert_eq!(made.await.unwrap(), [Ok(())]);
+    assert!(core.has_journal());
 }

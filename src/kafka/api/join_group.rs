@@ -10,6 +10,7 @@
 //! answered with REBALANCE_IN_PROGRESS (Kafka never answers it).
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use kafka_protocol::messages::join_group_request::JoinGroupRequest;
 use kafka_protocol::messages::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
@@ -27,17 +28,18 @@ impl Api for JoinGroup {
 
     fn answer(cx: &mut Context<'_>, version: i16, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
         let asked_id = request.member_id.clone();
-        let reply = cx.core.group(Event::Join(join(cx, version, request)));
-        Reply::phased(async move {
-            let joined = match reply.await {
-                Ok(group::Reply::Join(joined)) => joined,
-                Ok(_) | Err(_) => Err(Error::Storage),
-            };
-            match joined {
-                Ok(joined) => respond(version, joined),
-                Err(refusal) => refuse(version, &refusal, asked_id),
-            }
-        })
+        let join = Event::Join(join(cx, version, request));
+        let answer = move |reply| match reply {
+            Ok(group::Reply::Join(Ok(joined))) => respond(version, joined),
+            Ok(group::Reply::Join(Err(refusal))) => refuse(version, &refusal, asked_id),
+            Ok(_) | Err(_) => refuse(version, &Error::Storage, asked_id),
+        };
+        if !cx.core.has_journal() {
+            let reply = Arc::clone(cx.core).first_group(join);
+            return Reply::alone(async move { answer(reply.await) });
+        }
+        let reply = cx.core.group(join);
+        Reply::phased(async move { answer(reply.await) })
     }
 }
 

@@ -9,6 +9,8 @@
 //!
 //! Known deviations from Apache Kafka: v0 and v1 (removed there) are served, and kept in the journal, not ZooKeeper.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -38,14 +40,20 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     if commit.topics.is_empty() && !asked.is_empty() {
         return Ok(Answer::Now(encode(version, &asked, Ok(Vec::new())).into()));
     }
-    let reply = cx.core.group(Event::CommitOffsets(commit));
-    Ok(Answer::Phased(Box::pin(async move {
-        let committed = match reply.await {
+    let commit = Event::CommitOffsets(commit);
+    let answer = move |reply| {
+        let committed = match reply {
             Ok(group::Reply::CommitOffsets(committed)) => committed,
             Ok(_) | Err(_) => Err(Error::Storage),
         };
         Body::from(encode(version, &asked, committed))
-    })))
+    };
+    if !cx.core.has_journal() {
+        let reply = Arc::clone(cx.core).first_group(commit);
+        return Ok(Answer::Alone(Box::pin(async move { answer(reply.await) })));
+    }
+    let reply = cx.core.group(commit);
+    Ok(Answer::Phased(Box::pin(async move { answer(reply.await) })))
 }
 
 fn read(cx: &Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(Commit, Vec<Asked>), Malformed> {
