@@ -206,7 +206,9 @@ impl From<OpenError> for StartError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Config(why) => Self::Config(why),
-            OpenError::Store(_) | OpenError::Topic(_) => Self::DataDir(error.to_string()),
+            OpenError::Store(_) | OpenError::Topic(_) | OpenError::Groups(_) => {
+                Self::DataDir(error.to_string())
+            }
         }
     }
 }

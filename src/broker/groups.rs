@@ -182,9 +182,12 @@ impl Core {
         (state.coordinator.bytes(), state.coordinator.bytes_max())
     }
 
-    /// Rebuilds the groups from the journal; before that they answer "loading". What of it does not read is said, and
-    /// stops nothing.
-    pub(super) fn load_groups(&self) {
+    /// Rebuilds the groups from the journal; before that they answer "loading". What of it is damaged is said, and stops
+    /// nothing.
+    ///
+    /// # Errors
+    /// Those of `journal::load`.
+    pub(super) fn load_groups(&self) -> topic::Result<()> {
         let now = self.group_now();
         let mut state = self.groups.state.lock();
         if let Some(topic) = self.topics.by_name(JOURNAL) {
@@ -194,7 +197,7 @@ impl Core {
             self.groups.partitions.store(count, Ordering::Relaxed);
             for partition in partitions.iter() {
                 let index = partition.id().partition;
-                let found = journal::load(partition, &mut state.coordinator, now, &self.location);
+                let found = journal::load(partition, &mut state.coordinator, now, &self.location)?;
                 if found.foreign {
                     state.foreign.insert(index);
                 }
@@ -210,6 +213,7 @@ impl Core {
         let outcome =
             state.coordinator.finish_loading(now, &|name| self.topics.by_name(name).map(|topic| topic.id()));
         self.carry_out(&mut state, now, outcome);
+        Ok(())
     }
 
     /// Lets the coordinator's time pass until `stopped`.
@@ -476,5 +480,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
+#[cfg(test)]
+mod journal_tests;
 #[cfg(test)]
 mod tests;

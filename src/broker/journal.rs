@@ -2,7 +2,8 @@
 //!
 //! Every batch is checked before a record of it counts: a damaged one would be served as a commit. What does not read is
 //! named (file, place, the groups that can be made out in it) and marks its partition: what is not found there may have
-//! been in it.
+//! been in it. What the system refuses for another reason (no descriptor left, no permission) says nothing about the records:
+//! then the start is refused, for a broker without them would serve older commits as the last ones.
 //! Deliberately absent: what a mark means for a group (`group/damage.rs`), repair.
 
 use std::fmt::Write as _;
@@ -21,6 +22,9 @@ const NAMES_MAX: usize = 8;
 /// Places named in that line.
 const PLACES_MAX: usize = 8;
 
+/// The disk cannot read what lies there, or says so.
+const EIO: i32 = 5;
+
 /// What reading a partition of the journal found beside groups.
 #[derive(Default)]
 pub(super) struct Found {
@@ -31,12 +35,15 @@ pub(super) struct Found {
 }
 
 /// Replays a partition of the journal.
+///
+/// # Errors
+/// Whatever keeps it from being read and is no damage.
 pub(super) fn load(
     partition: &Arc<Partition>,
     coordinator: &mut Coordinator,
     now: Now,
     location: &Path,
-) -> Found {
+) -> topic::Result<Found> {
     let LogId { topic, partition: index } = partition.id();
     let places = Vec::new();
     let mut reading = Reading {
@@ -50,14 +57,12 @@ pub(super) fn load(
         places,
         bad: 0,
     };
-    if let Err(error) = reading.all(partition) {
-        reading.lost(i64::MAX, format!("{error}"));
-    }
+    reading.all(partition)?;
     reading.newest_ms = now.wall_ms;
     reading.end();
     let Reading { places, lost, bad, .. } = reading;
     if lost == 0 && bad == 0 {
-        return Found::default();
+        return Ok(Found::default());
     }
     let folder = location.join("topics").join(topic.to_string()).join(index.to_string());
     let places = places.join("; ");
@@ -72,7 +77,7 @@ pub(super) fn load(
         "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} unknown record(s): {places}",
         folder.display()
     );
-    Found { damage: Some(damage), foreign: bad > 0 }
+    Ok(Found { damage: Some(damage), foreign: bad > 0 })
 }
 
 /// One partition while it is read.
@@ -95,7 +100,13 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn all(&mut self, partition: &Partition) -> topic::Result<()> {
-        let span = partition.span()?;
+        let span = match partition.span() {
+            Err(error) if after_damage(&error, 0).is_some() => {
+                self.lost(i64::MAX, format!("{error}"));
+                return Ok(());
+            }
+            span => span?,
+        };
         let mut offset = span.start;
         while offset < span.end {
             let read = |bytes| partition.read(offset, bytes).and_then(|read| partition.bytes_of(&read.slice));
@@ -104,10 +115,7 @@ impl Reading<'_> {
                 Ok(bytes) => self.take(&bytes, offset),
                 Err(error) => {
                     self.lost(offset, format!("offset {offset}: {error}"));
-                    match error {
-                        topic::Error::Storage(store::Error::Damaged { to, .. }) => to,
-                        _ => offset,
-                    }
+                    after_damage(&error, offset).ok_or(error)?
                 }
             };
             offset = if next > offset { next } else { behind(partition, offset)?.unwrap_or(span.end) };
@@ -182,6 +190,18 @@ impl Reading<'_> {
             let before_ms = self.newest_ms.min(self.now.wall_ms);
             self.coordinator.journal_damaged(self.partition, before_ms);
         }
+    }
+}
+
+/// Where to read on when the records at `offset` cannot be read any more; `None` when that is not what the error says.
+fn after_damage(error: &topic::Error, offset: i64) -> Option<i64> {
+    match error {
+        topic::Error::Storage(store::Error::Damaged { to, .. }) => Some(*to),
+        topic::Error::Storage(store::Error::Corrupt { .. }) => Some(offset),
+        topic::Error::Storage(store::Error::Io { source, .. }) if source.raw_os_error() == Some(EIO) => {
+            Some(offset)
+        }
+        _ => None,
     }
 }
 

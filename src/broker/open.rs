@@ -27,6 +27,11 @@ pub enum OpenError {
     /// A topic cannot be loaded.
     #[error(transparent)]
     Topic(#[from] topic::Error),
+    /// The journal of groups cannot be read, although nothing says that it is damaged.
+    #[error(
+        "the offsets of consumer groups cannot be read, and without them groups would begin elsewhere: {0}"
+    )]
+    Groups(topic::Error),
 }
 
 /// Space kept back, so that deletes, commits and small state work on a full disk.
@@ -99,7 +104,7 @@ pub(super) fn open_on(
         config_changes: Mutex::default(),
         store,
     });
-    core.load_groups();
+    core.load_groups().map_err(OpenError::Groups)?;
     Ok(core)
 }
 
