@@ -22,8 +22,16 @@ const PENDING_BYTES: usize = 256;
 /// Most topics that a group's subscriptions are remembered by; a longer list is as good as unknown.
 const SUBSCRIBED_MAX: usize = 10_000;
 
-/// Ids handed out and not yet used, over all groups: (end, group, member).
-pub(super) type Pending = BTreeSet<(i64, Arc<str>, String)>;
+/// Ids handed out and not yet used, over all groups, in the order in which they were: group and member.
+pub(super) type Pending = BTreeMap<u64, (Arc<str>, String)>;
+
+/// An id that was handed out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandedOut {
+    /// Its place in [`Pending`].
+    number: u64,
+    end_ms: i64,
+}
 
 /// What one step of a group may see and touch outside itself.
 pub(super) struct Turn<'a> {
@@ -65,8 +73,8 @@ pub(super) struct Classic {
     pub members: BTreeMap<String, Member>,
     /// Instance id to member id.
     pub instances: BTreeMap<String, String>,
-    /// Member ids handed out (KIP-394) with their end.
-    pub pending: BTreeMap<String, i64>,
+    /// Member ids handed out (KIP-394).
+    pub pending: BTreeMap<String, HandedOut>,
     /// Members of this generation that have not asked for their assignment.
     pending_sync: BTreeSet<String>,
     sync_deadline_ms: Option<i64>,
@@ -329,14 +337,15 @@ impl Classic {
     pub fn add_pending(&mut self, turn: &mut Turn<'_>, member_id: String, session_timeout_ms: i32) {
         let life_ms = i64::from(session_timeout_ms).min(turn.settings.pending_expiry_ms);
         let end_ms = turn.now.steady_ms.saturating_add(life_ms);
-        turn.pending.insert((end_ms, turn.group.clone(), member_id.clone()));
-        self.pending.insert(member_id, end_ms);
+        let number = turn.pending.last_key_value().map_or(0, |(number, _)| number + 1);
+        turn.pending.insert(number, (turn.group.clone(), member_id.clone()));
+        self.pending.insert(member_id, HandedOut { number, end_ms });
         turn.wake(end_ms);
     }
 
     pub fn remove_pending(&mut self, turn: &mut Turn<'_>, member_id: &str) -> bool {
-        let Some(end_ms) = self.pending.remove(member_id) else { return false };
-        turn.pending.remove(&(end_ms, turn.group.clone(), member_id.to_owned()));
+        let Some(id) = self.pending.remove(member_id) else { return false };
+        turn.pending.remove(&id.number);
         true
     }
 
@@ -637,7 +646,7 @@ impl Classic {
             self.answer_syncs(turn);
         }
         let sessions = self.members.values().map(|m| m.expires_ms);
-        let pending = self.pending.values().copied();
+        let pending = self.pending.values().map(|id| id.end_ms);
         let timers = self.join_timer.map(|t| t.at_ms).into_iter().chain(self.sync_deadline_ms);
         if let Some(at_ms) = sessions.chain(pending).chain(timers).min() {
             turn.wake(at_ms);
@@ -645,7 +654,7 @@ impl Classic {
     }
 
     fn expire_pending(&mut self, turn: &mut Turn<'_>) {
-        let ended = self.pending.iter().filter(|(_, end_ms)| **end_ms <= turn.now.steady_ms);
+        let ended = self.pending.iter().filter(|(_, id)| id.end_ms <= turn.now.steady_ms);
         let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
         ended.iter().for_each(|id| self.forget_pending(turn, id));
     }

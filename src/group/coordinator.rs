@@ -99,7 +99,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// An empty coordinator that loads: it answers `CoordinatorLoading` until `finish_loading`.
     pub fn new(settings: Settings) -> Self {
-        let (groups, alarms, pending) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (groups, alarms, pending) = (HashMap::new(), BTreeSet::new(), Pending::new());
         let (damage, refused) = (Damage::default(), BTreeSet::new());
         let (sweep_ms, loading, bytes) = (i64::MAX, true, 0);
         Self { settings, groups, alarms, pending, sweep_ms, loading, bytes, damage, refused }
@@ -465,7 +465,7 @@ impl Coordinator {
         }
         self.change(now, &id, out, |classic, turn| classic.join(turn, token, join));
         while self.pending.len() > self.settings.pending_members_max {
-            let Some((_, group, member)) = self.pending.first().cloned() else { break };
+            let Some((group, member)) = self.pending.values().next().cloned() else { break };
             self.change(now, &group, out, |classic, turn| classic.forget_pending(turn, &member));
             self.drop_if_bare(&group);
         }

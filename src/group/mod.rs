@@ -60,7 +60,8 @@ pub struct Settings {
     pub subscription_max_bytes: usize,
     /// Most groups; the next one is `GroupMaxSizeReached`.
     pub groups_max: usize,
-    /// Most member ids handed out and not yet used (KIP-394); the one nearest its end makes room.
+    /// Most member ids handed out and not yet used (KIP-394); the oldest makes room. Whoever comes at once with the id it got
+    /// is let in, however many others ask for one and whatever sessions they name.
     pub pending_members_max: usize,
     /// Longest life of such an id; a shorter session timeout wins.
     pub pending_expiry_ms: i64,
@@ -96,7 +97,7 @@ impl Default for Settings {
             journal_partitions: 50,
             subscription_max_bytes: 1 << 20,
             groups_max: 20_000,
-            pending_members_max: 1_000,
+            pending_members_max: 5_000,
             pending_expiry_ms: 60_000,
             state_max_bytes: 256 << 20,
             group_max_bytes: 32 << 20,

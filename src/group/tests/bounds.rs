@@ -11,7 +11,32 @@ fn a_hundred_thousand_first_joins_keep_no_more_than_the_bound() {
         bench.send(Event::Join(asks));
     }
     assert!(bench.replies.iter().all(|(_, r)| matches!(r, Reply::Join(Err(Error::MemberIdRequired(_))))));
-    assert_eq!((bench.coordinator.group_count(), bench.coordinator.pending_count()), (1_000, 1_000));
+    assert_eq!((bench.coordinator.group_count(), bench.coordinator.pending_count()), (5_000, 5_000));
+}
+
+#[test]
+fn strangers_who_ask_for_ids_keep_nobody_out_who_comes_with_his() {
+    let mut bench = Bench::new();
+    let ask = |n: usize, session_timeout_ms| Join {
+        new_member_id: format!("m{n}"),
+        group: if session_timeout_ms == 45_000 { "known".into() } else { format!("strange{}", n % 700) },
+        session_timeout_ms,
+        requires_known_member_id: true,
+        ..join("a")
+    };
+    for n in 0..20_000 {
+        if n % 4_000 != 0 {
+            bench.send(Event::Join(ask(n, 60_000)));
+            continue;
+        }
+        // A usual session, shorter than theirs; and some of them come between his two joins.
+        let token = bench.send(Event::Join(ask(n, 45_000)));
+        assert_eq!(bench.join_error(token), Error::MemberIdRequired(format!("m{n}")));
+        (0..100).for_each(|more| drop(bench.send(Event::Join(ask(100_000 + n + more, 60_000)))));
+        let token = bench.send(Event::Join(Join { member_id: format!("m{n}"), ..ask(n, 45_000) }));
+        assert!(!matches!(bench.reply(token), Some(Reply::Join(Err(_)))), "{n}");
+    }
+    assert!(bench.coordinator.pending_count() <= 5_000);
 }
 
 #[test]
