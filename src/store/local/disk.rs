@@ -131,6 +131,13 @@ pub trait File: Send + Sync {
     /// # Errors
     /// The system's.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
+    /// As [`File::read_at`], but only what is in memory already; may be less than there is.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::WouldBlock`] where the disk would have to be waited for, or where nobody can tell.
+    fn read_cached(&self, _buf: &mut [u8], _at: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
     /// `fdatasync`.
     ///
     /// # Errors
@@ -291,6 +298,10 @@ impl File for fs::File {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         about_to_wait(Waits::Files);
         FileExt::read_at(self, buf, at)
+    }
+
+    fn read_cached(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        map::read_cached(self, buf, at)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use self::writer::{Active, Writer};
 use super::disk::File;
 use super::marks::Slot;
+use super::place::in_place;
 use super::segment::Segment;
 use super::sync::{Again, Job, Turn};
 use super::{Shared, locked};
@@ -189,7 +190,7 @@ impl LocalLog {
         }
         let mut writer = locked(&self.writer);
         match self.write(&mut writer, batches, now_ms) {
-            Err(Error::Full { .. }) => {
+            Err(Error::Full { .. }) => in_place(self.shared.files.place, || {
                 self.give_back_own(&mut writer);
                 self.shared.give_back();
                 let again = self.write(&mut writer, batches, now_ms);
@@ -197,7 +198,7 @@ impl LocalLog {
                     return self.write(&mut writer, batches, now_ms);
                 }
                 again
-            }
+            }),
             written => written,
         }
     }

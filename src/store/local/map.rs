@@ -1,4 +1,4 @@
-//! Read-only mappings of segments and the one system call without a safe wrapper.
+//! Read-only mappings of segments and the system calls without a safe wrapper.
 //!
 //! The only `unsafe` of the crate. Invariant: mapped bytes are handed to the kernel by address and are
 //! never loaded here, because a file that somebody cuts underneath turns a load into SIGBUS, while a
@@ -7,13 +7,12 @@
 #![allow(unsafe_code, reason = "the one file that may; each block says why it is sound")]
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::disk;
-use crate::store::{Error, Result};
+/// Pages asked for at a time.
+#[cfg(target_os = "linux")]
+const PAGES: usize = 1024;
 
 /// A read-only mapping of the front of a file.
 #[derive(Debug)]
@@ -32,58 +31,64 @@ impl Mapping {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
-}
 
-/// Whole batches inside a mapping. Keeps the mapping and the file open, deleted or not.
-#[derive(Clone)]
-pub struct Mapped {
-    pub(super) map: Arc<Mapping>,
-    pub(super) file: Arc<dyn disk::File>,
-    pub(super) at: usize,
-    pub(super) len: usize,
-}
-
-impl std::fmt::Debug for Mapped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mapped").field("at", &self.at).field("len", &self.len).finish_non_exhaustive()
-    }
-}
-
-impl Mapped {
-    /// Length in bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
+    /// An address range, for a vectored write only; empty where it is not in the mapping.
+    pub(super) fn range(&self, at: usize, len: usize) -> &[u8] {
+        self.0.get(at..at.saturating_add(len)).unwrap_or_default()
     }
 
-    /// Whether there is nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The address range, for a vectored write only.
-    #[must_use]
-    pub fn for_socket(&self) -> &[u8] {
-        self.map.0.get(self.at..self.at + self.len).unwrap_or_default()
-    }
-
-    /// The first `bytes` of it.
-    pub(in crate::store) fn first(&self, bytes: usize) -> Self {
-        Self { len: bytes.min(self.len), ..self.clone() }
-    }
-
-    /// A copy through the file, not through the map.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn to_bytes(&self) -> Result<Bytes> {
-        let mut buf = vec![0; self.len];
-        match disk::read_exact(&*self.file, &mut buf, self.at as u64) {
-            Ok(()) => Ok(buf.into()),
-            Err(e) => Err(Error::Io { op: "read", path: "segment".into(), source: Arc::new(e) }),
+    /// Whether the kernel has all of these bytes in memory.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_resident(&self, at: usize, len: usize) -> bool {
+        // SAFETY: asks the C library for a number.
+        let Ok(page_bytes @ 1..) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) else {
+            return false;
+        };
+        let (mut from, until) = (at - at % page_bytes, at.saturating_add(len));
+        while from < until {
+            let some = self.range(from, (until - from).min(PAGES * page_bytes));
+            let mut pages = [0_u8; PAGES];
+            let pages = pages.get_mut(..some.len().div_ceil(page_bytes)).unwrap_or_default();
+            // SAFETY: the range lies in a living mapping and begins with a page (the mapping does), `pages` has a byte for
+            // each page of it, and nothing is loaded from it.
+            let known =
+                unsafe { libc::mincore(some.as_ptr().cast_mut().cast(), some.len(), pages.as_mut_ptr()) };
+            if some.is_empty() || known != 0 || pages.iter().any(|page| page & 1 == 0) {
+                return false;
+            }
+            from += some.len();
         }
+        true
     }
+
+    /// Nobody can tell: they are taken to be.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn is_resident(&self, _at: usize, _len: usize) -> bool {
+        true
+    }
+}
+
+/// Reads only what is in memory (`preadv2`, Linux).
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] where the disk would have to be waited for, or where nobody can tell.
+#[cfg(target_os = "linux")]
+pub(super) fn read_cached(file: &File, buf: &mut [u8], at: u64) -> io::Result<usize> {
+    let at = libc::off64_t::try_from(at).map_err(io::Error::other)?;
+    let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: a system call on an open descriptor, with one part that names a buffer of ours.
+    let read = unsafe { libc::preadv64v2(file.as_raw_fd(), &raw const part, 1, at, libc::RWF_NOWAIT) };
+    usize::try_from(read).map_err(|_| match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => io::ErrorKind::WouldBlock.into(),
+        error if error.raw_os_error() == Some(libc::ENOSYS) => io::ErrorKind::WouldBlock.into(),
+        error => error,
+    })
+}
+
+/// No such call elsewhere.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_cached(_file: &File, _buf: &mut [u8], _at: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// Starts writing dirty pages of a range (`sync_file_range`, Linux); a hint, so errors mean nothing.

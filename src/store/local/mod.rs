@@ -11,12 +11,14 @@ mod ballast;
 mod checkpoint;
 mod copy;
 pub mod disk;
+mod handle;
 mod hole;
 mod index;
 mod log;
 mod map;
 mod marks;
 mod meta;
+mod place;
 mod recovery;
 mod scan;
 #[cfg(test)]
@@ -50,7 +52,9 @@ use super::{Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Open
 use crate::batch::Header;
 use crate::lock::{Mutex, MutexGuard, Rank, rank};
 
-pub use self::map::{Mapped, Mapping};
+pub use self::handle::Mapped;
+pub use self::map::Mapping;
+pub use self::place::Place;
 
 const FORMAT_VERSION: u64 = 1;
 /// More lives than anybody loses with a file.
@@ -61,9 +65,6 @@ const SYNC_THREADS: usize = 4;
 const MANY_LOGS: usize = 64;
 /// Logs that a close ends side by side: the disk merges flushes that are asked for at once.
 const CLOSE_THREADS: usize = 32;
-
-/// Runs work that may read much on the caller's thread, after whatever the caller's scheduler has to be told.
-pub type Place = fn(&mut dyn FnMut());
 
 /// How to open a local store, beside its directory.
 #[derive(Clone)]
@@ -85,7 +86,7 @@ pub struct LocalOptions {
     pub meta_syncs: bool,
     /// Space kept back for deletes, commits and small state on a full disk; less on a small disk, 0 for none.
     pub ballast_bytes: u64,
-    /// Where a read does what is not bounded by its own bytes: verifying what comes from the disk, finding a lost index.
+    /// Where reads and appends wait for the disk, and verify what comes from it.
     pub place: Place,
     /// Descriptors kept open; `None` for half of what the process may open.
     pub max_files: Option<usize>,

@@ -1,6 +1,6 @@
 //! One segment: a file of consecutive batches, byte-identical to Kafka's `.log`.
 //!
-//! Owns: the summary and index of its bytes, the walk over batch headers, the cached descriptor and map.
+//! Owns: the summary and index of its bytes, the walk over batch headers, the cached descriptor.
 //! Invariant: `tail` moves only after the bytes it names have been written. Descriptors are bounded by
 //! [`Files`]; a reader keeps the one it uses alive. Deliberately absent: rolling, syncing, checksums.
 
@@ -12,13 +12,14 @@ use std::sync::{Arc, Weak};
 
 use super::checkpoint::{Part, read_all};
 use super::disk::{Disk, File};
+use super::handle::Handle;
 use super::hole::{self, Hole, Holes};
 use super::index::{Anchor, Index};
-use super::map::Mapping;
+use super::place::{Place, in_place};
 use super::scan::Scan;
 use super::verify::{Checked, Verified, check};
 use super::window::Window;
-use super::{Place, failed, locked};
+use super::{failed, locked};
 use crate::batch::{HEADER_BYTES, Header};
 use crate::lock::{Mutex, rank};
 use crate::store::{Error, Result};
@@ -26,23 +27,12 @@ use crate::store::{Error, Result};
 /// Where a batch begins, or the last one ends: position, and the offset of the record that stands there or is to come.
 pub(super) type Boundary = (u64, i64);
 
-/// Maps grow in powers of two from here, so that an active segment is mapped a few times only.
-const MIN_MAP_BYTES: usize = 1 << 20;
 /// Descriptors looked at when one comes too many: with more than these pinned, the cache is over its limit for a while.
 const SWEEP: usize = 64;
 /// Bytes that are walked for an index that nobody misses.
 const REBUILT_BYTES: u64 = 1 << 20;
 /// Batch boundaries remembered beside the index: where tailing readers start.
 const RECENT: usize = 32;
-
-/// An open descriptor with what hangs on it.
-pub(super) struct Handle {
-    pub file: Arc<dyn File>,
-    disk: Arc<dyn Disk>,
-    place: Place,
-    map: Mutex<rank::FileMap, Option<Arc<Mapping>>>,
-    index: Mutex<rank::FileIndex, Option<Arc<Index>>>,
-}
 
 /// What is written of a segment, and how to find batches in it.
 pub(super) struct Tail {
@@ -148,19 +138,14 @@ impl Segment {
         if let Some(handle) = cached {
             return Ok(handle);
         }
-        let file = files.disk.open(&self.path()).map_err(failed("open", &self.path()))?;
+        let path = self.path();
+        let file = in_place(files.place, || files.disk.open(&path)).map_err(failed("open", &path))?;
         Ok(self.adopt(file, files))
     }
 
     /// Puts an open descriptor into the cache; whoever was faster has put in the one that counts.
     pub fn adopt(self: &Arc<Self>, file: Arc<dyn File>, files: &Files) -> Arc<Handle> {
-        let handle = Arc::new(Handle {
-            file,
-            disk: files.disk.clone(),
-            place: files.place,
-            map: Mutex::new(None),
-            index: Mutex::new(None),
-        });
+        let handle = Arc::new(Handle::new(file, files.disk.clone(), files.place));
         {
             let mut cached = locked(&self.handle);
             if let Some(other) = &*cached {
@@ -451,7 +436,9 @@ impl Segment {
                 Some(skip) => skip,
                 None => {
                     from = at;
-                    have = handle.file.read_at(&mut buf, at).map_err(failed("read", &self.path()))?;
+                    let some = usize::try_from(until - at).unwrap_or(usize::MAX).min(buf.len());
+                    let some = buf.get_mut(..some).unwrap_or_default();
+                    have = handle.read(some, at).map_err(failed("read", &self.path()))?;
                     0
                 }
             };
@@ -503,23 +490,10 @@ fn plausible(header: &Header, at: u64, until: u64) -> Option<u64> {
     (header.magic == 2 && header.last_offset_delta >= 0 && total <= until - at).then_some(total)
 }
 
-impl Handle {
-    /// A map that covers the first `until` bytes, if the system grants one.
-    pub fn mapping(&self, until: u64) -> Option<Arc<Mapping>> {
-        let until = usize::try_from(until).ok()?;
-        let mut map = locked(&self.map);
-        if map.as_ref().is_none_or(|map| map.len() < until) {
-            let bytes = until.max(MIN_MAP_BYTES).checked_next_power_of_two()?;
-            *map = Some(Arc::new(self.file.map(bytes)?));
-        }
-        map.clone()
-    }
-}
-
 /// Open descriptors, bounded; the one not used since the last sweep goes first (second chance).
 pub(super) struct Files {
     pub disk: Arc<dyn Disk>,
-    place: Place,
+    pub place: Place,
     limit: usize,
     /// Whether files with unsynced bytes stay open: a write error is only sure to be reported to descriptors
     /// that were open at the time. Of no use where nobody syncs.
@@ -559,13 +533,6 @@ impl Files {
         }
         surplus
     }
-}
-
-/// Does work that reads much through `place`.
-fn in_place<T>(place: Place, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let (mut work, mut outcome) = (Some(work), None);
-    place(&mut || outcome = work.take().map(|work| work()));
-    outcome.unwrap_or(Err(Error::Fenced))
 }
 
 /// Where the batches from `base` on are.

@@ -1,5 +1,6 @@
 //! A disk that refuses, fails or takes its time: what fences a log and what does not, what a close saves, who waits.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,6 +28,41 @@ struct Mood {
     crowded: Condvar,
     most: AtomicUsize,
     patient: AtomicBool,
+    /// Nothing that is read is in memory.
+    cold: AtomicBool,
+}
+
+/// What a thread that is watched waited for outside of its place.
+struct Watch {
+    in_place: bool,
+    outside: Vec<String>,
+}
+
+thread_local! {
+    static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
+}
+
+fn may_wait(what: &str, path: &Path) {
+    WATCH.with_borrow_mut(|watch| {
+        if let Some(watch) = watch.as_mut().filter(|watch| !watch.in_place) {
+            watch.outside.push(format!("{what} {}", path.display()));
+        }
+    });
+}
+
+fn place(work: &mut dyn FnMut()) {
+    let set =
+        |now| WATCH.with_borrow_mut(|w| w.as_mut().is_some_and(|w| std::mem::replace(&mut w.in_place, now)));
+    let before = set(true);
+    work();
+    set(before);
+}
+
+/// What `work` waits for outside of the place.
+fn watched(work: impl FnOnce()) -> Vec<String> {
+    WATCH.set(Some(Watch { in_place: false, outside: Vec::new() }));
+    work();
+    WATCH.take().map(|watch| watch.outside).unwrap_or_default()
 }
 
 impl Mood {
@@ -83,18 +119,23 @@ impl Moody {
 
 impl Disk for Moody {
     fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        may_wait("create_dirs", dir);
         RealDisk.create_dirs(dir)
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        may_wait("create", path);
         self.file(path, RealDisk.create(path))
     }
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        may_wait("create_new", path);
         self.file(path, RealDisk.create_new(path))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        may_wait("open", path);
         self.file(path, RealDisk.open(path))
     }
     fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        may_wait("open_dir", dir);
         let left = self.0.refused_dirs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if left.is_ok() {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
@@ -102,27 +143,34 @@ impl Disk for Moody {
         Ok(Box::new(MoodyDir(RealDisk.open_dir(dir)?)))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        may_wait("rename", from);
         RealDisk.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        may_wait("remove_file", path);
         RealDisk.remove_file(path)
     }
     fn remove_empty_dir(&self, dir: &Path) -> io::Result<()> {
+        may_wait("remove_empty_dir", dir);
         RealDisk.remove_empty_dir(dir)
     }
     fn remove_dirs(&self, dir: &Path) -> io::Result<()> {
+        may_wait("remove_dirs", dir);
         RealDisk.remove_dirs(dir)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        may_wait("list", dir);
         RealDisk.list(dir)
     }
     fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        may_wait("file_bytes", path);
         RealDisk.file_bytes(path)
     }
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Result<Guard, String>> {
         RealDisk.lock(path, owner)
     }
     fn space(&self, path: &Path) -> io::Result<Capacity> {
+        may_wait("space", path);
         RealDisk.space(path)
     }
 }
@@ -138,26 +186,31 @@ impl File for MoodyFile {
         self.0.write_at(parts, at)
     }
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        may_wait("read", &self.1);
         self.0.read_at(buf, at)
     }
     fn sync(&self) -> io::Result<()> {
+        may_wait("sync", &self.1);
         self.2.sync(&self.1)?;
         self.0.sync()
     }
     fn bytes(&self) -> io::Result<u64> {
+        may_wait("bytes", &self.1);
         self.0.bytes()
     }
     fn set_len(&self, bytes: u64) -> io::Result<()> {
+        may_wait("set_len", &self.1);
         self.0.set_len(bytes)
     }
     fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        may_wait("reserve", &self.1);
         self.0.reserve(at, bytes)
     }
     fn start_writeback(&self, at: u64, bytes: u64) {
         self.0.start_writeback(at, bytes);
     }
     fn map(&self, bytes: usize) -> Option<Mapping> {
-        self.0.map(bytes)
+        if self.2.cold.load(Ordering::SeqCst) { None } else { self.0.map(bytes) }
     }
 }
 
@@ -302,5 +355,38 @@ fn a_writer_goes_on_while_a_trim_waits_for_the_disk() {
         trim.join().unwrap().unwrap();
     });
     assert_eq!((log.span().start, log.span().end), (6, 11));
+    store.close().unwrap();
+}
+
+#[test]
+fn whoever_appends_or_reads_waits_for_the_disk_in_its_place() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    disk.0.cold.store(true, Ordering::SeqCst);
+    let open = || {
+        let disk = Arc::new(disk.clone());
+        let options = LocalOptions { disk, place, max_files: Some(2), ..LocalOptions::default() };
+        Local::open_with(dir.path(), options).unwrap()
+    };
+    let read = |log: &dyn Log| {
+        (0..log.span().end).for_each(|at| assert!(!log.read(at, 1, at + 1).unwrap().is_empty()))
+    };
+    let store = open();
+    let one = log(&store, 0);
+    let outside = watched(|| {
+        (0..20).for_each(|_| append(&*one).unwrap());
+        one.seal().unwrap();
+        append(&*one).unwrap();
+    });
+    assert_eq!(outside, Vec::<String>::new(), "a log's first segment, and one after the other");
+    one.sync();
+    durable(&*one, 21).unwrap();
+    assert_eq!(watched(|| read(&*one)), Vec::<String>::new(), "segments whose files are not open any more");
+    store.close().unwrap();
+    drop((one, store));
+
+    let store = open();
+    let one = log(&store, 0);
+    assert_eq!(watched(|| read(&*one)), Vec::<String>::new(), "of which nothing is verified or known");
+    assert_eq!(watched(|| append(&*one).unwrap()), Vec::<String>::new(), "behind what was there");
     store.close().unwrap();
 }

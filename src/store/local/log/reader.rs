@@ -7,10 +7,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::disk::read_exact;
+use super::super::handle::Handle;
 use super::super::hole;
-use super::super::map::Mapped;
-use super::super::segment::{Boundary, Handle, Segment, log_path};
+use super::super::segment::{Boundary, Segment, log_path};
 use super::super::{failed, locked};
 use super::LocalLog;
 use crate::store::{Error, Kind, Result, Slice};
@@ -97,16 +96,19 @@ impl LocalLog {
         let at = usize::try_from(from).map_err(|_| segment.corrupt(from, "past the address space"))?;
         let len =
             usize::try_from(until - from).map_err(|_| segment.corrupt(from, "past the address space"))?;
+        let failed = |e: io::Error| match e.kind() {
+            io::ErrorKind::UnexpectedEof => segment.corrupt(from, "cut off"),
+            _ => failed("read", &segment.path())(e),
+        };
         if until - from > HEAP_READ_BYTES
-            && let Some(map) = handle.mapping(until)
+            && let Some(mapped) = handle.mapped(at, len).map_err(failed)?
         {
-            return Ok(Slice::mapped(Mapped { map, file: handle.file.clone(), at, len }, next_offset));
+            return Ok(Slice::mapped(mapped, next_offset));
         }
         let mut buf = vec![0; len];
-        match read_exact(&*handle.file, &mut buf, from) {
-            Ok(()) => Ok(Slice::heap(buf.into(), next_offset)),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(segment.corrupt(from, "cut off")),
-            Err(e) => Err(failed("read", &segment.path())(e)),
+        match handle.read(&mut buf, from).map_err(failed)? {
+            read if read == len => Ok(Slice::heap(buf.into(), next_offset)),
+            _ => Err(segment.corrupt(from, "cut off")),
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::super::checkpoint::Part;
 use super::super::disk::File;
 use super::super::index::Index;
+use super::super::place::in_place;
 use super::super::recovery::free_name;
 use super::super::segment::{Segment, log_path};
 use super::super::{failed, locked};
@@ -52,20 +53,21 @@ impl LocalLog {
         if self.durable.is_fenced() {
             return Err(Error::Fenced);
         }
+        let place = self.shared.files.place;
         let total: u64 = batches.iter().map(|b| b.batch.bytes().len() as u64).sum();
         if writer.active.as_ref().is_some_and(|active| writer.options.must_roll(&active.part, total, now_ms))
         {
             self.roll(writer)?;
         }
         if writer.active.is_none() {
-            self.open_segment(writer, now_ms)?;
+            in_place(place, || self.open_segment(writer, now_ms))?;
         }
         let Some(active) = &mut writer.active else { return Err(Error::Fenced) };
         active.segment.about_to_write(active.part.bytes + total);
         let handle = active.segment.handle(&self.shared.files)?;
         self.mend(active, &*handle.file)?;
         if active.part.bytes + total > active.reserved.max(UNRESERVED_BYTES) {
-            self.reserve(active, &*handle.file, total);
+            in_place(place, || self.reserve(active, &*handle.file, total));
         }
         if let Err(error) = write_batches(&*handle.file, batches, active.part.bytes) {
             active.torn = true;
@@ -132,7 +134,10 @@ impl LocalLog {
 
     /// Cuts what a failed write left, durably, so that nothing past the end can ever pass for a batch.
     fn mend(&self, active: &mut Active, file: &dyn File) -> Result<()> {
-        if active.torn {
+        if !active.torn {
+            return Ok(());
+        }
+        in_place(self.shared.files.place, || {
             let path = active.segment.path();
             file.set_len(active.part.bytes).map_err(failed("truncate", &path))?;
             if let Err(error) = file.sync() {
@@ -142,8 +147,8 @@ impl LocalLog {
             }
             active.torn = false;
             active.reserved = active.part.bytes;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The active segment becomes a sealed one; its file is finished in the background.
