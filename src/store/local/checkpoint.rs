@@ -177,12 +177,17 @@ impl Records {
 
 /// Replaces a small file whole: afterwards either the old or the new content is there, whatever happens.
 pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_unnamed(disk, path, bytes)?;
+    path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
+}
+
+/// The same, but which of the two it is, is only certain once the directory was synced.
+pub(super) fn replace_unnamed(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let file = disk.create(&temporary)?;
     write_all(&*file, bytes)?;
     file.sync()?;
-    disk.rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
+    disk.rename(&temporary, path)
 }
 
 /// Replaces a small file whole without a sync: after a power cut it may hold anything.

@@ -47,7 +47,7 @@ use self::marks::Marks;
 use self::recovery::{Known, find};
 use self::segment::Files;
 use self::sweep::Wanted;
-use self::sync::{Job, Workers};
+use self::sync::{Job, Workers, side_by_side};
 use super::{Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Opened, Result, Store};
 use crate::batch::Header;
 use crate::lock::{Mutex, MutexGuard, Rank, rank};
@@ -63,8 +63,8 @@ const LEAP: u64 = 1_000_000;
 const SYNC_THREADS: usize = 4;
 /// Dirty logs from which on a close asks for everything to be written out first.
 const MANY_LOGS: usize = 64;
-/// Logs that a close ends side by side: the disk merges flushes that are asked for at once.
-const CLOSE_THREADS: usize = 32;
+/// Logs that a close ends side by side, and files of one log: the disk merges flushes that are asked for at once.
+const SIDE_BY_SIDE: usize = 32;
 
 /// How to open a local store, beside its directory.
 #[derive(Clone)]
@@ -77,6 +77,8 @@ pub struct LocalOptions {
     pub inline: bool,
     /// No threads, and jobs wait for [`Local::run_jobs`] (for tests that choose when they run).
     pub held: bool,
+    /// Files that one log syncs side by side when it is behind; 1 for tests that choose in which order things happen.
+    pub side_by_side: usize,
     /// Whether to start writing appended bytes back early, so that a sync finds little left to do. Costs
     /// this process the CPU that the kernel's own threads would spend later; of no use where nobody syncs.
     pub early_writeback: bool,
@@ -101,6 +103,7 @@ impl Default for LocalOptions {
             meta_path: None,
             inline: false,
             held: false,
+            side_by_side: SIDE_BY_SIDE,
             early_writeback: true,
             checkpoint_bytes: 1 << 20,
             meta_syncs: true,
@@ -138,6 +141,8 @@ pub(in crate::store) struct Shared {
     reserving: Mutex<rank::Reserving, HashMap<LogId, Weak<LocalLog>>>,
     syncers: Arc<Workers>,
     tidier: Arc<Workers>,
+    /// See [`LocalOptions::side_by_side`].
+    side_by_side: usize,
     generation: u64,
     format: Format,
     settled: Mutex<rank::Settling, bool>,
@@ -219,6 +224,7 @@ impl Local {
             ),
             syncers: workers("weir-sync", threads[0]),
             tidier: workers("weir-tidy", threads[1]),
+            side_by_side: if options.inline { 1 } else { options.side_by_side },
             generation: format.generation,
             format,
             settled: Mutex::new(false),
@@ -744,27 +750,16 @@ impl Meta for LazyMeta {
 fn finish_all(logs: &mut [(LogId, Arc<LocalLog>)]) -> Vec<(LogId, Record, Result<()>)> {
     logs.sort_by_key(|(_, log)| !log.is_dirty());
     let dirty = logs.iter().filter(|(_, log)| log.is_dirty()).count();
-    let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || {
-        let mut done = Vec::new();
-        while let Some((id, log)) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let finished = log.finish();
-            done.push((*id, log.record(), finished));
-            let count = ended.fetch_add(1, Ordering::Relaxed) + 1;
-            if dirty > CLOSE_THREADS && count * 10 / logs.len() > (count - 1) * 10 / logs.len() {
-                tracing::info!("closing: {count} of {} logs are durable", logs.len());
-            }
+    let ended = AtomicUsize::new(0);
+    let end = |(id, log): &(LogId, Arc<LocalLog>)| {
+        let finished = log.finish();
+        let count = ended.fetch_add(1, Ordering::Relaxed) + 1;
+        if dirty > SIDE_BY_SIDE && count * 10 / logs.len() > (count - 1) * 10 / logs.len() {
+            tracing::info!("closing: {count} of {} logs are durable", logs.len());
         }
-        done
+        (*id, log.record(), finished)
     };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..dirty.min(CLOSE_THREADS))
-            .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
-            .collect();
-        let mut done = work();
-        done.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
-        done
-    })
+    side_by_side(logs, dirty.min(SIDE_BY_SIDE), end).into_iter().map(|(_, ended)| ended).collect()
 }
 
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<disk::Guard> {

@@ -338,6 +338,23 @@ fn a_close_syncs_many_logs_at_once() {
 }
 
 #[test]
+fn a_close_syncs_many_segments_of_a_log_at_once() {
+    const BATCHES: usize = 20;
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    // Nobody tidies meanwhile.
+    let options = LocalOptions { disk: Arc::new(disk.clone()), held: true, ..LocalOptions::default() };
+    let store = Local::open_with(dir.path(), options).unwrap();
+    let log = log(&store, 0);
+    (0..BATCHES).for_each(|_| append(&*log).unwrap());
+    let segments = log.segments().len();
+    assert!((8..=super::SIDE_BY_SIDE).contains(&segments), "{segments}");
+    *disk.0.crowd.lock().unwrap() = (segments, 0);
+    store.close().unwrap();
+    assert_eq!(disk.0.most.load(Ordering::SeqCst), segments);
+    assert_eq!(log.span().durable, BATCHES as i64);
+}
+
+#[test]
 fn a_writer_goes_on_while_a_trim_waits_for_the_disk() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
     let store = open(dir.path(), &disk, false);

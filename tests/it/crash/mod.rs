@@ -52,7 +52,8 @@ fn open(disk: &Faulty) -> Result<Local, Error> {
 /// A store whose threads run only when the scenario says so, as they may under load.
 fn open_held(disk: &Faulty) -> Result<Local, Error> {
     let disk = Arc::new(disk.clone());
-    let options = LocalOptions { disk, held: true, checkpoint_bytes: 0, ..LocalOptions::default() };
+    let options =
+        LocalOptions { disk, held: true, side_by_side: 1, checkpoint_bytes: 0, ..LocalOptions::default() };
     Local::open_with(Path::new("/data"), options)
 }
 

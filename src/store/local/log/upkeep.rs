@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::checkpoint::{Record, Records, replace, write_whole};
+use super::super::checkpoint::{Record, Records, replace, replace_unnamed, write_whole};
 use super::super::disk::File;
+use super::super::handle::Handle;
 use super::super::hole::Hole;
 use super::super::segment::Segment;
-use super::super::sync::{Again, Job};
+use super::super::sync::{Again, Job, side_by_side};
 use super::super::{failed, locked};
 use super::{CHECKPOINT, LocalLog, SPARE};
 use crate::store::{Error, Kind, LogOptions, Note, Result};
@@ -60,20 +61,34 @@ impl LocalLog {
     }
 
     fn flush_segments(&self) -> std::result::Result<(), Setback> {
+        let mut dirty = Vec::new();
         for segment in self.unsynced() {
             let part = segment.part();
-            let before = segment.synced();
-            if part.bytes == before.bytes {
-                continue;
+            if part.bytes != segment.synced().bytes {
+                let handle = segment.handle(&self.shared.files).map_err(Setback::Refused)?;
+                dirty.push((segment, part, handle));
             }
-            self.shared.settle().map_err(Setback::Refused)?;
-            let handle = segment.handle(&self.shared.files).map_err(Setback::Refused)?;
+        }
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        self.shared.settle().map_err(Setback::Refused)?;
+        // One, or two after a roll, but where syncs are slower than appends. They count in order, whenever they were made.
+        let mut ahead: Vec<_> = dirty.iter().map(|_| None).collect();
+        if dirty.len() > 2 && self.shared.side_by_side > 1 {
+            let sync = |(_, _, handle): &(_, _, Arc<Handle>)| handle.file.sync();
+            for (at, synced) in side_by_side(&dirty, self.shared.side_by_side, sync) {
+                ahead.get_mut(at).map(|ahead| *ahead = Some(synced));
+            }
+        }
+        for ((segment, part, handle), ahead) in dirty.into_iter().zip(ahead) {
             let lost = |error| Setback::Lost(failed("fdatasync", &segment.path())(error));
-            handle.file.sync().map_err(lost)?;
+            ahead.unwrap_or_else(|| handle.file.sync()).map_err(lost)?;
             if !segment.named.load(Ordering::Acquire) {
                 self.sync_names()?;
                 segment.named.store(true, Ordering::Release);
             }
+            let before = segment.synced();
             segment.mark_synced(part);
             locked(&self.state).synced_bytes += part.bytes - before.bytes;
             if let Some(slot) = self.mark.get_or_init(|| self.shared.marks.slot(self.id)) {
@@ -249,33 +264,45 @@ impl LocalLog {
     /// Writes the index of each sealed segment that has none yet and gives back its surplus blocks.
     pub(super) fn finish_sealed(&self) -> Result<()> {
         let _one = locked(&self.checkpointing);
-        for segment in self.list() {
-            let pending = {
-                let tail = locked(&segment.tail);
-                tail.sealed && tail.index.is_some()
-            };
-            if !pending {
-                continue;
-            }
-            let part = segment.part();
-            let handle = segment.handle(&self.shared.files)?;
-            trim_blocks(&segment, &*handle.file, part.bytes)?;
-            if let Err(error) = handle.file.sync() {
-                let error = failed("fdatasync", &segment.path())(error);
-                self.fence(&error);
-                return Err(error);
-            }
-            let file = segment.with_index(&handle, self.interval(), |index| index.encode(&part))?;
-            let path = segment.index_path();
-            replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))?;
-            locked(&segment.tail).index = None;
+        let mut pending = self.list();
+        pending.retain(|segment| {
+            let tail = locked(&segment.tail);
+            tail.sealed && tail.index.is_some()
+        });
+        if pending.is_empty() {
+            return Ok(());
         }
+        for (_, finished) in
+            side_by_side(&pending, self.shared.side_by_side, |segment| self.finish_one(segment))
+        {
+            finished?;
+        }
+        self.shared.files.disk.sync_dir(&self.dir).map_err(failed("sync", &self.dir))?;
+        pending.iter().for_each(|segment| locked(&segment.tail).index = None);
         Ok(())
     }
 
     /// The newest note, also of what no sync has covered yet: whoever opens a log that is open reads that, too.
     pub fn newest_note(&self) -> Option<Note> {
         locked(&self.state).notes.last().cloned()
+    }
+
+    /// Gives back blocks and writes the index, whose name is not durable yet.
+    fn finish_one(&self, segment: &Arc<Segment>) -> Result<()> {
+        let part = segment.part();
+        let handle = segment.handle(&self.shared.files)?;
+        trim_blocks(segment, &*handle.file, part.bytes)?;
+        // What was sealed since the flush.
+        if segment.synced().bytes != part.bytes
+            && let Err(error) = handle.file.sync()
+        {
+            let error = failed("fdatasync", &segment.path())(error);
+            self.fence(&error);
+            return Err(error);
+        }
+        let file = segment.with_index(&handle, self.interval(), |index| index.encode(&part))?;
+        let (disk, path) = (&*self.shared.files.disk, segment.index_path());
+        replace_unnamed(disk, &path, &file).map_err(failed("write", &path))
     }
 
     /// What is durable of this log now.
