@@ -307,10 +307,10 @@ impl Registry {
         Ok(topic)
     }
 
-    /// Deletes a topic and its logs.
+    /// Deletes a topic and its logs. What of them cannot be removed is left to the sweep of the next start.
     ///
     /// # Errors
-    /// [`Error::UnknownTopicId`], [`Error::Storage`].
+    /// [`Error::UnknownTopicId`]; [`Error::Storage`], the first of several: without a topic of that id it is deleted all the same.
     pub fn delete(&self, id: Uuid) -> Result<Arc<Topic>> {
         let _change = self.changes.lock();
         let topic = self.by_id(id).ok_or(Error::UnknownTopicId)?;
@@ -324,15 +324,14 @@ impl Registry {
             maps.partition_count = maps.partition_count.saturating_sub(topic.partitions().len());
         }
         self.changed();
-        for partition in topic.partitions().iter() {
-            partition.delete()?;
-        }
+        // None is left standing because another could not be removed.
+        let removed = topic.partitions().iter().map(|partition| partition.delete()).fold(Ok(()), Result::and);
+        self.attachments.write().retain(|(topic, _), _| *topic != id);
         for (name, kept) in self.store.meta().list(&attachment_key(id, ""))? {
             // One that changed since is swept at the next start.
             self.store.meta().delete_if(&name, kept.version)?;
         }
-        self.attachments.write().retain(|(topic, _), _| *topic != id);
-        Ok(topic)
+        removed.map(|()| topic)
     }
 
     /// How many partitions `count` adds to a topic.
@@ -842,5 +841,39 @@ mod tests {
         let kept = decode(bytes.into()).unwrap();
         assert_eq!((kept.new.partitions, kept.new.created_ms, kept.born), (3, 0, 4));
         assert!(kept.shards.is_none());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_removed_keeps_no_other_and_goes_with_the_next_sweep() {
+        use crate::batch::{Builder, Record};
+        use crate::store::local::{Local, LocalOptions};
+
+        let dir = tempfile::tempdir().unwrap();
+        let load = || {
+            let options = LocalOptions { inline: true, ..LocalOptions::default() };
+            let store = Arc::new(Local::open_with(dir.path(), options).unwrap());
+            (store.clone(), Registry::load(store, Box::new(|_| None), 100, 100).unwrap())
+        };
+        let (store, registry) = load();
+        let (id, name) = (Uuid::from_u128(7), "t".to_owned());
+        let new = NewTopic { id, name, partitions: 3, overrides: BTreeMap::new(), created_ms: 0 };
+        for partition in registry.create(new).unwrap().partitions().iter() {
+            let mut builder = Builder::new();
+            builder.push(Record::default());
+            partition.append(0, &mut [&mut super::super::Append::new(builder.build().unwrap())]);
+        }
+        let topic = dir.path().join("topics").join(id.to_string());
+        // In the way of the first one's removal.
+        std::fs::create_dir_all(topic.join("0.deleted-1").join("x")).unwrap();
+        assert!(matches!(registry.delete(id), Err(Error::Storage(_))));
+        assert!(registry.by_id(id).is_none());
+        let there = |name: &str| topic.join(name).exists();
+        assert_eq!(["0", "1", "2"].map(there), [true, false, false]);
+        store.close().unwrap();
+        drop((store, registry));
+
+        let (store, _registry) = load();
+        assert!(!topic.exists(), "swept");
+        store.close().unwrap();
     }
 }
