@@ -44,7 +44,7 @@ pub enum Kind {
     LogDamaged,
     /// An index, a checkpoint or another file that can be made anew did not check out and was.
     FileDamaged,
-    /// A tail that a crash tore off was cut and kept aside.
+    /// A tail that a crash tore off was cut and kept aside, or a file that is no part of its log.
     TailCut,
     /// A log, a file or small state was set aside because nobody can explain it. Standing until moved away.
     Quarantined,
@@ -56,11 +56,13 @@ pub enum Kind {
     JournalDamaged,
     /// Upkeep failed and is tried again: retention, checkpoints, removal of files.
     UpkeepFailed,
+    /// Something in the data directory that is none of ours; it is left alone.
+    Foreign,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::WriteFailed,
         Self::OpenFailed,
         Self::ReadFailed,
@@ -75,6 +77,7 @@ impl Kind {
         Self::JournalRefused,
         Self::JournalDamaged,
         Self::UpkeepFailed,
+        Self::Foreign,
     ];
 
     /// Its name in metrics, health and log lines.
@@ -95,13 +98,14 @@ impl Kind {
             Self::JournalRefused => "journal_refused",
             Self::JournalDamaged => "journal_damaged",
             Self::UpkeepFailed => "upkeep_failed",
+            Self::Foreign => "foreign",
         }
     }
 
     /// Whether one of these degrades health for [`FRESH`]; the others were dealt with and only warn.
     #[must_use]
     pub fn is_fault(self) -> bool {
-        !matches!(self, Self::FileDamaged | Self::TailCut)
+        !matches!(self, Self::FileDamaged | Self::TailCut | Self::Foreign)
     }
 
     fn index(self) -> usize {

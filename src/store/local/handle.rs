@@ -13,7 +13,7 @@ use super::index::Index;
 use super::map::Mapping;
 use super::place::{Place, in_place};
 use crate::lock::{Mutex, rank};
-use crate::store::{Error, Result};
+use crate::store::{Error, Incidents, Result};
 
 /// Maps grow in powers of two from here, so that an active segment is mapped a few times only.
 const MIN_MAP_BYTES: usize = 1 << 20;
@@ -25,14 +25,15 @@ pub(super) struct Handle {
     pub file: Arc<dyn File>,
     pub disk: Arc<dyn Disk>,
     pub place: Place,
+    pub incidents: Arc<Incidents>,
     map: Mutex<rank::FileMap, Option<Arc<Mapping>>>,
     pub index: Mutex<rank::FileIndex, Option<Arc<Index>>>,
 }
 
 impl Handle {
     /// Nothing is mapped or loaded yet.
-    pub fn new(file: Arc<dyn File>, disk: Arc<dyn Disk>, place: Place) -> Self {
-        Self { file, disk, place, map: Mutex::new(None), index: Mutex::new(None) }
+    pub fn new(file: Arc<dyn File>, disk: Arc<dyn Disk>, place: Place, incidents: Arc<Incidents>) -> Self {
+        Self { file, disk, place, incidents, map: Mutex::new(None), index: Mutex::new(None) }
     }
 
     /// Fills the front of `buf` with what is at `at`: all of it, unless the file ends before.
@@ -175,7 +176,7 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, vec![7; BYTES]).unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let handle = Arc::new(Handle::new(disk.open(&path).unwrap(), disk.clone(), place));
+        let handle = Arc::new(Handle::new(disk.open(&path).unwrap(), disk.clone(), place, Arc::default()));
         assert_eq!(
             handle.mapped(1000, BYTES - 1000).unwrap().unwrap().to_bytes().unwrap().len(),
             BYTES - 1000

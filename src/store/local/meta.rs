@@ -71,7 +71,7 @@ impl RedbMeta {
             None | Some(0) if is_first => None,
             None => Some("is missing"),
             Some(0) => Some("is empty"),
-            Some(_) => (!Opened::check(path, syncs)?).then_some("is damaged"),
+            Some(_) => (!Opened::check(path, syncs, before.incidents)?).then_some("is damaged"),
         };
         let mut meta =
             Self { path: path.to_owned(), syncs, opened: Mutex::default(), order: Mutex::default(), copy };
@@ -240,7 +240,7 @@ impl RedbMeta {
 
 impl Opened {
     /// Whether the file is a database all of whose pages check out. redb reads pages without looking at their checksums.
-    fn check(path: &Path, syncs: bool) -> Result<bool> {
+    fn check(path: &Path, syncs: bool, incidents: &Incidents) -> Result<bool> {
         // On some damage redb panics.
         let checked = catch_unwind(AssertUnwindSafe(|| {
             let mut opened = Self::open_raw(path, syncs)?;
@@ -249,7 +249,8 @@ impl Opened {
         match checked {
             Ok(Ok(whole)) => {
                 if !whole {
-                    tracing::warn!(path = %path.display(), "small state was repaired by its last whole commit");
+                    let text = format_args!("{}: repaired by its last whole commit", path.display());
+                    incidents.note(Kind::FileDamaged, &text);
                 }
                 Ok(true)
             }

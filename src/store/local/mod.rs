@@ -210,7 +210,7 @@ impl Local {
         let workers = |name, threads| Workers::new(name, threads, held, incidents.clone());
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            incidents: options.incidents,
+            incidents: incidents.clone(),
             early_writeback: options.early_writeback,
             checkpoint_bytes: options.checkpoint_bytes,
             ballast: Ballast::new(disk.clone(), dir, options.ballast_bytes),
@@ -219,6 +219,7 @@ impl Local {
             files: Files::new(
                 disk,
                 options.place,
+                options.incidents.clone(),
                 options.max_files.unwrap_or(usize::MAX).min(half_of_descriptors()),
                 options.early_writeback,
             ),

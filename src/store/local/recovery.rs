@@ -408,7 +408,8 @@ impl Finder<'_> {
             self.disk.remove_file(&index).map_err(failed("remove", &index))?;
         }
         if bytes == 0 {
-            tracing::warn!(path = %path.display(), why, "empty file is removed");
+            let text = format_args!("{why}: {} is empty and removed", path.display());
+            self.incidents.note(Kind::TailCut, &text);
             return self.disk.remove_file(&path).map_err(failed("remove", &path));
         }
         let aside = self.free_name(&path).map_err(failed("stat", &path))?;

@@ -22,7 +22,7 @@ use super::window::Window;
 use super::{failed, locked};
 use crate::batch::{HEADER_BYTES, Header};
 use crate::lock::{Mutex, rank};
-use crate::store::{Error, Result};
+use crate::store::{Error, Incidents, Kind, Result};
 
 /// Where a batch begins, or the last one ends: position, and the offset of the record that stands there or is to come.
 pub(super) type Boundary = (u64, i64);
@@ -145,7 +145,7 @@ impl Segment {
 
     /// Puts an open descriptor into the cache; whoever was faster has put in the one that counts.
     pub fn adopt(self: &Arc<Self>, file: Arc<dyn File>, files: &Files) -> Arc<Handle> {
-        let handle = Arc::new(Handle::new(file, files.disk.clone(), files.place));
+        let handle = Arc::new(Handle::new(file, files.disk.clone(), files.place, files.incidents.clone()));
         {
             let mut cached = locked(&self.handle);
             if let Some(other) = &*cached {
@@ -303,7 +303,8 @@ impl Segment {
         let bytes = read_all(&*handle.disk, &path).ok().flatten().unwrap_or_default();
         let Some((mut index, covered)) = Index::decode(&bytes, part) else {
             if !bytes.is_empty() || part.bytes > REBUILT_BYTES {
-                tracing::warn!(path = %path.display(), "index is missing or does not fit: rebuilt");
+                let text = format_args!("{} is missing or does not fit: made anew", path.display());
+                handle.incidents.note(Kind::FileDamaged, &text);
             }
             return self.scan(handle, part, interval);
         };
@@ -368,7 +369,9 @@ impl Segment {
                     self.holes.add(Hole { at, until, from: from.offset, to: to.offset });
                 }
                 Checked::Bad => {
-                    tracing::warn!(path = %self.index_path().display(), "index of another content: rebuilt");
+                    let path = self.index_path();
+                    let text = format_args!("{} is of another content: made anew", path.display());
+                    handle.incidents.note(Kind::FileDamaged, &text);
                     let mut tail = locked(&self.tail);
                     if tail.index.is_none() {
                         *locked(&handle.index) = Some(Arc::new(fresh));
@@ -494,6 +497,7 @@ fn plausible(header: &Header, at: u64, until: u64) -> Option<u64> {
 pub(super) struct Files {
     pub disk: Arc<dyn Disk>,
     pub place: Place,
+    incidents: Arc<Incidents>,
     limit: usize,
     /// Whether files with unsynced bytes stay open: a write error is only sure to be reported to descriptors
     /// that were open at the time. Of no use where nobody syncs.
@@ -503,8 +507,14 @@ pub(super) struct Files {
 
 impl Files {
     /// At most `limit` descriptors in the cache.
-    pub fn new(disk: Arc<dyn Disk>, place: Place, limit: usize, pin_unsynced: bool) -> Self {
-        Self { disk, place, limit, pin_unsynced, open: Mutex::default() }
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        place: Place,
+        incidents: Arc<Incidents>,
+        limit: usize,
+        pin_unsynced: bool,
+    ) -> Self {
+        Self { disk, place, incidents, limit, pin_unsynced, open: Mutex::default() }
     }
 
     fn admit(&self, segment: &Arc<Segment>) {

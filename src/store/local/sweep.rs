@@ -39,7 +39,7 @@ impl Shared {
             let dir = topics.join(&topic.name);
             let known = topic.name.split('.').next().and_then(|name| Uuid::parse_str(name).ok());
             let Some(id) = known.filter(|_| topic.is_dir) else {
-                tracing::warn!(name = topic.name, "not a topic's directory: ignored");
+                self.tell_foreign(&dir);
                 continue;
             };
             if wanted.deleted.contains(&id) {
@@ -72,7 +72,7 @@ impl Shared {
                 None if is_deleted(&entry.name) && entry.is_dir => {
                     self.tidier.submit(Job::RemoveDirs(disk.clone(), path));
                 }
-                None => tracing::warn!(path = %path.display(), "not a partition's directory: ignored"),
+                None => self.tell_foreign(&path),
             }
         }
         Ok(())
@@ -92,6 +92,11 @@ impl Shared {
             }
         }
         Ok(all)
+    }
+
+    fn tell_foreign(&self, path: &Path) {
+        let text = format_args!("{}: no log's directory, left alone", path.display());
+        self.incidents.note(Kind::Foreign, &text);
     }
 
     fn quarantine_topic(&self, id: Uuid, dir: &Path) -> Result<()> {

@@ -225,7 +225,7 @@ impl LocalLog {
             Ok(())
         });
         if let Err(error) = saved {
-            tracing::warn!(log = %self.dir.display(), %error, "index not saved");
+            self.shared.incidents.note(Kind::UpkeepFailed, &error);
         }
     }
 

@@ -17,7 +17,7 @@ use super::super::{failed, locked};
 use super::upkeep::trim_blocks;
 use super::{LocalLog, SPARE};
 use crate::batch::PREFIX_BYTES;
-use crate::store::{Error, LogOptions, Placed, Result};
+use crate::store::{Error, Kind, LogOptions, Placed, Result};
 
 /// Blocks are reserved ahead: as many again as the segment holds, and no more than this.
 const RESERVE_BYTES: u64 = 64 << 20;
@@ -179,8 +179,10 @@ impl LocalLog {
         if disk.file_bytes(&path).map_err(failed("stat", &path))?.is_some() {
             // Nobody knows of it, and a segment never shares its name with what somebody else may read or cut.
             let aside = free_name(disk, &path).map_err(failed("stat", &path))?;
-            tracing::error!(path = %path.display(), to = %aside.display(), "a file in the next segment's place is set aside");
             disk.rename(&path, &aside).map_err(failed("rename", &path))?;
+            let text =
+                format_args!("{}: in the next segment's place, kept as {}", path.display(), aside.display());
+            self.shared.incidents.note(Kind::TailCut, &text);
         }
         let spare = locked(&self.spare).take();
         let file = match spare {
