@@ -41,9 +41,9 @@ enum Command {
     /// Look at a configuration without serving
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Print the batches of a segment (a .log file, weir's or Kafka's) and verify each
+    /// Print the batches of a segment (a .log file, weir's or Kafka's), verify each, and tell what is damaged
     Inspect {
-        /// The segment
+        /// The segment, or the directory of a log with all of its segments
         segment: PathBuf,
     },
     /// Ask a running broker whether it serves

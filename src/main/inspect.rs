@@ -1,45 +1,94 @@
-//! `weir inspect`: one line per batch of a segment, each verified.
+//! `weir inspect`: one line per batch of a segment, each verified, and one per damaged place.
 //!
-//! Invariant: memory is bounded by the file's own size, whatever a length field says; what was good
-//! before the damage is printed.
-//! Deliberately absent: indexes and checkpoints; repair (the broker does that when it opens).
+//! Invariant: memory is bounded by the file's own size, whatever a length field says; what is good before and behind
+//! damage is printed. Deliberately absent: indexes and checkpoints; repair (the broker does that when it opens).
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use weir_broker::batch::{Batches, Codec, HEADER_BYTES, Header, StoredBatch, TimestampType};
+use weir_broker::store::local::batch_behind;
 
 use crate::Failure;
 
-/// Prints the batches of `segment`.
-pub(crate) fn run(segment: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-    let named = |what: String| Failure::Run(format!("{}: {what}", segment.display()));
-    let file = File::open(segment).map_err(|error| named(error.to_string()))?;
-    if !file.metadata()?.is_file() {
-        return Err(named("not a file; name a segment, for example 00000000000000000000.log".to_owned()));
+/// Prints the batches of a segment, or of all segments in the directory of a log.
+pub(crate) fn run(path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    if !path.is_dir() {
+        return run_segment(path, out);
     }
-    let mut walk =
-        Walk { rest: file.metadata()?.len(), position: 0, next_offset: None, batches: 0, records: 0 };
-    let mut input = BufReader::with_capacity(1 << 20, file);
-    let ended = loop {
-        match walk.step(&mut input, out) {
-            Ok(true) => {}
-            Ok(false) => break Ok(()),
-            Err(failure) => break Err(failure),
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(path)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "log"))
+        .collect();
+    segments.sort();
+    if segments.is_empty() {
+        let what = "no segment is in it; name one, for example 00000000000000000000.log, or its directory";
+        return Err(named(path, what));
+    }
+    let mut first = Ok(());
+    for segment in segments {
+        writeln!(out, "{}", segment.display())?;
+        first = first.and(run_segment(&segment, out));
+    }
+    first
+}
+
+fn named(path: &Path, what: impl std::fmt::Display) -> Failure {
+    Failure::Run(format!("{}: {what}", path.display()))
+}
+
+fn run_segment(segment: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let file = File::open(segment).map_err(|error| named(segment, error))?;
+    if !file.metadata()?.is_file() {
+        return Err(named(segment, "neither a segment nor the directory of a log"));
+    }
+    let len = file.metadata()?.len();
+    let mut walk = Walk { rest: len, ..Walk::default() };
+    let mut input = BufReader::with_capacity(1 << 20, &file);
+    let mut damage = Vec::new();
+    loop {
+        let what = match walk.step(&mut input, out) {
+            Ok(true) => continue,
+            Ok(false) => break,
+            Err(Stop::Output(error)) => return Err(error.into()),
+            Err(Stop::Damage(what)) => what,
+        };
+        let at = walk.position;
+        let expected = walk.next_offset.or_else(|| base_offset(segment)).unwrap_or(0);
+        let behind = batch_behind(&file, at, expected)?;
+        damage.push((at, what.clone()));
+        let Some((position, offset)) = behind else {
+            if walk.batches > 0 {
+                writeln!(out, "damage: bytes {at}..{len}, from offset {expected} on: {what}")?;
+            }
+            break;
+        };
+        writeln!(out, "damage: bytes {at}..{position}, offsets {expected}..{offset} are lost: {what}")?;
+        input.seek(SeekFrom::Start(position))?;
+        (walk.position, walk.rest, walk.next_offset) = (position, len - position, Some(offset));
+    }
+    writeln!(out, "{} batches, {} records, {} bytes", walk.batches, walk.records, walk.good_bytes)?;
+    let more = damage.len().saturating_sub(1);
+    match damage.into_iter().next() {
+        None => Ok(()),
+        Some((_, what)) if walk.batches == 0 => {
+            Err(named(segment, format_args!("not a segment, or damaged at its begin: {what}")))
         }
-    };
-    writeln!(out, "{} batches, {} records, {} bytes", walk.batches, walk.records, walk.position)?;
-    ended.map_err(|failure| match failure {
-        Stop::Damage(what) if walk.position == 0 => {
-            named(format!("not a segment, or damaged at its begin: {what}"))
+        Some((at, what)) if more == 0 => Err(named(segment, format_args!("damaged at byte {at}: {what}"))),
+        Some((at, what)) => {
+            Err(named(segment, format_args!("damaged at byte {at}: {what}; and at {more} places more")))
         }
-        Stop::Damage(what) => named(format!("damaged at byte {}: {what}", walk.position)),
-        Stop::Output(error) => error.into(),
-    })
+    }
+}
+
+/// What the file's name says of its first record.
+fn base_offset(segment: &Path) -> Option<i64> {
+    segment.file_stem()?.to_str()?.parse().ok()
 }
 
 /// Where the walk is.
+#[derive(Default)]
 struct Walk {
     /// Bytes of the file from `position` on.
     rest: u64,
@@ -49,6 +98,7 @@ struct Walk {
     next_offset: Option<i64>,
     batches: u64,
     records: u64,
+    good_bytes: u64,
 }
 
 /// Why the walk ends early.
@@ -80,8 +130,9 @@ impl Walk {
         self.next_offset = Some(header.next_offset());
         self.batches += 1;
         self.records += u64::try_from(header.record_count).unwrap_or_default();
-        self.position += bytes.len() as u64;
-        self.rest = self.rest.saturating_sub(bytes.len() as u64);
+        let len = bytes.len() as u64;
+        (self.position, self.good_bytes) = (self.position + len, self.good_bytes + len);
+        self.rest = self.rest.saturating_sub(len);
         Ok(true)
     }
 

@@ -55,6 +55,7 @@ use crate::lock::{Mutex, MutexGuard, Rank, rank};
 pub use self::handle::Mapped;
 pub use self::map::Mapping;
 pub use self::place::Place;
+pub use self::scan::batch_behind;
 
 const FORMAT_VERSION: u64 = 1;
 /// More lives than anybody loses with a file.

@@ -217,6 +217,17 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Where the first whole batch past a damaged place of a segment begins, and its base offset: what stood at byte `at` had
+/// offsets from `expected` on. `None` when there is none, or when it cannot be told.
+///
+/// # Errors
+/// The system's.
+pub fn batch_behind(file: &std::fs::File, at: u64, expected: i64) -> io::Result<Option<(u64, i64)>> {
+    let part = Part { bytes: at, ..Part::empty(expected, -1) };
+    let found = Scan::new(file, part, file.metadata()?.len(), u32::MAX).ahead()?;
+    Ok(if let Ahead::Batch(position, offset) = found { Some((position, offset)) } else { None })
+}
+
 /// How many records so many bytes can have held.
 fn most_records(bytes: u64) -> i64 {
     let batches = i64::try_from(bytes / HEADER_BYTES as u64).unwrap_or(i64::MAX);

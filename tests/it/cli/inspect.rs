@@ -74,7 +74,38 @@ fn what_was_good_before_the_damage_is_printed_and_the_damage_is_one_line() {
         assert_eq!(code, Some(1), "{words}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains("damaged at byte") && said.contains(words), "{words}: {said}");
+        assert!(lines[lines.len() - 2].starts_with("damage: bytes "), "{words}: {lines:?}");
         assert!(lines.last().unwrap().starts_with(&format!("{good} batches")), "{words}: {lines:?}");
+    }
+}
+
+#[test]
+fn what_follows_damage_is_printed_and_the_places_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut second = 0;
+    let path = segment(&dir, |bytes| {
+        second = 12 + u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
+        // Two batches more, as far behind as the first two are.
+        let mut more = bytes.clone();
+        more[..8].copy_from_slice(&4_i64.to_be_bytes());
+        more[second..second + 8].copy_from_slice(&7_i64.to_be_bytes());
+        bytes.extend(&more);
+        bytes[30] ^= 1;
+        let third = bytes.len() - more.len();
+        bytes[third + 30] ^= 1;
+    });
+    let end = fs::metadata(&path).unwrap().len() as usize;
+    let third = end / 2;
+    for of in [path.as_path(), dir.path()] {
+        let output = run(&["inspect", of.to_str().unwrap()]);
+        let lines = text(&output.stdout);
+        let hole = |from, until, a, b| format!("damage: bytes {from}..{until}, offsets {a}..{b} are lost: ");
+        assert!(lines.contains(&hole(0, second, 0, 3)), "{lines}");
+        assert!(lines.contains(&hole(third, third + second, 4, 7)), "{lines}");
+        assert!(lines.contains(&format!("2 batches, 2 records, {} bytes", end - 2 * second)), "{lines}");
+        let said = text(&output.stderr);
+        assert!(said.contains("damaged at byte 0: ") && said.contains("at 1 places more"), "{said}");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1));
     }
 }
 
