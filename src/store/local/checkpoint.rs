@@ -15,7 +15,9 @@ use super::hole::Hole;
 use crate::batch::Header;
 use crate::store::{LogId, Note};
 
-const MAGIC: &[u8; 8] = b"weirckp2";
+const MAGIC: &[u8; 8] = b"weirckp3";
+/// Knows no rests.
+const MAGIC_2: &[u8; 8] = b"weirckp2";
 /// Knows no damage: the end is that of the last part.
 const MAGIC_1: &[u8; 8] = b"weirckp1";
 
@@ -28,16 +30,27 @@ pub(super) struct Part {
     /// Largest max-timestamp and the base offset of the first batch that carries it.
     pub newest: (i64, i64),
     pub opened_ms: i64,
+    pub rest: Rest,
+}
+
+/// The last batches of a part, from the last entry of its index on: no entry behind them has their sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rest {
+    pub at: u64,
+    pub offset: i64,
+    /// Sum over what Kafka's checksum leaves out of them; 0 when nobody knows.
+    pub sum: u32,
 }
 
 impl Part {
     /// A segment without bytes.
     pub fn empty(base: i64, opened_ms: i64) -> Self {
-        Self { base, next_offset: base, bytes: 0, newest: (-1, base), opened_ms }
+        Self { base, next_offset: base, bytes: 0, newest: (-1, base), opened_ms, rest: Rest::default() }
     }
 
-    /// Counts one more batch.
-    pub fn add(&mut self, header: &Header) {
+    /// Counts one more batch, after the index has; `rest` is what that says.
+    pub fn add(&mut self, header: &Header, rest: Rest) {
+        self.rest = rest;
         self.bytes += header.total_bytes().unwrap_or(0) as u64;
         self.next_offset = header.next_offset();
         if header.max_timestamp > self.newest.0 {
@@ -81,6 +94,9 @@ impl Record {
             out.put_i64(part.newest.0);
             out.put_i64(part.newest.1);
             out.put_i64(part.opened_ms);
+            out.put_u64(part.rest.at);
+            out.put_i64(part.rest.offset);
+            out.put_u32(part.rest.sum);
         }
         out.put_u32(count(self.holes.len()));
         for (base, hole) in &self.holes {
@@ -98,9 +114,9 @@ impl Record {
         }
     }
 
-    fn decode(from: &mut Bytes, knows_damage: bool) -> Option<Self> {
+    fn decode(from: &mut Bytes, version: Version) -> Option<Self> {
         let mut record = Self { start: from.try_get_i64().ok()?, ..Self::default() };
-        if knows_damage {
+        if version.knows_damage {
             record.end = from.try_get_i64().ok()?;
         }
         for _ in 0..from.try_get_u32().ok()? {
@@ -110,9 +126,10 @@ impl Record {
                 bytes: from.try_get_u64().ok()?,
                 newest: (from.try_get_i64().ok()?, from.try_get_i64().ok()?),
                 opened_ms: from.try_get_i64().ok()?,
+                rest: if version.knows_rests { Rest::decode(from)? } else { Rest::default() },
             });
         }
-        for _ in 0..if knows_damage { from.try_get_u32().ok()? } else { 0 } {
+        for _ in 0..if version.knows_damage { from.try_get_u32().ok()? } else { 0 } {
             let base = from.try_get_i64().ok()?;
             let (at, until) = (from.try_get_u64().ok()?, from.try_get_u64().ok()?);
             let hole = Hole { at, until, from: from.try_get_i64().ok()?, to: from.try_get_i64().ok()? };
@@ -125,6 +142,28 @@ impl Record {
             record.notes.push(Note { offset, bytes: Bytes::copy_from_slice(&bytes) });
         }
         Some(record)
+    }
+}
+
+impl Rest {
+    fn decode(from: &mut Bytes) -> Option<Self> {
+        let (at, offset) = (from.try_get_u64().ok()?, from.try_get_i64().ok()?);
+        Some(Self { at, offset, sum: from.try_get_u32().ok()? })
+    }
+}
+
+/// What the writer of a file knew.
+#[derive(Clone, Copy)]
+struct Version {
+    knows_damage: bool,
+    knows_rests: bool,
+}
+
+impl Version {
+    fn of(file: &[u8]) -> Option<Self> {
+        let known = |magic: &[u8; 8]| file.starts_with(magic);
+        let (knows_rests, knows_damage) = (known(MAGIC), known(MAGIC) || known(MAGIC_2));
+        (knows_damage || known(MAGIC_1)).then_some(Self { knows_damage, knows_rests })
     }
 }
 
@@ -157,8 +196,8 @@ impl Records {
     /// Reads a file back; `None` when it does not check out.
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
-        let knows_damage = body.starts_with(MAGIC);
-        if crc32fast::hash(body) != u32::from_be_bytes(*crc) || !(knows_damage || body.starts_with(MAGIC_1)) {
+        let version = Version::of(body)?;
+        if crc32fast::hash(body) != u32::from_be_bytes(*crc) {
             return None;
         }
         let mut from = Bytes::from(bytes);
@@ -169,7 +208,7 @@ impl Records {
             let mut topic = [0; 16];
             from.try_copy_to_slice(&mut topic).ok()?;
             let id = LogId { topic: Uuid::from_bytes(topic), partition: from.try_get_i32().ok()? };
-            records.logs.insert(id, Record::decode(&mut from, knows_damage)?);
+            records.logs.insert(id, Record::decode(&mut from, version)?);
         }
         Some(records)
     }

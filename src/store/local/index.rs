@@ -7,7 +7,7 @@
 
 use bytes::{Buf, BufMut};
 
-use super::checkpoint::Part;
+use super::checkpoint::{Part, Rest};
 use crate::batch::{CRC_FROM, Header};
 
 const MAGIC: &[u8; 8] = b"weiridx2";
@@ -91,6 +91,17 @@ impl Index {
             }
         }
         self.sum = sum_of(self.sum, header);
+    }
+
+    /// What has been pushed since the last entry, of the segment with this base offset.
+    pub fn rest(&self, base: i64) -> Rest {
+        match self.entries.last() {
+            Some(last) => {
+                Rest { at: last.position.into(), offset: base + i64::from(last.offset), sum: self.sum }
+            }
+            None if self.front.is_none() => Rest { at: 0, offset: base, sum: self.sum },
+            None => Rest::default(),
+        }
     }
 
     /// Position of the last entry at or below `offset` (relative), 0 when there is none.

@@ -132,7 +132,7 @@ fn trusted(dir: &Arc<Path>, record: &Record) -> Found {
         let cut_off = holes.iter().any(|hole| hole.until == part.bytes && hole.to > hole.from);
         let active = i == last && part.next_offset == record.end() && !cut_off;
         let index = active.then(|| Index::after(part));
-        Arc::new(Segment::new(dir, **part, holes, index, !active, part.bytes))
+        Arc::new(Segment::new(dir, **part, holes, index, !active, **part))
     });
     Found {
         segments: segments.collect(),
@@ -163,8 +163,8 @@ struct Piece {
     part: Part,
     index: Option<Index>,
     holes: Vec<Hole>,
-    /// Bytes that a record names, and that nobody has looked at.
-    trusted: u64,
+    /// What a record names of it, and nobody has looked at.
+    recorded: Part,
     /// Whether it may be appended to.
     whole: bool,
 }
@@ -267,7 +267,7 @@ impl Finder<'_> {
                 self.say(part.base, part.bytes, "longer than when it was sealed: the rest is not read", 0, 0);
             }
             found.end = part.next_offset;
-            pieces.push(Piece { part, index: None, holes, trusted: part.bytes, whole: false });
+            pieces.push(Piece { part, index: None, holes, recorded: part, whole: false });
             return Ok(false);
         }
         let path = log_path(self.dir, place.base);
@@ -301,7 +301,7 @@ impl Finder<'_> {
         found.end = scan.part.next_offset.max(floor);
         let Scan { part, index, holes, .. } = scan;
         let whole = end != End::Damaged && cut.is_none();
-        pieces.push(Piece { part, index: Some(index), holes, trusted: known.bytes, whole });
+        pieces.push(Piece { part, index: Some(index), holes, recorded: known, whole });
         Ok(end == End::Torn)
     }
 
@@ -426,14 +426,14 @@ impl Finder<'_> {
     fn finish(&self, found: &mut Found, pieces: Vec<Piece>, record: Option<Record>) -> Result<()> {
         let last = pieces.len().saturating_sub(1);
         let end = found.end;
-        found.unnamed = self.present && pieces.iter().any(|piece| piece.trusted == 0);
+        found.unnamed = self.present && pieces.iter().any(|piece| piece.recorded.bytes == 0);
         found.segments = pieces
             .into_iter()
             .enumerate()
             .map(|(i, piece)| {
                 let active = i == last && piece.whole && piece.part.next_offset == end;
                 let index = piece.index.or_else(|| active.then(|| Index::after(&piece.part)));
-                Arc::new(Segment::new(self.dir, piece.part, piece.holes, index, !active, piece.trusted))
+                Arc::new(Segment::new(self.dir, piece.part, piece.holes, index, !active, piece.recorded))
             })
             .collect();
         if found.renamed {

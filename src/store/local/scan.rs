@@ -85,7 +85,7 @@ impl<'a> Scan<'a> {
             self.raised = (header.leader_epoch > self.epoch).then_some((self.part, self.epoch));
             self.epoch = header.leader_epoch;
             self.index.push(self.part.base, &header, at, self.part.newest.0, self.interval);
-            self.part.add(&header);
+            self.part.add(&header, self.index.rest(self.part.base));
         }
         Ok(None)
     }

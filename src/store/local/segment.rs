@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::checkpoint::{Part, read_all};
+use super::checkpoint::{Part, Rest, read_all};
 use super::disk::{Disk, File};
 use super::handle::Handle;
 use super::hole::{self, Hole, Holes};
@@ -50,6 +50,8 @@ pub(super) struct Segment {
     handle: Mutex<rank::FileHandle, Option<Arc<Handle>>>,
     used: AtomicBool,
     pub tail: Mutex<rank::Tail, Tail>,
+    /// What an earlier life left, as its record says.
+    recorded: Part,
     /// What the last sync covered.
     synced: Mutex<rank::Synced, Part>,
     /// Bytes that are written or about to be, and those that a sync covered: what the cache of descriptors has to
@@ -68,14 +70,14 @@ pub(super) struct Segment {
 
 impl Segment {
     /// A segment whose file exists (or is about to) with `part` written and synced, of which nobody in this life has
-    /// looked at the first `trusted` bytes.
+    /// looked at the front that a record names.
     pub fn new(
         dir: &Arc<Path>,
         part: Part,
         holes: Vec<Hole>,
         index: Option<Index>,
         sealed: bool,
-        trusted: u64,
+        recorded: Part,
     ) -> Self {
         Self {
             base: part.base,
@@ -84,7 +86,8 @@ impl Segment {
             used: AtomicBool::new(false),
             tail: Mutex::new(Tail { part, sealed, index, recent: VecDeque::new() }),
             holes: Holes::new(holes),
-            verified: Verified::new(trusted),
+            verified: Verified::new(recorded.bytes),
+            recorded,
             synced: Mutex::new(part),
             dirty_to: AtomicU64::new(part.bytes),
             synced_to: AtomicU64::new(part.bytes),
@@ -324,6 +327,7 @@ impl Segment {
         let mut scan = Scan::new(&*handle.file, empty, part.bytes, interval);
         scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
         self.holes.add_all(&scan.holes);
+        self.check_rest(handle, 0, u64::MAX)?;
         // Whoever looks at more than the front looks at all of it.
         self.verified.mark_all();
         Ok(scan.index)
@@ -339,6 +343,7 @@ impl Segment {
             // An index that was just made from the bytes has looked at them.
             if self.verified.until(at) == at {
                 in_place(handle.place, || {
+                    self.check_rest(handle, from, to)?;
                     match self.check(handle, &anchors, &part)? {
                         Checked::Fine => self.verified.mark(at),
                         Checked::Sum | Checked::Bad => self.look_at_all(handle, &part, fresh, interval)?,
@@ -348,6 +353,21 @@ impl Segment {
             }
         }
         Ok(self.verified.until(at))
+    }
+
+    /// Checks what is recorded of the last batches of an earlier life, where they reach into `from..to`. The index knows
+    /// nothing of them: it was made from the bytes themselves.
+    fn check_rest(&self, handle: &Handle, from: u64, to: u64) -> Result<()> {
+        let (end, rest) = (&self.recorded, self.recorded.rest);
+        if rest.sum == 0 || rest.at >= to || end.bytes <= from {
+            return Ok(());
+        }
+        let front = Anchor { position: rest.at, offset: rest.offset, sum: 0 };
+        let back = Anchor { position: end.bytes, offset: end.next_offset, sum: rest.sum };
+        if self.check(handle, &[front, back], end)? == Checked::Sum {
+            self.holes.add(Hole { at: rest.at, until: end.bytes, from: rest.offset, to: end.next_offset });
+        }
+        Ok(())
     }
 
     fn check(&self, handle: &Handle, anchors: &[Anchor], part: &Part) -> Result<Checked> {
@@ -471,14 +491,16 @@ impl Segment {
 impl Tail {
     fn push(&mut self, header: &Header, interval: u32) {
         let part = &mut self.part;
+        let mut rest = Rest::default();
         if let Some(index) = &mut self.index {
             index.push(part.base, header, part.bytes, part.newest.0, interval);
+            rest = index.rest(part.base);
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back((header.base_offset, part.bytes));
-        part.add(header);
+        part.add(header, rest);
     }
 
     /// No more batches: frees what only the active segment needs.

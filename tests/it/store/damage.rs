@@ -113,23 +113,43 @@ fn a_segment_of_zeros_is_an_empty_log() {
 fn whatever_bit_turns_in_a_closed_log_is_seen_at_the_first_read_and_takes_one_batch() {
     let (dir, at) = killed_with_segments();
     Local::open(dir.path()).map(|store| (open(&store, id(1)), store.close().unwrap())).unwrap();
-    let logs = files(&at, ".log");
+    // Of a segment in the middle, and of the last with the very last batch.
+    let last = files(&at, ".log").len() - 1;
+    let batches = [(1, 0), (1, 5), (last, 0), (last, 1), (last, 2)];
+    turned_bits_are_seen(dir.path(), &at, (0..61).chain([100, 360]), &batches);
+}
+
+#[test]
+fn whatever_bit_turns_in_the_last_batch_that_a_checkpoint_names_is_seen_after_a_kill() {
+    let (dir, at) = killed_with_segments();
+    let last = files(&at, ".log").len() - 1;
+    turned_bits_are_seen(dir.path(), &at, 0..21, &[(last, 2)]);
+}
+
+/// Turns a bit of each of these bytes, in each of these batches of segments, one at a time.
+fn turned_bits_are_seen(
+    dir: &Path,
+    at: &Path,
+    bytes_of_batch: impl Iterator<Item = usize>,
+    batches: &[(usize, usize)],
+) {
+    let logs = files(at, ".log");
     let keep = |path: &PathBuf| (path.clone(), fs::read(path).unwrap());
     let root: Vec<_> =
-        ["clean", "format", "life", "baseline"].map(|name| dir.path().join(name)).into_iter().collect();
+        ["clean", "format", "life", "baseline"].map(|name| dir.join(name)).into_iter().collect();
     let kept: Vec<_> = root.iter().filter(|path| path.exists()).map(keep).collect();
-    let inside: Vec<_> = fs::read_dir(&at).unwrap().map(|entry| keep(&entry.unwrap().path())).collect();
-    for byte in (0..61).chain([100, 360]) {
-        for (log, batch) in [(1, 0), (1, 5), (logs.len() - 1, 0), (logs.len() - 1, 1)] {
-            fs::remove_dir_all(&at).unwrap();
-            fs::create_dir(&at).unwrap();
+    let inside: Vec<_> = fs::read_dir(at).unwrap().map(|entry| keep(&entry.unwrap().path())).collect();
+    for byte in bytes_of_batch {
+        for &(log, batch) in batches {
+            fs::remove_dir_all(at).unwrap();
+            fs::create_dir(at).unwrap();
             kept.iter().chain(&inside).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
             let mut bytes = fs::read(&logs[log]).unwrap();
             bytes[batch * 361 + byte] ^= 0x10;
             fs::write(&logs[log], &bytes).unwrap();
             let base: i64 = logs[log].file_stem().unwrap().to_str().unwrap().parse().unwrap();
             let lost = (base + batch as i64 * 2, base + batch as i64 * 2 + 2);
-            let store = Local::open(dir.path()).unwrap();
+            let store = Local::open(dir).unwrap();
             let (read, found) = read_around(&*open(&store, id(1)), 0);
             assert_eq!(
                 (read.len(), found),

@@ -190,7 +190,8 @@ impl LocalLog {
             _ => disk.create_new(&path).map_err(failed("create", &path))?,
         };
         let part = Part::empty(base, now_ms);
-        let segment = Arc::new(Segment::new(&self.dir, part, Vec::new(), Some(Index::default()), false, 0));
+        let segment = Segment::new(&self.dir, part, Vec::new(), Some(Index::default()), false, part);
+        let segment = Arc::new(segment);
         segment.named.store(false, Ordering::Release);
         segment.adopt(file, &self.shared.files);
         self.segments.write().push(segment.clone());
