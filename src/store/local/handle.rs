@@ -4,6 +4,7 @@
 //! moment before. Deliberately absent: how many descriptors are open (`segment.rs`), batches.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use super::disk::{Disk, File};
 use super::index::Index;
 use super::map::Mapping;
+use super::outline::Outline;
 use super::place::{Place, in_place};
 use crate::lock::{Mutex, rank};
 use crate::store::{Error, Incidents, Result};
@@ -27,13 +29,23 @@ pub(super) struct Handle {
     pub place: Place,
     pub incidents: Arc<Incidents>,
     map: Mutex<rank::FileMap, Option<Arc<Mapping>>>,
-    pub index: Mutex<rank::FileIndex, Option<Arc<Index>>>,
+    pub index: Mutex<rank::FileIndex, Known>,
+}
+
+/// What is known of the index of a sealed segment.
+#[derive(Clone, Default)]
+pub(super) enum Known {
+    #[default]
+    Nothing,
+    Whole(Arc<Index>),
+    /// Where in its file to look, and what was read there last.
+    Outline(Arc<Outline>, Range<usize>, Arc<Index>),
 }
 
 impl Handle {
     /// Nothing is mapped or loaded yet.
     pub fn new(file: Arc<dyn File>, disk: Arc<dyn Disk>, place: Place, incidents: Arc<Incidents>) -> Self {
-        Self { file, disk, place, incidents, map: Mutex::new(None), index: Mutex::new(None) }
+        Self { file, disk, place, incidents, map: Mutex::new(None), index: Mutex::default() }
     }
 
     /// Fills the front of `buf` with what is at `at`: all of it, unless the file ends before.

@@ -11,9 +11,9 @@ use super::checkpoint::{Part, Rest};
 use crate::batch::{CRC_FROM, Header};
 
 const MAGIC: &[u8; 8] = b"weiridx2";
-const ENTRY_BYTES: usize = 20;
+pub(super) const ENTRY_BYTES: usize = 20;
 /// Magic, base offset, and what is covered.
-const HEAD_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4;
+pub(super) const HEAD_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4;
 
 /// One batch boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,33 @@ impl Index {
             index.entries.push(Entry { offset, position, newest_before: part.newest.0, sum: 0 });
         }
         index
+    }
+
+    /// The entries in `bytes`, as they stand in a file, with the sum over the batches since the last of them. `None` where they
+    /// do not ascend.
+    pub fn of(mut bytes: &[u8], sum: u32) -> Option<Self> {
+        let mut entries = Vec::with_capacity(bytes.len() / ENTRY_BYTES);
+        while bytes.has_remaining() {
+            entries.push(Entry {
+                offset: bytes.try_get_u32().ok()?,
+                position: bytes.try_get_u32().ok()?,
+                newest_before: bytes.try_get_i64().ok()?,
+                sum: bytes.try_get_u32().ok()?,
+            });
+        }
+        let ascending = entries.is_sorted_by(|a, b| a.offset < b.offset && a.position < b.position);
+        let last_position = entries.last().map_or(0, |e| u64::from(e.position));
+        ascending.then_some(Self { entries, front: None, last_position, sum })
+    }
+
+    /// All of them.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Sum over the batches since the last entry.
+    pub fn sum(&self) -> u32 {
+        self.sum
     }
 
     /// The front that is not indexed yet.
@@ -204,19 +231,8 @@ impl Index {
         if bytes > part.bytes || next_offset > part.next_offset || !body.len().is_multiple_of(ENTRY_BYTES) {
             return None;
         }
-        let mut entries = Vec::with_capacity(body.len() / ENTRY_BYTES);
-        while body.has_remaining() {
-            entries.push(Entry {
-                offset: body.try_get_u32().ok()?,
-                position: body.try_get_u32().ok()?,
-                newest_before: body.try_get_i64().ok()?,
-                sum: body.try_get_u32().ok()?,
-            });
-        }
-        let ascending = entries.is_sorted_by(|a, b| a.offset < b.offset && a.position < b.position);
-        let last_position = entries.last().map_or(0, |e| u64::from(e.position));
-        let index = Self { entries, front: None, last_position, sum };
-        (ascending && last_position < bytes.max(1)).then_some((index, covered))
+        let index = Self::of(body, sum)?;
+        (index.last_position < bytes.max(1)).then_some((index, covered))
     }
 }
 

@@ -18,6 +18,7 @@ mod log;
 mod map;
 mod marks;
 mod meta;
+mod outline;
 mod place;
 mod recovery;
 mod scan;
@@ -48,7 +49,9 @@ use self::recovery::{Known, find};
 use self::segment::Files;
 use self::sweep::Wanted;
 use self::sync::{Job, Workers, side_by_side};
-use super::{Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Opened, Result, Store};
+use super::{
+    Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Opened, Result, Store,
+};
 use crate::batch::Header;
 use crate::lock::{Mutex, MutexGuard, Rank, rank};
 

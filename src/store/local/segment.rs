@@ -5,16 +5,17 @@
 //! [`Files`]; a reader keeps the one it uses alive. Deliberately absent: rolling, syncing, checksums.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::checkpoint::{Part, Rest, read_all};
-use super::disk::{Disk, File};
-use super::handle::Handle;
+use super::disk::{Disk, File, read_exact};
+use super::handle::{Handle, Known};
 use super::hole::{self, Hole, Holes};
 use super::index::{Anchor, Index};
+use super::outline::{Outline, Want};
 use super::place::{Place, in_place};
 use super::scan::Scan;
 use super::verify::{Checked, Verified, check};
@@ -31,6 +32,8 @@ pub(super) type Boundary = (u64, i64);
 const SWEEP: usize = 64;
 /// Bytes that are walked for an index that nobody misses.
 const REBUILT_BYTES: u64 = 1 << 20;
+/// Blocks of an index that are kept when they were read: a lookup reads one, the next chunk to verify may need another.
+const KEPT_BLOCKS: usize = 2;
 /// Batch boundaries remembered beside the index: where tailing readers start.
 const RECENT: usize = 32;
 
@@ -207,7 +210,9 @@ impl Segment {
         if let Some(position) = recent {
             return Ok((position, offset));
         }
-        let from = self.with_index(handle, interval, |index| index.floor_offset(offset - self.base))?;
+        let from = self.with_index(handle, interval, Want::Offset(offset - self.base), |index| {
+            index.floor_offset(offset - self.base)
+        })?;
         self.verify(handle, from, interval)?;
         if let Some(hole) = hole::of(&self.holes.list(), offset) {
             return Err(self.damaged(hole.at, offset, hole.to));
@@ -251,7 +256,9 @@ impl Segment {
         if until.0 - from <= max {
             return Ok(until);
         }
-        let (near, offset) = self.with_index(handle, interval, |index| index.floor_position(from + max))?;
+        let (near, offset) = self.with_index(handle, interval, Want::Position(from + max), |index| {
+            index.floor_position(from + max)
+        })?;
         if near > from {
             return Ok((near, self.base + offset));
         }
@@ -266,8 +273,14 @@ impl Segment {
         Ok(cut.unwrap_or(until))
     }
 
-    /// Asks the index, building what is missing of it first.
-    pub fn with_index<T>(&self, handle: &Handle, interval: u32, ask: impl Fn(&Index) -> T) -> Result<T> {
+    /// Asks the index, building what is missing of it first. `ask` is shown what answers `want`, at least.
+    pub fn with_index<T>(
+        &self,
+        handle: &Handle,
+        interval: u32,
+        want: Want,
+        ask: impl Fn(&Index) -> T,
+    ) -> Result<T> {
         loop {
             let (missing, part) = {
                 let tail = locked(&self.tail);
@@ -279,29 +292,70 @@ impl Segment {
                     None => (None, tail.part),
                 }
             };
-            let Some(missing) = missing else {
-                let known = locked(&handle.index).clone();
-                let index = match known {
-                    Some(index) => index,
-                    None => {
-                        let loaded = in_place(handle.place, || self.load_index(handle, &part, interval))?;
-                        let loaded = Arc::new(loaded);
-                        locked(&handle.index).get_or_insert(loaded).clone()
-                    }
-                };
-                return Ok(ask(&index));
-            };
-            let front = in_place(handle.place, || self.load_index(handle, &missing, interval))?;
-            if let Some(index) = &mut locked(&self.tail).index
-                && index.missing() == Some(missing)
-            {
-                index.prepend(front);
+            if let Some(missing) = missing {
+                let (front, _) = in_place(handle.place, || self.load_index(handle, &missing, interval))?;
+                if let Some(index) = &mut locked(&self.tail).index
+                    && index.missing() == Some(missing)
+                {
+                    index.prepend(front);
+                }
+            } else if let Some(answer) = self.with_file(handle, &part, interval, want, &ask)? {
+                return Ok(answer);
             }
         }
     }
 
+    /// Asks the index of a sealed segment; `None` when what is known of its file does not hold any more.
+    fn with_file<T>(
+        &self,
+        handle: &Handle,
+        part: &Part,
+        interval: u32,
+        want: Want,
+        ask: impl Fn(&Index) -> T,
+    ) -> Result<Option<T>> {
+        let known = locked(&handle.index).clone();
+        let (outline, read, index) = match known {
+            Known::Whole(index) => return Ok(Some(ask(&index))),
+            Known::Outline(outline, read, index) => (outline, read, index),
+            Known::Nothing => {
+                let (index, outline) = in_place(handle.place, || self.load_index(handle, part, interval))?;
+                let answer = ask(&index);
+                *locked(&handle.index) = match outline {
+                    Some(outline) => Known::Outline(Arc::new(outline), 0..0, Arc::default()),
+                    None => Known::Whole(Arc::new(index)),
+                };
+                return Ok(Some(answer));
+            }
+        };
+        let blocks = outline.covering(want);
+        if read.start <= blocks.start && blocks.end <= read.end {
+            return Ok(Some(ask(&index)));
+        }
+        let found = in_place(handle.place, || self.read_index(handle, &outline, &blocks));
+        let Some(index) = found.map(Arc::new) else {
+            *locked(&handle.index) = Known::Nothing;
+            return Ok(None);
+        };
+        let answer = ask(&index);
+        if blocks.len() <= KEPT_BLOCKS {
+            *locked(&handle.index) = Known::Outline(outline, blocks, index);
+        }
+        Ok(Some(answer))
+    }
+
+    /// Some blocks of the index, from its file.
+    fn read_index(&self, handle: &Handle, outline: &Outline, blocks: &Range<usize>) -> Option<Index> {
+        let (at, len) = outline.place(blocks);
+        let mut bytes = vec![0; len];
+        let file = handle.disk.open(&self.index_path()).ok()?;
+        read_exact(&*file, &mut bytes, at).ok()?;
+        outline.decode(blocks, &bytes)
+    }
+
     /// The index of the front of the segment that `part` names: from its file as far as that goes, else from the bytes.
-    fn load_index(&self, handle: &Handle, part: &Part, interval: u32) -> Result<Index> {
+    /// With its outline when it is long and its file has all of it.
+    fn load_index(&self, handle: &Handle, part: &Part, interval: u32) -> Result<(Index, Option<Outline>)> {
         let path = self.index_path();
         let bytes = read_all(&*handle.disk, &path).ok().flatten().unwrap_or_default();
         let Some((mut index, covered)) = Index::decode(&bytes, part) else {
@@ -309,8 +363,9 @@ impl Segment {
                 let text = format_args!("{} is missing or does not fit: made anew", path.display());
                 handle.incidents.note(Kind::FileDamaged, &text);
             }
-            return self.scan(handle, part, interval);
+            return Ok((self.scan(handle, part, interval)?, None));
         };
+        let outline = Outline::new(&index, &bytes).filter(|_| covered.bytes == part.bytes);
         if covered.bytes < part.bytes {
             let mut scan = Scan::new(&*handle.file, covered, part.bytes, interval);
             scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
@@ -318,7 +373,7 @@ impl Segment {
             scan.index.prepend(index);
             index = scan.index;
         }
-        Ok(index)
+        Ok((index, outline))
     }
 
     /// Looks at every byte of the front that `part` names: its index and its holes.
@@ -338,8 +393,10 @@ impl Segment {
     pub fn verify(&self, handle: &Handle, at: u64, interval: u32) -> Result<u64> {
         if self.verified.until(at) == at {
             let ((from, to), part, fresh) = (Verified::chunk(at), self.part(), self.verified.fresh());
-            let anchors =
-                self.with_index(handle, interval, |index| index.anchors(&part, from, to.min(fresh)))?;
+            let until = to.min(fresh);
+            let anchors = self.with_index(handle, interval, Want::Span(from, until), |index| {
+                index.anchors(&part, from, until)
+            })?;
             // An index that was just made from the bytes has looked at them.
             if self.verified.until(at) == at {
                 in_place(handle.place, || {
@@ -377,7 +434,8 @@ impl Segment {
 
     /// Finds the holes of the whole segment; an index that its bytes contradict is made anew.
     fn look_at_all(&self, handle: &Handle, part: &Part, fresh: u64, interval: u32) -> Result<()> {
-        let anchors = self.with_index(handle, interval, |index| index.anchors(part, 0, fresh))?;
+        let anchors =
+            self.with_index(handle, interval, Want::Span(0, fresh), |index| index.anchors(part, 0, fresh))?;
         let fresh = self.scan(handle, part, interval)?;
         for pair in anchors.windows(2) {
             let [from, to] = pair else { continue };
@@ -394,7 +452,7 @@ impl Segment {
                     handle.incidents.note(Kind::FileDamaged, &text);
                     let mut tail = locked(&self.tail);
                     if tail.index.is_none() {
-                        *locked(&handle.index) = Some(Arc::new(fresh));
+                        *locked(&handle.index) = Known::Whole(Arc::new(fresh));
                     } else if tail.part == *part {
                         tail.index = Some(fresh);
                     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::handle::Handle;
 use super::super::hole;
+use super::super::outline::Want;
 use super::super::segment::{Boundary, Segment, log_path};
 use super::super::{failed, locked};
 use super::LocalLog;
@@ -120,8 +121,9 @@ impl LocalLog {
                 continue;
             }
             let handle = segment.handle(&self.shared.files)?;
-            let mut from =
-                segment.with_index(&handle, self.interval(), |index| index.floor_time(timestamp))?;
+            let mut from = segment.with_index(&handle, self.interval(), Want::Time(timestamp), |index| {
+                index.floor_time(timestamp)
+            })?;
             if start > segment.base {
                 from = from.max(segment.locate_readable(&handle, start, self.interval())?.0);
             }

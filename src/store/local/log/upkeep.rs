@@ -10,6 +10,7 @@ use super::super::checkpoint::{Record, Records, replace, replace_unnamed, write_
 use super::super::disk::File;
 use super::super::handle::Handle;
 use super::super::hole::Hole;
+use super::super::outline::Want;
 use super::super::segment::Segment;
 use super::super::sync::{Again, Job, side_by_side};
 use super::super::{failed, locked};
@@ -22,6 +23,9 @@ pub(super) const WRITEBACK_BYTES: u64 = 8 << 20;
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Bytes of the active segment past its saved index from which on that is written again.
 const INDEX_BYTES: u64 = 1 << 20;
+
+/// A whole index.
+const ALL: Want = Want::Span(0, u64::MAX);
 
 /// Why a flush did not come to its end.
 enum Setback {
@@ -216,8 +220,8 @@ impl LocalLog {
             return;
         }
         let saved = active.handle(&self.shared.files).and_then(|handle| {
-            let file =
-                active.with_index(&handle, self.interval(), |index| index.encode_front(&part, synced))?;
+            let file = active
+                .with_index(&handle, self.interval(), ALL, |index| index.encode_front(&part, synced))?;
             let Some((covered, bytes)) = file else { return Ok(()) };
             let (disk, path) = (&*self.shared.files.disk, active.index_path());
             write_whole(disk, &path, &bytes).map_err(failed("write", &path))?;
@@ -300,7 +304,7 @@ impl LocalLog {
             self.fence(&error);
             return Err(error);
         }
-        let file = segment.with_index(&handle, self.interval(), |index| index.encode(&part))?;
+        let file = segment.with_index(&handle, self.interval(), ALL, |index| index.encode(&part))?;
         let (disk, path) = (&*self.shared.files.disk, segment.index_path());
         replace_unnamed(disk, &path, &file).map_err(failed("write", &path))
     }
