@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Capacity, Error, Incidents, Log, LogId, LogOptions, Meta, Note, Opened, Placed, Put, Result, Segment,
-    Slice, Span, Store, Versioned, Watermark,
+    Capacity, Error, Incidents, Log, LogId, LogOptions, Meta, Note, Opened, Placed, Put, Replayed, Result,
+    Segment, Slice, Span, Store, Versioned, Watermark,
 };
 use crate::batch::Header;
 use crate::lock::{Mutex, MutexGuard, Rank, rank};
@@ -33,13 +33,22 @@ impl Memory {
 }
 
 impl Store for Memory {
-    fn open_log(&self, id: LogId, options: LogOptions, replay: &mut dyn FnMut(&Header)) -> Result<Opened> {
+    fn open_log(
+        &self,
+        id: LogId,
+        options: LogOptions,
+        replay: &mut dyn FnMut(Replayed<'_>),
+    ) -> Result<Opened> {
         let log = locked(&self.logs).entry(id).or_insert_with(|| Arc::new(MemoryLog::new(options))).clone();
         log.set_options(options);
         let note = {
             let state = locked(&log.state);
             let from = state.note.as_ref().map_or(state.start, |note| note.offset);
-            state.batches.iter().map(|b| &b.header).filter(|h| h.last_offset() >= from).for_each(replay);
+            if let Some(note) = &state.note {
+                replay(Replayed::Note(note));
+            }
+            let batches = state.batches.iter().map(|b| &b.header).filter(|h| h.last_offset() >= from);
+            batches.for_each(|header| replay(Replayed::Batch(header)));
             state.note.clone()
         };
         Ok(Opened { log, note })

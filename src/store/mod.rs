@@ -107,6 +107,15 @@ pub struct Note {
     pub bytes: Bytes,
 }
 
+/// What the open of a log shows to whoever keeps state beside it.
+#[derive(Clone, Copy, Debug)]
+pub enum Replayed<'a> {
+    /// The newest note that fits; nothing, or first.
+    Note(&'a Note),
+    /// One batch at or past the note's offset, with base offset and leader epoch as stored.
+    Batch(&'a Header),
+}
+
 /// A log that has been opened (recovered first, where that was needed).
 pub struct Opened {
     /// The log.
@@ -118,12 +127,16 @@ pub struct Opened {
 /// Logs and small state on one engine.
 pub trait Store: Send + Sync {
     /// Opens a log, creating it when new; no file exists before the first append. `replay` sees the
-    /// header of every batch at or past the note's offset (of every batch when there is no note), in order,
-    /// with base offset and leader epoch as stored.
+    /// note, and every batch at or past its offset (every batch when there is none), in order.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Corrupt`] after the log has been quarantined.
-    fn open_log(&self, id: LogId, options: LogOptions, replay: &mut dyn FnMut(&Header)) -> Result<Opened>;
+    fn open_log(
+        &self,
+        id: LogId,
+        options: LogOptions,
+        replay: &mut dyn FnMut(Replayed<'_>),
+    ) -> Result<Opened>;
 
     /// Deletes a log and its bytes; readers that still hold slices keep them. Unknown logs are fine.
     ///

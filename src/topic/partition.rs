@@ -19,7 +19,9 @@ use super::{Error, Limit, Result, TopicConfig};
 use crate::batch::{Batch, Batches, Header, Rules, TimestampType};
 use crate::lock::{Mutex, MutexGuard, RwLock, rank};
 use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
-use crate::store::{self, Kind, Log, LogId, LogOptions, Placed, Segment, Slice, Span, Store, Watermark};
+use crate::store::{
+    self, Kind, Log, LogId, LogOptions, Placed, Replayed, Segment, Slice, Span, Store, Watermark,
+};
 
 /// Most records that a refusal names.
 const NAMED_RECORDS_MAX: usize = 1_000;
@@ -877,16 +879,15 @@ impl Partition {
             return Err(Error::UnknownPartition);
         }
         if self.log.get().is_none() {
-            let mut replayed = Vec::new();
-            let opened =
-                self.store.open_log(self.id, options(self.id, &self.config()), &mut |h| replayed.push(*h))?;
+            // Not under the writer's lock, and not kept: a log may be as long as it likes.
+            let mut found = Writer::default();
+            let mut replay = |replayed: Replayed<'_>| match replayed {
+                Replayed::Note(note) => found.adopt(&note.bytes),
+                Replayed::Batch(header) => found.replay(header),
+            };
+            let opened = self.store.open_log(self.id, options(self.id, &self.config()), &mut replay)?;
             let mut writer = self.writer();
-            if let Some(note) = &opened.note {
-                writer.adopt(&note.bytes);
-            }
-            for header in &replayed {
-                writer.replay(header);
-            }
+            (writer.producers, writer.epochs) = (found.producers, found.epochs);
             if self.essential {
                 opened.log.may_use_reserve();
             }
@@ -975,6 +976,9 @@ impl Writer {
     }
 }
 
+/// Bytes between two entries of an index at least, whatever a topic asks for: the index of what is written is in memory.
+const LEAST_INTERVAL_BYTES: u32 = 4096;
+
 /// What the topic's configuration says about segments. The part that `segment.jitter.ms` takes off is one of the
 /// partition's own, so that those of a topic do not all roll at once.
 fn options(id: LogId, config: &TopicConfig) -> LogOptions {
@@ -985,7 +989,7 @@ fn options(id: LogId, config: &TopicConfig) -> LogOptions {
     LogOptions {
         segment_bytes: config.segment_bytes,
         segment_ms: config.segment_ms - i64::try_from(jitter_ms).unwrap_or(0),
-        index_interval_bytes: config.index_interval_bytes,
+        index_interval_bytes: config.index_interval_bytes.max(LEAST_INTERVAL_BYTES),
     }
 }
 

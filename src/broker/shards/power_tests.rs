@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tests::{by_key, put_of, record};
 use super::*;
-use crate::batch::Header;
 use crate::broker::{Clock, Wave};
 use crate::config::Config;
 use crate::store::memory::Memory;
 use crate::store::{Capacity, Put as Kept, Versioned, Watermark};
 use crate::store::{
-    Error as Failure, Incidents, Log, LogId, LogOptions, Meta, Opened, Placed, Segment, Slice, Span, Store,
+    Error as Failure, Incidents, Log, LogId, LogOptions, Meta, Opened, Placed, Replayed, Segment, Slice,
+    Span, Store,
 };
 
 /// Under what name something is kept beside the topic.
@@ -110,7 +110,7 @@ impl Store for Perishable {
         &self,
         id: LogId,
         options: LogOptions,
-        replay: &mut dyn FnMut(&Header),
+        replay: &mut dyn FnMut(Replayed<'_>),
     ) -> store::Result<Opened> {
         let opened = self.inner.open_log(id, options, replay)?;
         let log = PerishableLog {

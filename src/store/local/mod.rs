@@ -50,9 +50,8 @@ use self::segment::Files;
 use self::sweep::Wanted;
 use self::sync::{Job, Workers, side_by_side};
 use super::{
-    Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Opened, Result, Store,
+    Capacity, Error, Incidents, Kind, Log, LogId, LogOptions, Meta, Opened, Replayed, Result, Store,
 };
-use crate::batch::Header;
 use crate::lock::{Mutex, MutexGuard, Rank, rank};
 
 pub use self::handle::Mapped;
@@ -316,7 +315,12 @@ impl Local {
 }
 
 impl Store for Local {
-    fn open_log(&self, id: LogId, options: LogOptions, replay: &mut dyn FnMut(&Header)) -> Result<Opened> {
+    fn open_log(
+        &self,
+        id: LogId,
+        options: LogOptions,
+        replay: &mut dyn FnMut(Replayed<'_>),
+    ) -> Result<Opened> {
         let found = locked(&self.open).get(&id).cloned();
         let log = match found {
             Some(log) => log,
@@ -330,7 +334,11 @@ impl Store for Local {
         log.set_options(options);
         let note = log.newest_note();
         let from = note.as_ref().map_or_else(|| log.span().start, |note| note.offset);
-        self.shared.noted(Kind::ReadFailed, log.replay(from, replay))?;
+        if let Some(note) = &note {
+            replay(Replayed::Note(note));
+        }
+        let mut batch = |header: &_| replay(Replayed::Batch(header));
+        self.shared.noted(Kind::ReadFailed, log.replay(from, &mut batch))?;
         Ok(Opened { log, note })
     }
 

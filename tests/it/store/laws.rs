@@ -3,7 +3,7 @@
 use std::task::{Poll, Waker};
 
 use weir_broker::batch::Header;
-use weir_broker::store::{Error, Placed, Put, Registration, Slice};
+use weir_broker::store::{Error, Placed, Put, Registration, Replayed, Slice};
 
 use super::{SMALL, batch, headers, id, on_every_engine, open, push, read_all, wait_durable};
 
@@ -268,8 +268,13 @@ fn opening_again_replays_only_past_the_note() {
         (0..5).for_each(|n| {
             push(&*log, 2, n, 300);
         });
-        let mut seen = Vec::new();
-        let opened = store.open_log(id(1), SMALL, &mut |h| seen.push(h.base_offset)).unwrap();
+        let (mut seen, mut noted) = (Vec::new(), None);
+        let mut replay = |replayed: Replayed<'_>| match replayed {
+            Replayed::Note(note) => noted = Some((note.offset, seen.len())),
+            Replayed::Batch(header) => seen.push(header.base_offset),
+        };
+        let opened = store.open_log(id(1), SMALL, &mut replay).unwrap();
+        assert_eq!(noted, Some((80, 0)), "the note comes first");
         let note = opened.note.unwrap();
         assert_eq!((note.offset, &note.bytes[..]), (80, &b"first"[..]));
         assert_eq!(seen, vec![80, 82, 84, 86, 88]);
