@@ -6,6 +6,7 @@
 //! then the start is refused, for a broker without them would serve older commits as the last ones.
 //! Deliberately absent: what a mark means for a group (`group/damage.rs`), repair.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use crate::topic::{self, Partition};
 const LOAD_BYTES: usize = 1 << 20;
 /// Groups named in the line about a damaged place.
 const NAMES_MAX: usize = 8;
+/// Groups named that may read older commits.
+const OUTDATED_MAX: usize = 200;
 /// Places named in that line.
 const PLACES_MAX: usize = 8;
 
@@ -32,6 +35,8 @@ pub(super) struct Found {
     pub damage: Option<String>,
     /// Sound records that are none of a group: somebody else may know what they are.
     pub foreign: bool,
+    /// The groups that may read an older commit than their last, in words.
+    pub outdated: String,
 }
 
 /// Replays a partition of the journal.
@@ -56,10 +61,12 @@ pub(super) fn load(
         last: -1,
         places,
         bad: 0,
+        since: HashSet::new(),
     };
     reading.all(partition)?;
     reading.newest_ms = now.wall_ms;
     reading.end();
+    let outdated = reading.outdated();
     let Reading { places, lost, bad, .. } = reading;
     if lost == 0 && bad == 0 {
         return Ok(Found::default());
@@ -70,14 +77,15 @@ pub(super) fn load(
     tracing::warn!(
         "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} sound record(s) that are none of a \
          group: {places}. Groups that are hashed to it may miss commits. Where nothing else is known, OffsetFetch answers \
-         KAFKA_STORAGE_ERROR until they commit again, are deleted, or offsets.retention.minutes have passed",
+         KAFKA_STORAGE_ERROR until they commit again, are deleted, or offsets.retention.minutes have passed. Groups that have \
+         commits from before and none since, and may read older ones: {outdated}",
         folder.display(),
     );
     let damage = format!(
         "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} unknown record(s): {places}",
         folder.display()
     );
-    Ok(Found { damage: Some(damage), foreign: bad > 0 })
+    Ok(Found { damage: Some(damage), foreign: bad > 0, outdated })
 }
 
 /// One partition while it is read.
@@ -96,6 +104,8 @@ struct Reading<'a> {
     places: Vec<String>,
     /// Records of sound batches that are none of a group.
     bad: u64,
+    /// The keys behind the last place that did not read.
+    since: HashSet<Vec<u8>>,
 }
 
 impl Reading<'_> {
@@ -163,6 +173,11 @@ impl Reading<'_> {
 
     fn records(&mut self, section: &[u8], count: i32) {
         for record in Records::new(section, count) {
+            if self.lost > 0
+                && let Ok(record) = &record
+            {
+                self.since.insert(record.key.unwrap_or_default().to_vec());
+            }
             let applied = record.map(|record| {
                 self.coordinator.replay(record.key.unwrap_or_default(), record.value, self.now)
             });
@@ -179,9 +194,24 @@ impl Reading<'_> {
             return;
         }
         self.lost += 1;
+        self.since.clear();
         if self.places.len() < PLACES_MAX {
             self.places.push(what);
         }
+    }
+
+    /// The groups with offsets that were committed before the last place that did not read, and not since, in words.
+    fn outdated(&self) -> String {
+        let mut groups = BTreeSet::new();
+        if self.lost > 0 {
+            let mut walk = self.coordinator.snapshot(self.partition);
+            let all = self.coordinator.next_piece(&mut walk, usize::MAX);
+            let old = all.iter().filter(|record| record.is_offset() && !self.since.contains(&*record.key));
+            groups.extend(old.filter_map(|record| group_of(&record.key)));
+        }
+        let more = groups.len().saturating_sub(OUTDATED_MAX);
+        let named: Vec<_> = groups.into_iter().take(OUTDATED_MAX).collect();
+        if more > 0 { format!("{named:?} and {more} more") } else { format!("{named:?}") }
     }
 
     /// Something reads again: what did not is older.
@@ -214,7 +244,7 @@ fn behind(partition: &Partition, offset: i64) -> topic::Result<Option<i64>> {
 fn names(batch: &StoredBatch<'_>) -> String {
     let mut said = String::new();
     let Ok(section) = batch.section(MAX_PLAIN_BYTES) else { return said };
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for record in Records::new(&section, batch.header.record_count).map_while(Result::ok) {
         if let Some(group) = group_of(record.key.unwrap_or_default()).filter(|_| seen.len() < NAMES_MAX) {
             seen.insert(group);

@@ -31,6 +31,11 @@ pub struct JournalRecord {
 }
 
 impl JournalRecord {
+    /// Whether it is of an offset, or of its end.
+    pub fn is_offset(&self) -> bool {
+        matches!(self.key.get(..2), Some([0, 0 | 1]))
+    }
+
     /// What it takes in a batch, at most.
     pub fn bytes(&self) -> usize {
         BATCHED_BYTES + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)

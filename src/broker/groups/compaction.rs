@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use super::JOURNAL;
 use crate::broker::{Core, Receipt};
 use crate::group::{JournalRecord, Snapshot};
-use crate::store;
 use crate::topic::{self, Partition};
 
 /// How often somebody looks which partitions have grown.
@@ -64,10 +63,11 @@ impl Limits {
                 self.by_partition.insert(index, LIVE_SHARE * live);
             }
             // Not now: what stands in the way ends by itself.
-            Ok(None) | Err(topic::Error::Storage(store::Error::Full { .. })) => {}
+            Ok(None) => {}
+            // What was written for nothing, and takes space that commits may need, is written again for a reason only.
             Err(error) => {
                 tracing::debug!(partition = index, "{JOURNAL} was not written anew: {error}");
-                self.by_partition.insert(index, bytes + self.floor);
+                self.by_partition.insert(index, bytes + LEAST_BYTES.max(bytes / 4));
             }
         }
     }

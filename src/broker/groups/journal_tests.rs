@@ -2,9 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::path::Path;
-use std::sync::atomic::AtomicI32;
 
-use super::tests::{commit, committed, config};
+use super::tests::{commit, committed, config, journal_file};
 use super::*;
 use crate::broker::open::open_on;
 use crate::broker::{Clock, OpenError, open};
@@ -130,4 +129,33 @@ async fn a_start_that_cannot_read_the_journal_says_so_or_knows_what_it_does_not_
     // It was the cable.
     let core = open(dir.path(), config(&[]), Clock::System).unwrap();
     assert_eq!(committed(&core, "g", "t", 2).await, [Ok(Some(5)), Ok(None)]);
+}
+
+#[tokio::test]
+async fn groups_that_may_read_an_older_commit_than_their_last_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = config(&[("offsets.topic.num.partitions", "1")]);
+    let core = open(dir.path(), one.clone(), Clock::System).unwrap();
+    let topic = core.create_topic("t".into(), 2, BTreeMap::new()).await.unwrap();
+    for group in ["before", "both", "half"] {
+        assert!(commit(&core, group, &topic, 2, 1_004).await.iter().all(Result::is_ok));
+    }
+    let journal = core.topics().by_name(JOURNAL).unwrap().partition(0).unwrap();
+    let place = usize::try_from(journal.glance().unwrap().1).unwrap();
+    assert_eq!(commit(&core, "before", &topic, 1, 500).await, [Ok(())]);
+    for (group, partitions) in [("both", 2), ("half", 1), ("behind", 1)] {
+        assert!(commit(&core, group, &topic, partitions, 7).await.iter().all(Result::is_ok));
+    }
+    let file = journal_file(&core, dir.path(), "before");
+    core.close().unwrap();
+    drop((core, topic, journal));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[place + 80] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let core = open(dir.path(), one, Clock::System).unwrap();
+    let journal = core.topics().by_name(JOURNAL).unwrap().partition(0).unwrap();
+    let mut anew = Coordinator::new(Settings { journal_partitions: 1, ..Settings::default() });
+    let found = journal::load(&journal, &mut anew, core.group_now(), dir.path()).unwrap();
+    assert!(found.damage.is_some() && !found.foreign);
+    assert_eq!(found.outdated, r#"["before", "half"]"#);
 }
