@@ -218,7 +218,11 @@ impl Log for LocalLog {
     }
 
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
-        self.noted(Kind::ReadFailed, self.read_slice(offset, max_bytes, until))
+        match self.read_slice(offset, max_bytes, until) {
+            // Trimmed meanwhile: nothing is wrong with what is not there any more.
+            Err(_) if offset < self.start.load(Ordering::Acquire) => Err(self.out_of_range()),
+            read => self.noted(Kind::ReadFailed, read),
+        }
     }
 
     fn seek_time(&self, timestamp: i64, from: i64) -> Result<Option<i64>> {

@@ -82,7 +82,9 @@ impl LocalLog {
         if dirty.len() > 2 && self.shared.side_by_side > 1 {
             let sync = |(_, _, handle): &(_, _, Arc<Handle>)| handle.file.sync();
             for (at, synced) in side_by_side(&dirty, self.shared.side_by_side, sync) {
-                ahead.get_mut(at).map(|ahead| *ahead = Some(synced));
+                if let Some(ahead) = ahead.get_mut(at) {
+                    *ahead = Some(synced);
+                }
             }
         }
         for ((segment, part, handle), ahead) in dirty.into_iter().zip(ahead) {
