@@ -115,7 +115,7 @@ mod tests {
             let blocks = outline.covering(want);
             let (at, len) = outline.place(&blocks);
             let at = at as usize;
-            assert!(len <= 3 * LEAST_ENTRIES * ENTRY_BYTES, "{want:?} reads {len} bytes");
+            assert!(len <= 4 * LEAST_ENTRIES * ENTRY_BYTES, "{want:?} reads {len} bytes");
             outline.decode(&blocks, &file[at..at + len]).unwrap()
         };
         let bytes = part.bytes / 5000;
