@@ -35,8 +35,6 @@ pub(super) struct Found {
     pub damage: Option<String>,
     /// Sound records that are none of a group: somebody else may know what they are.
     pub foreign: bool,
-    /// The groups that may read an older commit than their last, in words.
-    pub outdated: String,
 }
 
 /// Replays a partition of the journal.
@@ -82,10 +80,11 @@ pub(super) fn load(
         folder.display(),
     );
     let damage = format!(
-        "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} unknown record(s): {places}",
+        "__consumer_offsets partition {index} in {}: {lost} damaged place(s), {bad} unknown record(s): {places}; may read \
+         older commits: {outdated}",
         folder.display()
     );
-    Ok(Found { damage: Some(damage), foreign: bad > 0, outdated })
+    Ok(Found { damage: Some(damage), foreign: bad > 0 })
 }
 
 /// One partition while it is read.

@@ -22,9 +22,9 @@ use crate::topic::{self, Partition};
 /// How often somebody looks which partitions have grown.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// While the whole journal holds no more than this, or than one of its segments where those are smaller, it is left alone.
-const FLOOR_BYTES: u64 = 16 << 20;
-/// A partition below this is never worth the syncs.
-const LEAST_BYTES: u64 = 256 << 10;
+const FLOOR_BYTES: u64 = 4 << 20;
+/// A partition below this is never worth the syncs: about ten of them.
+const LEAST_BYTES: u64 = 64 << 10;
 /// A partition may hold so many times what is alive in it: what is written for that is a third of what clients wrote.
 const LIVE_SHARE: u64 = 4;
 /// What memory takes for what is alive is at least twice its records, but for very long names.

@@ -156,6 +156,6 @@ async fn groups_that_may_read_an_older_commit_than_their_last_are_named() {
     let journal = core.topics().by_name(JOURNAL).unwrap().partition(0).unwrap();
     let mut anew = Coordinator::new(Settings { journal_partitions: 1, ..Settings::default() });
     let found = journal::load(&journal, &mut anew, core.group_now(), dir.path()).unwrap();
-    assert!(found.damage.is_some() && !found.foreign);
-    assert_eq!(found.outdated, r#"["before", "half"]"#);
+    let damage = found.damage.unwrap();
+    assert!(damage.ends_with(r#": ["before", "half"]"#) && !found.foreign, "{damage}");
 }

@@ -32,7 +32,9 @@ fn strangers_who_ask_for_ids_keep_nobody_out_who_comes_with_his() {
         // A usual session, shorter than theirs; and some of them come between his two joins.
         let token = bench.send(Event::Join(ask(n, 45_000)));
         assert_eq!(bench.join_error(token), Error::MemberIdRequired(format!("m{n}")));
-        (0..100).for_each(|more| drop(bench.send(Event::Join(ask(100_000 + n + more, 60_000)))));
+        for more in 0..100 {
+            bench.send(Event::Join(ask(100_000 + n + more, 60_000)));
+        }
         let token = bench.send(Event::Join(Join { member_id: format!("m{n}"), ..ask(n, 45_000) }));
         assert!(!matches!(bench.reply(token), Some(Reply::Join(Err(_)))), "{n}");
     }
