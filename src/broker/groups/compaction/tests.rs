@@ -163,7 +163,7 @@ async fn the_journal_holds_a_few_times_what_is_alive_and_is_not_rewritten_for_le
     assert!(most < 3 << 20 && (4..15).contains(&rewrites), "{most} bytes, {rewrites} rewrites");
     assert!(written < 400 * 400 * 3 / 2, "{written} records for 160,000 that clients wrote");
     core.close().unwrap();
-    drop((core, topic));
+    drop((core, topic, journal));
     let core = open(dir.path(), config(&settings), Clock::System).unwrap();
     assert_eq!(committed(&core, "g19", "t", 400).await, vec![Ok(Some(399)); 400]);
 }
