@@ -43,11 +43,11 @@ const KEPT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 impl Ballast {
-    /// `bytes` in `dir`, less on a small disk; nothing is written yet. What an earlier life kept counts.
+    /// `bytes` in `dir`, less on a small disk; nothing is written yet. Blocks that an earlier life kept count.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, bytes: u64) -> Self {
         let total = disk.space(dir).map_or(0, |space| space.total_bytes);
         let bytes = bytes.min(total / LEAST_SHARE);
-        let kept = disk.file_bytes(&dir.join("ballast")).ok().flatten().is_some();
+        let kept = held_bytes(&*disk, dir) > 0;
         #[allow(clippy::disallowed_methods, reason = "only paces looks at the file system")]
         let start = Instant::now();
         Self {
@@ -61,20 +61,23 @@ impl Ballast {
         }
     }
 
-    /// Keeps the space back, if there is more than twice as much.
+    /// Keeps the space back, all of it, if there is more than twice as much: the file may be a copy that holds no blocks,
+    /// or from a life that kept less.
     pub fn take(&self) {
         let _one = locked(&self.changing);
-        if self.bytes == 0 || self.state.load(Ordering::Acquire) == KEPT {
+        let held = held_bytes(&*self.disk, &self.dir);
+        if held >= self.bytes {
             return;
         }
         let free = self.disk.space(&self.dir).map_or(0, |space| space.free_bytes);
-        if free > 2 * self.bytes && self.write().is_ok() {
-            self.state.store(KEPT, Ordering::Release);
+        if free + held > 2 * self.bytes {
+            let state = if self.write().is_ok() { KEPT } else { NONE };
+            self.state.store(state, Ordering::Release);
         }
     }
 
     fn write(&self) -> std::io::Result<()> {
-        let path = self.dir.join("ballast");
+        let path = file_in(&self.dir);
         let file = self.disk.create(&path)?;
         let written = file.reserve(0, self.bytes).or_else(|_| fill(&*file, self.bytes));
         if written.is_err() {
@@ -90,7 +93,7 @@ impl Ballast {
         if self.state.load(Ordering::Acquire) != KEPT {
             return false;
         }
-        let given = self.disk.remove_file(&self.dir.join("ballast")).is_ok();
+        let given = self.disk.remove_file(&file_in(&self.dir)).is_ok();
         if given {
             self.state.store(GIVEN_UP, Ordering::Release);
             let text =
@@ -130,6 +133,15 @@ impl Ballast {
         }
         true
     }
+}
+
+fn file_in(dir: &Path) -> PathBuf {
+    dir.join("ballast")
+}
+
+/// What the file keeps back. Its size says nothing: blocks are reserved past its end.
+fn held_bytes(disk: &dyn Disk, dir: &Path) -> u64 {
+    disk.open(&file_in(dir)).and_then(|file| file.held_bytes()).unwrap_or(0)
 }
 
 fn fill(file: &dyn File, bytes: u64) -> std::io::Result<()> {
@@ -173,5 +185,21 @@ mod tests {
             Ballast::new(Arc::new(RealDisk), dir.path(), 1 << 20).give_up(&incidents),
             "an earlier life's counts"
         );
+    }
+    /// Files that came with a copy of the directory, or from a life that was killed while it made one.
+    #[test]
+    fn a_file_without_blocks_keeps_nothing_back_and_gets_them() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (incidents, path) = (Incidents::default(), dir.path().join("ballast"));
+        let ballast = |bytes| Ballast::new(Arc::new(RealDisk), dir.path(), bytes);
+        std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        assert!(!ballast(1 << 20).give_up(&incidents) && path.exists());
+        let held = || std::fs::metadata(&path).unwrap().blocks() * 512;
+        for bytes in [1 << 20, 2 << 20] {
+            let ballast = ballast(bytes);
+            ballast.take();
+            assert!(held() >= bytes, "{} of {bytes} bytes", held());
+        }
     }
 }

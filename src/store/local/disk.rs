@@ -148,6 +148,13 @@ pub trait File: Send + Sync {
     /// # Errors
     /// The system's.
     fn bytes(&self) -> io::Result<u64>;
+    /// Bytes of the disk that the file holds: less than its size where it has holes, more where blocks are reserved.
+    ///
+    /// # Errors
+    /// The system's.
+    fn held_bytes(&self) -> io::Result<u64> {
+        self.bytes()
+    }
     /// Cuts the file; also gives back blocks reserved past that size.
     ///
     /// # Errors
@@ -312,6 +319,13 @@ impl File for fs::File {
     fn bytes(&self) -> io::Result<u64> {
         about_to_wait(Waits::Files);
         Ok(self.metadata()?.len())
+    }
+
+    fn held_bytes(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        about_to_wait(Waits::Files);
+        // Blocks of 512 bytes, whatever the file system's are.
+        Ok(self.metadata()?.blocks() * 512)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

@@ -198,6 +198,9 @@ impl File for MoodyFile {
         may_wait("bytes", &self.1);
         self.0.bytes()
     }
+    fn held_bytes(&self) -> io::Result<u64> {
+        self.0.held_bytes()
+    }
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         may_wait("set_len", &self.1);
         self.0.set_len(bytes)

@@ -521,6 +521,11 @@ impl File for Open {
         Ok(self.disk.state().nodes[self.node].live.len() as u64)
     }
 
+    fn held_bytes(&self) -> io::Result<u64> {
+        let node = &self.disk.state().nodes[self.node];
+        Ok((node.live.len() as u64).max(node.reserved))
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let cut = state.call()?;
