@@ -48,8 +48,10 @@ impl Core {
             .any(|kind| self.incidents().stands(kind))
     }
 
-    /// Ends the incident of a full disk when nothing was refused since the last look and there is space.
+    /// Ends the incident of a full disk when nothing was refused since the last look and there is space, and has the engine
+    /// keep some of that back again.
     pub(super) fn look_for_space(&self, every: std::time::Duration) {
+        self.store.keep_space_back();
         let incidents = self.incidents();
         let refused_ago = incidents.since(Kind::DiskFull);
         if incidents.stands(Kind::DiskFull)

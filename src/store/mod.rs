@@ -176,6 +176,10 @@ pub trait Store: Send + Sync {
     /// Total and free bytes of the engine's space, when it has such a thing.
     fn capacity(&self) -> Option<Capacity>;
 
+    /// Takes back the space that is kept for what must go on when there is no more, where it was given up and there is
+    /// enough again.
+    fn keep_space_back(&self) {}
+
     /// Makes everything durable and marks the store clean. No append may follow.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Space kept back, so that a full disk still lets go of things: deletes, commits and small state.
 //!
-//! Owns: the file `ballast` and whether it is given up. While it is, records are refused even where there is some room,
-//! because that room is what was kept back; they are taken again, and the space with it, once there is more.
+//! Owns: the file `ballast` and whether it is there. While it is not, for lack of room, records are refused even where
+//! there is some, because that room is what was kept back or should be; they are taken again, and the space with it, once
+//! there is more. That holds in every life: a missing file on a full disk is one that an earlier life gave up.
 //! Invariant: nothing but blocks is in the file. Deliberately absent: what may use the space (the callers know).
 
 use std::io::IoSlice;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, File};
-use super::locked;
+use super::{failed, is_full, locked};
 use crate::lock::{Mutex, rank};
 use crate::store::{Error, Incidents, Kind, Result};
 
@@ -38,9 +39,11 @@ pub(super) struct Ballast {
     next_look_ms: AtomicU64,
 }
 
-const NONE: u8 = 0;
+/// Nobody has looked yet, or there is room and the file cannot be made.
+const UNKNOWN: u8 = 0;
 const KEPT: u8 = 1;
-const GIVEN_UP: u8 = 2;
+/// There is no room for it.
+const SHORT: u8 = 2;
 
 impl Ballast {
     /// `bytes` in `dir`, less on a small disk; nothing is written yet. Blocks that an earlier life kept count.
@@ -54,7 +57,7 @@ impl Ballast {
             disk,
             dir: dir.to_owned(),
             bytes,
-            state: AtomicU8::new(if kept { KEPT } else { NONE }),
+            state: AtomicU8::new(if kept { KEPT } else { UNKNOWN }),
             changing: Mutex::default(),
             start,
             next_look_ms: AtomicU64::new(0),
@@ -62,17 +65,41 @@ impl Ballast {
     }
 
     /// Keeps the space back, all of it, if there is more than twice as much: the file may be a copy that holds no blocks,
-    /// or from a life that kept less.
-    pub fn take(&self) {
-        let _one = locked(&self.changing);
-        let held = held_bytes(&*self.disk, &self.dir);
-        if held >= self.bytes {
+    /// or from a life that kept less. Where there is no room for any of it, records wait.
+    pub fn take(&self, incidents: &Incidents) {
+        if self.bytes == 0 {
             return;
         }
-        let free = self.disk.space(&self.dir).map_or(0, |space| space.free_bytes);
-        if free + held > 2 * self.bytes {
-            let state = if self.write().is_ok() { KEPT } else { NONE };
-            self.state.store(state, Ordering::Release);
+        let _one = locked(&self.changing);
+        let Ok(space) = self.disk.space(&self.dir) else { return };
+        let held = held_bytes(&*self.disk, &self.dir);
+        let state = if held >= self.bytes {
+            KEPT
+        } else if space.free_bytes + held > 2 * self.bytes {
+            match self.write() {
+                Ok(()) => KEPT,
+                Err(error) if is_full(&error) => SHORT,
+                Err(error) => {
+                    incidents.note_error(Kind::UpkeepFailed, &failed("reserve", &file_in(&self.dir))(error));
+                    UNKNOWN
+                }
+            }
+        } else if held > 0 {
+            KEPT
+        } else {
+            SHORT
+        };
+        self.enter(state, incidents);
+    }
+
+    fn enter(&self, state: u8, incidents: &Incidents) {
+        let before = self.state.swap(state, Ordering::AcqRel);
+        if state == SHORT && before != SHORT {
+            let text =
+                format_args!("no space left in {}: records are refused until there is", self.dir.display());
+            incidents.raise(Kind::DiskFull, KEY, &text);
+        } else if state != SHORT && before == SHORT {
+            incidents.clear(Kind::DiskFull, KEY);
         }
     }
 
@@ -82,7 +109,8 @@ impl Ballast {
         let written = file.reserve(0, self.bytes).or_else(|_| fill(&*file, self.bytes));
         if written.is_err() {
             drop(file);
-            self.disk.remove_file(&path)?;
+            // What is left of it counts at the next look.
+            drop(self.disk.remove_file(&path));
         }
         written
     }
@@ -95,10 +123,7 @@ impl Ballast {
         }
         let given = self.disk.remove_file(&file_in(&self.dir)).is_ok();
         if given {
-            self.state.store(GIVEN_UP, Ordering::Release);
-            let text =
-                format_args!("no space left in {}: records are refused until there is", self.dir.display());
-            incidents.raise(Kind::DiskFull, KEY, &text);
+            self.enter(SHORT, incidents);
         }
         given
     }
@@ -113,7 +138,7 @@ impl Ballast {
 
     /// Whether records have to wait for space. Takes it back when there is enough.
     pub fn is_short(&self, incidents: &Incidents) -> bool {
-        if self.state.load(Ordering::Relaxed) != GIVEN_UP {
+        if self.bytes == 0 || self.state.load(Ordering::Relaxed) == KEPT {
             return false;
         }
         let now_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -125,13 +150,9 @@ impl Ballast {
                 .compare_exchange(next_ms, now_ms + every_ms, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if mine {
-            self.take();
-            if self.state.load(Ordering::Acquire) == KEPT {
-                incidents.clear(Kind::DiskFull, KEY);
-                return false;
-            }
+            self.take(incidents);
         }
-        true
+        self.state.load(Ordering::Acquire) == SHORT
     }
 }
 
@@ -167,8 +188,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (incidents, path) = (Incidents::default(), dir.path().join("ballast"));
         let ballast = Ballast::new(Arc::new(RealDisk), dir.path(), 1 << 20);
-        assert!(!ballast.give_up(&incidents) && !ballast.is_short(&incidents));
-        ballast.take();
+        assert!(!ballast.give_up(&incidents));
+        ballast.take(&incidents);
         assert!(path.exists() && !ballast.is_short(&incidents));
         let full = || Error::Full { path: "d".into() };
         let mut calls = 0;
@@ -186,6 +207,7 @@ mod tests {
             "an earlier life's counts"
         );
     }
+
     /// Files that came with a copy of the directory, or from a life that was killed while it made one.
     #[test]
     fn a_file_without_blocks_keeps_nothing_back_and_gets_them() {
@@ -198,7 +220,7 @@ mod tests {
         let held = || std::fs::metadata(&path).unwrap().blocks() * 512;
         for bytes in [1 << 20, 2 << 20] {
             let ballast = ballast(bytes);
-            ballast.take();
+            ballast.take(&incidents);
             assert!(held() >= bytes, "{} of {bytes} bytes", held());
         }
     }

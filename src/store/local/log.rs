@@ -91,7 +91,7 @@ impl LocalLog {
             durable: Watermark::new(found.end),
             segments: RwLock::new(found.segments),
             interval: options.index_interval_bytes.into(),
-            writer: Mutex::new(Writer { options, active, dir_ready }),
+            writer: Mutex::new(Writer { options, active, dir_ready, settled: false }),
             flushing: Mutex::default(),
             syncing: Turn::default(),
             tidying: Turn::default(),

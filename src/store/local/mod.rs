@@ -419,6 +419,10 @@ impl Store for Local {
         self.shared.files.disk.space(&self.shared.dir).ok()
     }
 
+    fn keep_space_back(&self) {
+        self.shared.ballast.is_short(&self.shared.incidents);
+    }
+
     fn close(&self) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

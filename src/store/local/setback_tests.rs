@@ -293,6 +293,25 @@ fn where_nobody_tries_again_the_next_who_asks_does() {
     store.close().unwrap();
 }
 
+/// No sync begins before the store's numbers are durable, so a record that was taken would wait for one for ever.
+#[test]
+fn a_record_is_refused_while_the_stores_own_numbers_cannot_be_written() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, true);
+    append(&*log(&store, 0)).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let store = open(dir.path(), &disk, true);
+    disk.0.refused_dirs.store(usize::MAX, Ordering::SeqCst);
+    let log = log(&store, 0);
+    assert!(append(&*log).is_err());
+    disk.0.refused_dirs.store(0, Ordering::SeqCst);
+    append(&*log).unwrap();
+    log.sync();
+    assert_eq!(log.span().durable, 2);
+    store.close().unwrap();
+}
+
 #[test]
 fn a_failed_sync_of_a_segment_fences_its_log_and_a_close_still_saves_the_others() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());

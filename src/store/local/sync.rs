@@ -65,7 +65,7 @@ impl Job {
                 let above = path.parent().map(|above| disk.remove_empty_dir(above));
                 drop(above);
             }
-            Self::Ballast(shared) => shared.ballast.take(),
+            Self::Ballast(shared) => shared.ballast.take(incidents),
             Self::Sweep(shared, wanted) => {
                 if let Err(error) = shared.sweep(wanted) {
                     incidents.note_error(Kind::UpkeepFailed, &error);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weir_broker::store::local::disk::Disk;
 use weir_broker::store::local::{Local, LocalOptions};
 use weir_broker::store::{Error, Kind, Log, LogId, LogOptions, Placed, Store};
 
@@ -101,6 +102,52 @@ fn a_store_that_was_killed_on_a_full_disk_opens_and_reads() {
     disk.limit(1 << 30);
     let store = held(&disk);
     try_push(&*log(&store, id(1)), 10).unwrap();
+}
+
+/// Fills `data`, with what is reserved, down to the last byte.
+fn fill(data: &dyn Log) {
+    [100_000, 1000, 1].iter().for_each(|body| while try_push(data, *body).is_ok() {});
+}
+
+/// What is kept back was given up in the life before, or never taken: the disk decides, not what this life has seen.
+#[test]
+fn space_is_kept_back_in_every_life_and_as_soon_as_there_is_some() {
+    let disk = Faulty::new(Fault::None, 4);
+    disk.limit(40 << 20);
+    disk.create_dirs(Path::new("/others")).unwrap();
+    let others = disk.create(Path::new("/others/file")).unwrap();
+    others.reserve(0, 38 << 20).unwrap();
+    for life in 0..3 {
+        let store = held(&disk);
+        let (data, more, journal) = (log(&store, id(1)), log(&store, id(2)), log(&store, id(3)));
+        journal.may_use_reserve();
+        assert!(matches!(try_push(&*more, 10), Err(Error::Full { .. })), "life {life}: records take what is short");
+        assert!(store.incidents().stands(Kind::DiskFull), "life {life}");
+        for _ in 0..10 {
+            try_push(&*journal, 10_000).expect("what is essential goes on");
+        }
+        if life == 0 {
+            // Nobody writes, and there is room.
+            others.set_len(0).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while store.incidents().stands(Kind::DiskFull) {
+                assert!(Instant::now() < deadline, "nobody sees that there is space");
+                std::thread::sleep(Duration::from_millis(10));
+                store.keep_space_back();
+            }
+            try_push(&*more, 10).unwrap();
+        }
+        fill(&*data);
+        for _ in 0..10 {
+            try_push(&*journal, 10_000).expect("what is essential goes on");
+        }
+        // Killed.
+    }
+    let store = held(&disk);
+    store.delete_log(id(1)).unwrap();
+    while store.run_jobs(100) > 0 {}
+    try_push(&*log(&store, id(2)), 100_000).unwrap();
+    store.close().unwrap();
 }
 
 #[test]

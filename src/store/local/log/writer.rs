@@ -35,6 +35,8 @@ pub(super) struct Writer {
     pub(super) options: LogOptions,
     pub(super) active: Option<Active>,
     pub(super) dir_ready: bool,
+    /// Whether this life's numbers are durable: without them no sync begins, and nobody should wait for one.
+    pub(super) settled: bool,
 }
 
 pub(super) struct Active {
@@ -54,6 +56,11 @@ impl LocalLog {
             return Err(Error::Fenced);
         }
         let place = self.shared.files.place;
+        if !writer.settled {
+            // Most often the open has done it, which may wait.
+            in_place(place, || self.shared.settle())?;
+            writer.settled = true;
+        }
         let total: u64 = batches.iter().map(|b| b.batch.bytes().len() as u64).sum();
         if writer.active.as_ref().is_some_and(|active| writer.options.must_roll(&active.part, total, now_ms))
         {
@@ -169,8 +176,7 @@ impl LocalLog {
         let disk = &*self.shared.files.disk;
         let base = self.end.load(Ordering::Acquire);
         if !writer.dir_ready {
-            // A directory with topics and no format file would be taken for a foreign one.
-            self.shared.settle()?;
+            // The numbers are settled: a directory with topics and no format file would be taken for a foreign one.
             disk.create_dirs(&self.dir).map_err(failed("create", &self.dir))?;
             self.shared.forget_past(self.id, &self.dir)?;
             writer.dir_ready = true;
