@@ -173,9 +173,8 @@ impl LocalLog {
             if disk.rename(&path, &gone).is_ok() {
                 self.shared.tidier.submit(Job::RemoveFile(disk.clone(), gone));
             }
-            if locked(&segment.tail).index.is_none() {
-                self.shared.tidier.submit(Job::RemoveFile(disk.clone(), segment.index_path()));
-            }
+            // There may be none, or one of its front.
+            self.shared.tidier.submit(Job::RemoveFile(disk.clone(), segment.index_path()));
         }
     }
 }
@@ -247,10 +246,10 @@ impl Log for LocalLog {
                 self.noted_unless_fenced(Kind::WriteFailed, rolled)?;
             }
         }
-        // The writer goes on meanwhile. The record must not name a start past what is durable.
-        let recorded = self.flush().and_then(|()| self.finish_sealed()).and_then(|()| {
-            self.shared.ballast.spend(&self.shared.incidents, || self.write_checkpoint(offset))
-        });
+        // The writer goes on meanwhile. The record must not name a start past what is durable. Indexes are the tidier's: most
+        // of the segments are about to go.
+        let record = || self.flush().and_then(|()| self.write_checkpoint(offset));
+        let recorded = self.shared.ballast.spend(&self.shared.incidents, record);
         self.noted_unless_fenced(Kind::UpkeepFailed, recorded)?;
         self.drop_below(offset);
         Ok(())

@@ -461,7 +461,8 @@ impl Store for Local {
         }
         let file = Records::encode(shared.generation, records.iter());
         let path = shared.dir.join("clean");
-        replace(&*shared.files.disk, &path, &file).map_err(failed("write", &path))?;
+        let write = || replace(&*shared.files.disk, &path, &file).map_err(failed("write", &path));
+        shared.ballast.spend(&shared.incidents, write)?;
         setback.map_or(Ok(()), Err)
     }
 }

@@ -150,6 +150,44 @@ fn space_is_kept_back_in_every_life_and_as_soon_as_there_is_some() {
     store.close().unwrap();
 }
 
+/// What moves the start, and a close, need a little room for what they write; an index needs none, because it can be made anew.
+#[test]
+fn on_a_full_disk_a_whole_log_is_trimmed_and_the_store_closes_clean() {
+    let disk = Faulty::new(Fault::None, 5);
+    disk.limit(40 << 20);
+    let store = held(&disk);
+    let (data, more) = (log(&store, id(1)), log(&store, id(2)));
+    try_push(&*more, 100_000).unwrap();
+    fill(&*data);
+    more.seal().unwrap();
+    while store.run_jobs(100) > 0 {}
+    let end = data.span().end;
+    data.trim_to(end).expect("the start moves on a full disk");
+    assert_eq!(data.span().start, end);
+    more.trim_to(1).expect("nor does an index that waits for space hold up a later one");
+    store.close().unwrap();
+    drop(store);
+    let store = held(&disk);
+    assert_eq!((log(&store, id(1)).span().start, log(&store, id(1)).span().end), (end, end));
+    assert_eq!(store.incarnation(), 0, "it was closed");
+}
+
+#[test]
+fn a_close_on_a_full_disk_without_a_trim_is_clean_too() {
+    let disk = Faulty::new(Fault::None, 6);
+    disk.limit(40 << 20);
+    let store = held(&disk);
+    let data = log(&store, id(1));
+    try_push(&*data, 100_000).unwrap();
+    data.seal().unwrap();
+    fill(&*data);
+    store.close().unwrap();
+    drop(store);
+    let store = held(&disk);
+    assert_eq!(store.incarnation(), 0, "it was closed");
+    assert_eq!(read_all(&*log(&store, id(1)), 0, 1 << 20).len() as i64, data.span().end);
+}
+
 #[test]
 fn a_start_frees_what_deletions_left_and_sets_aside_what_nobody_knows() {
     let dir = tempfile::tempdir().unwrap();

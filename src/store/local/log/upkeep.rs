@@ -216,6 +216,8 @@ impl LocalLog {
     /// Writes the index of the active segment as far as its bytes are durable, so that no later life has to walk them. Not
     /// synced, and no harm when it fails: an index that does not check out is made anew.
     fn save_index(&self) {
+        // One at a time: the name of the temporary file is the sealed index', too.
+        let _one = locked(&self.checkpointing);
         let Some(active) = self.last().filter(|active| !locked(&active.tail).sealed) else { return };
         let (part, synced) = (active.part(), active.synced().bytes);
         if synced < active.indexed.load(Ordering::Relaxed) + INDEX_BYTES {
@@ -267,7 +269,8 @@ impl LocalLog {
         }
     }
 
-    /// Writes the index of each sealed segment that has none yet and gives back its surplus blocks.
+    /// Writes the index of each sealed segment that has none yet and gives back its surplus blocks. An index that cannot be
+    /// written stays wanted: nothing but the next reader's time depends on it.
     pub(super) fn finish_sealed(&self) -> Result<()> {
         let _one = locked(&self.checkpointing);
         let mut pending = self.list();
@@ -275,16 +278,17 @@ impl LocalLog {
             let tail = locked(&segment.tail);
             tail.sealed && tail.index.is_some()
         });
-        if pending.is_empty() {
-            return Ok(());
+        let mut indexed = Vec::new();
+        let finish = |segment: &_| self.finish_one(segment);
+        for (at, written) in side_by_side(&pending, self.shared.side_by_side, finish) {
+            if written? {
+                indexed.extend(pending.get(at));
+            }
         }
-        for (_, finished) in
-            side_by_side(&pending, self.shared.side_by_side, |segment| self.finish_one(segment))
-        {
-            finished?;
+        if !indexed.is_empty() {
+            self.shared.files.disk.sync_dir(&self.dir).map_err(failed("sync", &self.dir))?;
         }
-        self.shared.files.disk.sync_dir(&self.dir).map_err(failed("sync", &self.dir))?;
-        pending.iter().for_each(|segment| locked(&segment.tail).index = None);
+        indexed.iter().for_each(|segment| locked(&segment.tail).index = None);
         Ok(())
     }
 
@@ -293,8 +297,8 @@ impl LocalLog {
         locked(&self.state).notes.last().cloned()
     }
 
-    /// Gives back blocks and writes the index, whose name is not durable yet.
-    fn finish_one(&self, segment: &Arc<Segment>) -> Result<()> {
+    /// Gives back blocks and writes the index, whose name is not durable yet; whether it could be written.
+    fn finish_one(&self, segment: &Arc<Segment>) -> Result<bool> {
         let part = segment.part();
         let handle = segment.handle(&self.shared.files)?;
         trim_blocks(segment, &*handle.file, part.bytes)?;
@@ -308,7 +312,12 @@ impl LocalLog {
         }
         let file = segment.with_index(&handle, self.interval(), ALL, |index| index.encode(&part))?;
         let (disk, path) = (&*self.shared.files.disk, segment.index_path());
-        replace_unnamed(disk, &path, &file).map_err(failed("write", &path))
+        let written = replace_unnamed(disk, &path, &file).map_err(failed("write", &path));
+        if let Err(error) = &written {
+            self.shared.incidents.note_error(Kind::UpkeepFailed, error);
+            locked(&self.state).wanted = true;
+        }
+        Ok(written.is_ok())
     }
 
     /// What is durable of this log now.
