@@ -188,6 +188,26 @@ fn a_close_on_a_full_disk_without_a_trim_is_clean_too() {
     assert_eq!(read_all(&*log(&store, id(1)), 0, 1 << 20).len() as i64, data.span().end);
 }
 
+/// What could not be written stays wanted; otherwise the bytes that a recovery would have to scan are forgotten.
+#[test]
+fn a_checkpoint_that_found_no_space_is_written_when_there_is_some() {
+    let disk = Faulty::new(Fault::None, 7);
+    let store = held(&disk);
+    let data = log(&store, id(1));
+    (0..20).for_each(|_| try_push(&*data, 100_000).unwrap());
+    data.sync();
+    store.run_jobs(100);
+    let has = |name: &str| disk.files().iter().any(|(path, _)| path.ends_with(name));
+    disk.limit(1);
+    data.checkpoint(b"a note").unwrap();
+    store.run_jobs(100);
+    assert!(!has("checkpoint"));
+    disk.limit(1 << 30);
+    data.checkpoint(b"a note").unwrap();
+    store.run_jobs(100);
+    assert!(has("checkpoint"));
+}
+
 #[test]
 fn a_start_frees_what_deletions_left_and_sets_aside_what_nobody_knows() {
     let dir = tempfile::tempdir().unwrap();

@@ -204,13 +204,18 @@ impl LocalLog {
         }
         self.prepare_spare();
         self.write_back();
-        if !locked(&self.state).wanted {
+        // Taken now: what is wanted from here on is the next turn's.
+        if !std::mem::take(&mut locked(&self.state).wanted) {
             return Ok(());
         }
-        self.flush()?;
-        self.finish_sealed()?;
-        self.save_index();
-        self.write_checkpoint(i64::MIN)
+        let written = self.flush().and_then(|()| self.finish_sealed()).and_then(|()| {
+            self.save_index();
+            self.write_checkpoint(i64::MIN)
+        });
+        if written.is_err() {
+            locked(&self.state).wanted = true;
+        }
+        written
     }
 
     /// Writes the index of the active segment as far as its bytes are durable, so that no later life has to walk them. Not
@@ -357,17 +362,14 @@ impl LocalLog {
     /// once that is on disk.
     pub(super) fn write_checkpoint(&self, start: i64) -> Result<()> {
         let _one = locked(&self.checkpointing);
-        {
-            let mut state = locked(&self.state);
-            state.wanted = false;
-            state.synced_bytes = 0;
-        }
+        let covered = locked(&self.state).synced_bytes;
         let mut record = self.record();
         record.start = record.start.max(start);
         let file = Records::encode(self.shared.generation, [(&self.id, &record)].into_iter());
         let path = self.dir.join(CHECKPOINT);
         self.shared.settle()?;
         replace(&*self.shared.files.disk, &path, &file).map_err(failed("write", &path))?;
+        locked(&self.state).synced_bytes -= covered;
         self.start.fetch_max(record.start, Ordering::AcqRel);
         Ok(())
     }
