@@ -217,19 +217,15 @@ impl Log for LocalLog {
     }
 
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
-        match self.read_slice(offset, max_bytes, until) {
-            // Trimmed meanwhile: nothing is wrong with what is not there any more.
-            Err(_) if offset < self.start.load(Ordering::Acquire) => Err(self.out_of_range()),
-            read => self.noted(Kind::ReadFailed, read),
-        }
+        self.reading(|| self.read_slice(offset, max_bytes, until))
     }
 
     fn seek_time(&self, timestamp: i64, from: i64) -> Result<Option<i64>> {
-        self.noted(Kind::ReadFailed, self.first_batch_since(timestamp, from))
+        self.reading(|| self.first_batch_since(timestamp, from))
     }
 
     fn max_timestamp(&self, from: i64) -> Result<Option<(i64, i64)>> {
-        self.noted(Kind::ReadFailed, self.newest_batch(from))
+        self.reading(|| self.newest_batch(from))
     }
 
     fn trim_to(&self, offset: i64) -> Result<()> {

@@ -21,6 +21,17 @@ const HEAP_READ_BYTES: u64 = 16 << 10;
 const LEAST_BYTES: u64 = 64 << 10;
 
 impl LocalLog {
+    /// Reads, and once more where a trim has moved the start meanwhile: what it took away from under the read is no damage.
+    pub(super) fn reading<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
+        loop {
+            let start = self.start.load(Ordering::Acquire);
+            let outcome = read();
+            if outcome.is_ok() || self.start.load(Ordering::Acquire) == start {
+                return self.noted(Kind::ReadFailed, outcome);
+            }
+        }
+    }
+
     pub(super) fn read_slice(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
         let end = self.end.load(Ordering::Acquire);
         if offset < self.start.load(Ordering::Acquire) || offset > end {
