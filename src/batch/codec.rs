@@ -78,10 +78,12 @@ pub(super) fn plain(codec: Codec, records: &[u8], max_bytes: usize) -> Result<Co
         let window = std::mem::take(&mut kept.window);
         let mut filled = 0;
         let answer = loop {
-            match stream.more(kept, filled) {
+            match stream.more(kept, filled, &mut { usize::MAX }) {
                 Ok(0) => break Ok(()),
                 Ok(got) => filled += got,
-                Err(invalid) => break Err(invalid),
+                Err(Halt::Invalid(invalid)) => break Err(invalid),
+                // An unlimited budget is never spent.
+                Err(Halt::Spent) => break Err(TOO_LARGE),
             }
         };
         let mut section = std::mem::replace(&mut kept.window, window);
@@ -90,7 +92,7 @@ pub(super) fn plain(codec: Codec, records: &[u8], max_bytes: usize) -> Result<Co
     })
 }
 
-/// How many bytes `records` decompress to, none of them kept. Takes them from `budget`.
+/// How many bytes `records` decompress to, none of them kept. Takes from `budget` what that costs.
 ///
 /// # Errors
 /// [`Halt::Invalid`] when the stream is damaged or larger than the cap, [`Halt::Spent`] when the budget is not enough.
@@ -106,12 +108,8 @@ pub(super) fn plain_bytes(
     with_kept(|kept| {
         let mut stream = Plain::new(codec, records, max_bytes, kept)?;
         loop {
-            if stream.next_bytes() > *budget {
-                return Err(Halt::Spent);
-            }
-            match stream.more(kept, 0)? {
-                0 => return Ok(stream.produced()),
-                got => *budget = budget.saturating_sub(got),
+            if stream.more(kept, 0, budget)? == 0 {
+                return Ok(stream.produced());
             }
         }
     })

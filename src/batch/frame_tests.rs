@@ -248,6 +248,7 @@ fn what_must_be_inflated_is_within_the_budget() {
     let check = |budget: &mut usize| super::check(Codec::Gzip, &stream, 1, MAX_PLAIN_BYTES, budget);
     let mut budget = 1 << 20;
     assert_eq!(check(&mut budget), Ok(()));
-    assert_eq!(budget, (1 << 20) - noise.len());
+    // Heads of blocks, and the ends of members, produce nothing.
+    assert!((noise.len()..noise.len() + (8 << 10)).contains(&((1 << 20) - budget)), "{budget} left");
     assert_eq!(check(&mut 150_000), Err(Halt::Spent));
 }

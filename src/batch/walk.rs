@@ -18,7 +18,7 @@ const LARGE_RECORD_BYTES: usize = PIECE_BYTES;
 const VARINT_BYTES_MAX: usize = 10;
 
 /// Walks `count` records of a compressed section, offset deltas 0, 1, 2 ... in order, nothing behind them, and
-/// shows `visit` each. Produces at most `max_bytes`, and takes from `budget` what it produced.
+/// shows `visit` each. Produces at most `max_bytes`, and takes from `budget` what that costs.
 ///
 /// # Errors
 /// [`Halt::Invalid`] with the first rule that is broken, [`Halt::Spent`] before more is produced than the budget has.
@@ -87,17 +87,13 @@ impl Walk<'_, '_> {
 
     /// Moves what is left to the front of the window and adds a piece; how many bytes that has.
     fn refill(&mut self) -> Result<usize, Halt> {
-        if self.plain.next_bytes() > *self.budget {
-            return Err(Halt::Spent);
-        }
         if self.at > 0 {
             self.kept.window.copy_within(self.at..self.filled, 0);
             self.filled -= self.at;
             self.at = 0;
         }
-        let got = self.plain.more(self.kept, self.filled)?;
+        let got = self.plain.more(self.kept, self.filled, self.budget)?;
         self.filled += got;
-        *self.budget = self.budget.saturating_sub(got);
         Ok(got)
     }
 
