@@ -95,11 +95,19 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The system's.
     fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>>;
-    /// Takes the lock file and writes the owner into it; `Err(text)` inside is the present owner's text.
+    /// Takes the lock file, and the directory that it is in, and writes the owner into it; `Err(text)` inside is the present
+    /// owner's text.
     ///
     /// # Errors
     /// The system's.
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Result<Guard, String>>;
+    /// What tells the directory at `dir` from another one at the same path.
+    ///
+    /// # Errors
+    /// The system's.
+    fn identity(&self, _dir: &Path) -> io::Result<(u64, u64)> {
+        Ok((0, 0))
+    }
     /// Space of the file system that holds `path`.
     ///
     /// # Errors
@@ -261,10 +269,22 @@ impl Disk for RealDisk {
             }
             Err(TryLockError::Error(e)) => return Err(e),
         }
+        // Somebody may remove the file; the directory stays. Not every file system locks one.
+        let dir = path.parent().map(fs::File::open).transpose()?;
+        if let Some(Err(TryLockError::WouldBlock)) = dir.as_ref().map(fs::File::try_lock) {
+            return Ok(Err("whose lock file somebody has removed".to_owned()));
+        }
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(owner.as_bytes())?;
-        Ok(Ok(Box::new(file)))
+        Ok(Ok(Box::new((file, dir))))
+    }
+
+    fn identity(&self, dir: &Path) -> io::Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        about_to_wait(Waits::Files);
+        let found = fs::metadata(dir)?;
+        Ok((found.dev(), found.ino()))
     }
 
     fn space(&self, path: &Path) -> io::Result<Capacity> {

@@ -135,6 +135,8 @@ pub(in crate::store) struct Shared {
     /// See [`LocalOptions::checkpoint_bytes`].
     checkpoint_bytes: u64,
     dir: PathBuf,
+    /// See [`Disk::identity`].
+    identity: (u64, u64),
     /// See [`LocalOptions::incidents`].
     incidents: Arc<Incidents>,
     files: Files,
@@ -213,6 +215,7 @@ impl Local {
         let workers = |name, threads| Workers::new(name, threads, held, incidents.clone());
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
+            identity: disk.identity(dir).map_err(failed("stat", dir))?,
             incidents: incidents.clone(),
             early_writeback: options.early_writeback,
             checkpoint_bytes: options.checkpoint_bytes,
@@ -454,6 +457,7 @@ impl Store for Local {
                 setback.get_or_insert(error);
             }
         }
+        shared.check_place()?;
         shared.settle()?;
         if setback.is_some() {
             // Its readers may have seen what is not there any more at the next open: leader epochs have to grow.
@@ -531,12 +535,23 @@ impl Shared {
         }
         Ok(())
     }
+            self.check_place()?;
 
     fn write_format(&self, format: Format) -> Result<()> {
         let path = self.dir.join("format");
         let write =
             || replace(&*self.files.disk, &path, format.text().as_bytes()).map_err(failed("write", &path));
         self.ballast.spend(&self.incidents, write)
+    /// Whether the data directory is still where it was opened: what is written past it is not there at the next start.
+    fn check_place(&self) -> Result<()> {
+        let found = self.files.disk.identity(&self.dir).map_err(failed("stat", &self.dir))?;
+        if found == self.identity {
+            return Ok(());
+        }
+        let error = io::Error::other("another directory than the one that was opened: moved, or unmounted?");
+        Err(failed("stat", &self.dir)(error))
+    }
+
     }
 
     /// Before the first file of a log that was deleted and made again: an empty checkpoint of this

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use weir_broker::store::local::Local;
-use weir_broker::store::{Error, Put, Store};
+use weir_broker::store::{Error, Placed, Put, Store};
 
-use super::{SMALL, eager, id, open, push, read_all, wait_durable};
+use super::{SMALL, batch, eager, id, open, push, read_all, wait_durable};
 
 #[test]
 fn a_clean_close_keeps_logs_notes_and_small_state() {
@@ -153,6 +153,40 @@ fn a_second_owner_is_refused_with_the_directory_and_the_first_ones_pid() {
     assert!(why.contains(&dir.path().display().to_string()) && why.contains(&std::process::id().to_string()));
     drop(first);
     assert!(Local::open(dir.path()).is_ok());
+}
+
+#[test]
+fn a_lock_file_that_somebody_removes_lets_no_second_owner_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Local::open(dir.path()).unwrap();
+    fs::remove_file(dir.path().join("lock")).unwrap();
+    let Err(Error::Refused(why)) = Local::open(dir.path()) else { panic!("two owners") };
+    assert!(why.contains("lock file"), "{why}");
+    drop(first);
+    assert!(Local::open(dir.path()).is_ok());
+}
+
+/// Unmounted under the store, or moved away by somebody.
+#[test]
+fn nothing_is_made_in_a_directory_that_took_the_place_of_the_one_that_was_opened() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("data");
+    let store = Local::open(&dir).unwrap();
+    let old = open(&store, id(1));
+    push(&*old, 1, 0, 10);
+    wait_durable(&*old);
+    fs::rename(&dir, place.path().join("moved")).unwrap();
+    for there in [false, true] {
+        if there {
+            fs::create_dir(&dir).unwrap();
+        }
+        let log = open(&store, id(2));
+        let placed = Placed { base_offset: 0, leader_epoch: 0, batch: batch(1, 0, 10) };
+        assert!(log.append(&[placed], 0).is_err());
+        assert_eq!(dir.exists(), there);
+    }
+    assert!(store.close().is_err());
+    assert!(tree(&dir).is_empty());
 }
 
 #[test]

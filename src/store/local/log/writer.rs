@@ -177,6 +177,7 @@ impl LocalLog {
         let base = self.end.load(Ordering::Acquire);
         if !writer.dir_ready {
             // The numbers are settled: a directory with topics and no format file would be taken for a foreign one.
+            self.shared.check_place()?;
             disk.create_dirs(&self.dir).map_err(failed("create", &self.dir))?;
             self.shared.forget_past(self.id, &self.dir)?;
             writer.dir_ready = true;
