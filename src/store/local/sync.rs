@@ -5,7 +5,7 @@
 //! with the first job. A sync that the system refused to begin is tried again after a pause. Deliberately absent: timers.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +17,9 @@ use super::sweep::Wanted;
 use super::{Shared, failed, locked};
 use crate::lock::{Condvar, Mutex, rank};
 use crate::store::{Incidents, Kind};
+
+/// Files that one turn removes: large ones take a file system a while.
+const REMOVED_AT_ONCE: usize = 16;
 
 /// Work for a thread.
 pub(super) enum Job {
@@ -60,7 +63,10 @@ impl Job {
             Self::Tidy(log) => return log.tidy_turn(),
             Self::RemoveFile(disk, path) => removed(disk.remove_file(path), path, incidents),
             Self::RemoveDirs(disk, path) => {
-                removed(disk.remove_dirs(path), path, incidents);
+                match remove_some(&**disk, path) {
+                    Ok(true) => return Again::Now,
+                    outcome => removed(outcome.map(drop), path, incidents),
+                }
                 // Most often other partitions' are there still.
                 let above = path.parent().map(|above| disk.remove_empty_dir(above));
                 drop(above);
@@ -87,8 +93,22 @@ impl Job {
     }
 }
 
+/// Removes a part of what `dir` holds, or all with it; true when something is left. Others wait for the same thread.
+fn remove_some(disk: &dyn Disk, dir: &Path) -> std::io::Result<bool> {
+    let entries = disk.list(dir)?;
+    if let Some(below) = entries.iter().find(|entry| entry.is_dir) {
+        remove_some(disk, &dir.join(&below.name))?;
+        return Ok(true);
+    }
+    if entries.len() <= REMOVED_AT_ONCE {
+        return disk.remove_dirs(dir).map(|()| false);
+    }
+    entries.iter().take(REMOVED_AT_ONCE).try_for_each(|entry| disk.remove_file(&dir.join(&entry.name)))?;
+    Ok(true)
+}
+
 /// What could not be removed is tried again at the next open.
-fn removed(outcome: std::io::Result<()>, path: &std::path::Path, incidents: &Incidents) {
+fn removed(outcome: std::io::Result<()>, path: &Path, incidents: &Incidents) {
     if let Err(error) = outcome
         && error.kind() != std::io::ErrorKind::NotFound
     {

@@ -209,6 +209,27 @@ fn a_checkpoint_that_found_no_space_is_written_when_there_is_some() {
 }
 
 #[test]
+fn the_removal_of_many_files_lets_other_work_through() {
+    let disk = Faulty::new(Fault::None, 8);
+    let store = held(&disk);
+    let (many, other) = (open(&store, id(1)), open(&store, id(2)));
+    (0..100).for_each(|t| _ = push(&*many, 1, t, 3000));
+    push(&*other, 1, 0, 300);
+    while store.run_jobs(100) > 0 {}
+    let files = |part: &str| {
+        disk.files().iter().filter(|(path, _)| path.to_string_lossy().contains(part)).count()
+    };
+    let index = format!("{}/0/00000000000000000000.index", id(2).topic);
+    store.delete_log(id(1)).unwrap();
+    other.seal().unwrap();
+    store.run_jobs(2);
+    assert!(files("deleted") > 0, "all of it in one turn");
+    assert_eq!(files(&index), 1);
+    while store.run_jobs(100) > 0 {}
+    assert_eq!(files("deleted"), 0);
+}
+
+#[test]
 fn a_start_frees_what_deletions_left_and_sets_aside_what_nobody_knows() {
     let dir = tempfile::tempdir().unwrap();
     {
