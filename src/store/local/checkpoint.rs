@@ -193,6 +193,18 @@ impl Records {
         out
     }
 
+    /// The file of a clean close, without the notes where it would be larger than `most`: they only spare a replay, and a
+    /// file that nobody reads costs all of them.
+    pub fn encode_at_most(most: u64, generation: u64, logs: &mut HashMap<LogId, Record>) -> Vec<u8> {
+        let file = Self::encode(generation, logs.iter());
+        if file.len() as u64 <= most {
+            return file;
+        }
+        drop(file);
+        logs.values_mut().for_each(|record| record.notes.clear());
+        Self::encode(generation, logs.iter())
+    }
+
     /// Reads a file back; `None` when it does not check out.
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
@@ -248,9 +260,11 @@ pub(super) fn write_all(file: &dyn File, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a small file whole; `None` when there is none. Files of the engine's own stay far below the cap.
+/// Most that is read as a file of the engine's own.
+pub(super) const MAX_BYTES: u64 = 1 << 30;
+
+/// Reads a small file whole; `None` when there is none. Files of the engine's own stay below the cap.
 pub(super) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    const MAX_BYTES: u64 = 1 << 30;
     let bytes = match disk.file_bytes(path)? {
         Some(bytes) if bytes <= MAX_BYTES => bytes,
         _ => return Ok(None),
@@ -262,4 +276,24 @@ pub(super) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8
 
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_left_out_of_a_file_that_would_be_too_large_to_be_read() {
+        let id = |n| LogId { topic: Uuid::from_u128(n), partition: 0 };
+        let note = Note { offset: 9, bytes: Bytes::from_static(&[7; 1000]) };
+        let record = Record { start: 3, end: 9, notes: vec![note], ..Record::default() };
+        let kept = |most| {
+            let mut logs: HashMap<_, _> = (0..4).map(|n| (id(n), record.clone())).collect();
+            Records::decode(Records::encode_at_most(most, 5, &mut logs)).unwrap()
+        };
+        assert_eq!(kept(5000).logs[&id(1)], record);
+        let less = kept(4000);
+        assert_eq!((less.generation, less.logs.len()), (5, 4));
+        assert_eq!(less.logs[&id(1)], Record { notes: Vec::new(), ..record.clone() });
+    }
 }

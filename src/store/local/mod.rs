@@ -41,7 +41,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use uuid::Uuid;
 
 use self::ballast::Ballast;
-use self::checkpoint::{Record, Records, read_all, replace, write_all};
+use self::checkpoint::{MAX_BYTES, Record, Records, read_all, replace, write_all};
 use self::disk::{Disk, Entry, RealDisk};
 use self::log::{CHECKPOINT, LocalLog};
 use self::marks::Marks;
@@ -463,7 +463,7 @@ impl Store for Local {
             // Its readers may have seen what is not there any more at the next open: leader epochs have to grow.
             shared.write_format(Format { incarnation: shared.format.incarnation + 1, ..shared.format })?;
         }
-        let file = Records::encode(shared.generation, records.iter());
+        let file = Records::encode_at_most(MAX_BYTES, shared.generation, &mut records);
         let path = shared.dir.join("clean");
         let write = || replace(&*shared.files.disk, &path, &file).map_err(failed("write", &path));
         shared.ballast.spend(&shared.incidents, write)?;
