@@ -16,7 +16,7 @@ use super::checkpoint::read_all;
 use super::disk::{Disk, File};
 use super::{failed, locked};
 use crate::lock::{Mutex, rank};
-use crate::store::{LogId, Result};
+use crate::store::{Incidents, Kind, LogId, Result};
 
 /// Sixteen of them are a sector, so that none is ever torn.
 const SLOT_BYTES: usize = 32;
@@ -45,16 +45,23 @@ pub(super) struct Slot {
 
 impl Marks {
     /// Reads what earlier lives left in `dir`. A file is made with the first slot.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, incidents: &Incidents) -> Result<Self> {
         let path = dir.join("marks");
         let bytes = read_all(&*disk, &path).map_err(failed("read", &path))?.unwrap_or_default();
-        let mut state = State::default();
+        let (mut state, mut scrambled) = (State::default(), 0);
         for slot in bytes.chunks_exact(SLOT_BYTES) {
             match decode(slot) {
                 Some((id, offset)) => drop(state.slots.insert(id, (state.next, offset))),
-                None => state.free.push(state.next),
+                None => {
+                    scrambled += usize::from(slot.iter().any(|byte| *byte != 0));
+                    state.free.push(state.next);
+                }
             }
             state.next += 1;
+        }
+        if scrambled > 0 {
+            let text = format_args!("{}: {scrambled} marks do not check out and say nothing", path.display());
+            incidents.note(Kind::FileDamaged, &text);
         }
         Ok(Self { disk, path, state: Mutex::new(state) })
     }
@@ -139,7 +146,7 @@ mod tests {
     #[test]
     fn marks_outlive_the_process_and_a_scrambled_slot_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Marks::open(Arc::new(RealDisk), dir.path()).unwrap();
+        let open = || Marks::open(Arc::new(RealDisk), dir.path(), &Incidents::default()).unwrap();
         let marks = open();
         for n in 0..20 {
             let slot = marks.slot(id(n)).unwrap();

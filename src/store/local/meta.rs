@@ -29,6 +29,9 @@ const TABLE: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new
 const VERSIONS: TableDefinition<'static, (), u64> = TableDefinition::new("versions");
 /// redb would take 1 GiB; small state needs little, and idle brokers should be small.
 const CACHE_BYTES: usize = 1 << 20;
+/// More changes than anybody loses with the file.
+const LEAP: u64 = 1 << 32;
+
 
 /// Small state of a local store.
 pub(super) struct RedbMeta {
@@ -61,6 +64,11 @@ impl RedbMeta {
     /// [`Error::Refused`] when small state is gone and there is no copy to restore it from; [`Error::Io`].
     pub fn open(path: &Path, syncs: bool, before: &Before<'_>) -> Result<Self> {
         let copy = Copy::at(path.with_extension("copy"));
+        let copied = fs::metadata(copy.path()).is_ok_and(|found| found.len() > 0);
+        if copied && said.as_ref().is_none_or(|said| !said.whole) {
+            let text = format_args!("{}: does not check out to its end and is made anew", copy.path().display());
+            before.incidents.note(Kind::FileDamaged, &text);
+        }
         let said = copy.read().map_err(super::failed("read", copy.path()))?;
         let bytes = match fs::metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
@@ -157,7 +165,8 @@ impl RedbMeta {
             for (key, kept) in kept {
                 table.insert(key.as_str(), (kept.version, &kept.value[..])).map_err(self.io("write"))?;
             }
-            let last = kept.values().map(|kept| kept.version).max().unwrap_or(0);
+            // Keys that are gone may have had larger ones.
+            let last = kept.values().map(|kept| kept.version).max().unwrap_or(0) + LEAP;
             let mut versions = write.open_table(VERSIONS).map_err(self.io("open table of"))?;
             versions.insert((), last).map_err(self.io("write"))?;
         }

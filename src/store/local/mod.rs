@@ -203,7 +203,7 @@ impl Local {
         } else {
             None
         };
-        let past = Past { opened: Some(HashSet::new()), ..Past::take(&*disk, dir, before)? };
+        let past = Past { opened: Some(HashSet::new()), ..Past::take(&*disk, dir, before, &options.incidents)? };
         let format = Format {
             version: FORMAT_VERSION,
             generation: before.map_or(1, |f| f.generation + 1),
@@ -221,7 +221,7 @@ impl Local {
             checkpoint_bytes: options.checkpoint_bytes,
             ballast: Ballast::new(disk.clone(), dir, options.ballast_bytes),
             reserving: Mutex::default(),
-            marks: Marks::open(disk.clone(), dir)?,
+            marks: Marks::open(disk.clone(), dir, &incidents)?,
             files: Files::new(
                 disk,
                 options.place,
@@ -497,6 +497,11 @@ impl Shared {
     /// the quarantine. A power cut may lose or damage the file; then nothing of this life was durable.
     fn begin(&self) -> Result<()> {
         let (disk, path) = (&*self.files.disk, self.dir.join("life"));
+        let stat = disk.file_bytes(&path).map_err(failed("stat", &path))?;
+        if stat.is_some_and(|bytes| bytes > 0) && Format::read_file(disk, &path)?.is_none() {
+            let text = format_args!("{}: does not check out and is written anew", path.display());
+            self.incidents.note(Kind::FileDamaged, &text);
+        }
         let write = || {
             let written =
                 disk.create(&path).and_then(|file| write_all(&*file, self.format.text().as_bytes()));
@@ -530,18 +535,13 @@ impl Shared {
                     synced => synced.map_err(failed("sync", above))?,
                 }
             }
+            self.check_place()?;
             self.write_format(self.format)?;
             *settled = true;
         }
         Ok(())
     }
-            self.check_place()?;
 
-    fn write_format(&self, format: Format) -> Result<()> {
-        let path = self.dir.join("format");
-        let write =
-            || replace(&*self.files.disk, &path, format.text().as_bytes()).map_err(failed("write", &path));
-        self.ballast.spend(&self.incidents, write)
     /// Whether the data directory is still where it was opened: what is written past it is not there at the next start.
     fn check_place(&self) -> Result<()> {
         let found = self.files.disk.identity(&self.dir).map_err(failed("stat", &self.dir))?;
@@ -552,6 +552,11 @@ impl Shared {
         Err(failed("stat", &self.dir)(error))
     }
 
+    fn write_format(&self, format: Format) -> Result<()> {
+        let path = self.dir.join("format");
+        let write =
+            || replace(&*self.files.disk, &path, format.text().as_bytes()).map_err(failed("write", &path));
+        self.ballast.spend(&self.incidents, write)
     }
 
     /// Before the first file of a log that was deleted and made again: an empty checkpoint of this
@@ -607,19 +612,27 @@ impl Shared {
 
 impl Past {
     /// Takes what the last life left. A clean close is believed once: the file becomes the baseline.
-    fn take(disk: &dyn Disk, dir: &Path, format: Option<Format>) -> Result<Self> {
+    fn take(disk: &dyn Disk, dir: &Path, format: Option<Format>, incidents: &Incidents) -> Result<Self> {
         let Some(format) = format else { return Ok(Self { clean: true, ..Self::default() }) };
         let (clean, baseline) = (dir.join("clean"), dir.join("baseline"));
-        let closed = read_all(disk, &clean).map_err(failed("read", &clean))?;
-        if closed.is_some() {
+        if let Some(records) = Self::read(disk, &clean, incidents)? {
+            // The one before stays until there is one that can take its place.
             disk.rename(&clean, &baseline).map_err(failed("rename", &clean))?;
-        }
-        if let Some(records) = closed.and_then(Records::decode) {
             let clean = records.generation == format.generation;
             return Ok(Self { records, clean, ..Self::default() });
         }
-        let records = read_all(disk, &baseline).map_err(failed("read", &baseline))?.and_then(Records::decode);
-        Ok(Self { records: records.unwrap_or_default(), clean: false, ..Self::default() })
+        let records = Self::read(disk, &baseline, incidents)?.unwrap_or_default();
+        Ok(Self { records, clean: false, ..Self::default() })
+    }
+
+    fn read(disk: &dyn Disk, path: &Path, incidents: &Incidents) -> Result<Option<Records>> {
+        let Some(bytes) = read_all(disk, path).map_err(failed("read", path))? else { return Ok(None) };
+        let records = Records::decode(bytes);
+        if records.is_none() {
+            let text = format_args!("{}: does not check out: logs are read from what is older", path.display());
+            incidents.note(Kind::FileDamaged, &text);
+        }
+        Ok(records)
     }
 }
 
@@ -687,21 +700,19 @@ impl Format {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
+        // The checksum first: a version that a flipped bit wrote is none.
+        let (body, crc) = text.split_at_checked(text.rfind("crc ")?)?;
+        if crc != format!("crc {}\n", crc32fast::hash(body.as_bytes())) {
+            return None;
+        }
+        let mut lines = body.lines();
         let mut number = |key: &str| lines.next()?.strip_prefix(key)?.parse::<u64>().ok();
         let version = number("weir ")?;
         if version > FORMAT_VERSION {
             return Some(Self { version, generation: 0, incarnation: 0 });
         }
-        let (generation, incarnation, crc) =
-            (number("generation ")?, number("incarnation ")?, number("crc ")?);
-        let body = text.get(..text.find("crc ")?)?;
-        let incarnation = i32::try_from(incarnation).ok()?;
-        (u64::from(crc32fast::hash(body.as_bytes())) == crc).then_some(Self {
-            version,
-            generation,
-            incarnation,
-        })
+        let (generation, incarnation) = (number("generation ")?, number("incarnation ")?);
+        Some(Self { version, generation, incarnation: i32::try_from(incarnation).ok()? })
     }
 }
 

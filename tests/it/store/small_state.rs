@@ -164,6 +164,66 @@ fn without_any_file_that_says_whose_directory_it_is_nothing_is_touched() {
 }
 
 #[test]
+fn what_does_not_check_out_is_said() {
+    for name in ["life", "clean", "baseline", "marks", "meta.copy"] {
+        // `clean` is read after a close, `baseline` after a kill.
+        let dir = lived(name != "baseline");
+        if name == "baseline" {
+            let store = Local::open(dir.path()).unwrap();
+            store.close().unwrap();
+            drop(store);
+            drop(Local::open(dir.path()).unwrap());
+        }
+        let path = dir.path().join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let store = Local::open(dir.path()).unwrap();
+        store.meta().get("key/1").unwrap();
+        let seen = store.incidents().seen().into_iter().find(|seen| seen.kind == Kind::FileDamaged).unwrap();
+        assert!(seen.count == 1 && seen.text.contains(name), "{name}: {seen:?}");
+    }
+}
+
+/// What the close before the last one knew still says most of a log.
+#[test]
+fn a_damaged_close_does_not_take_the_place_of_the_one_before() {
+    let dir = lived(true);
+    Local::open(dir.path()).unwrap().close().unwrap();
+    let (clean, baseline) = (dir.path().join("clean"), dir.path().join("baseline"));
+    let before = fs::read(&baseline).unwrap();
+    fs::write(&clean, b"nonsense").unwrap();
+    drop(Local::open(dir.path()).unwrap());
+    assert_eq!(fs::read(&baseline).unwrap(), before);
+}
+
+#[test]
+fn a_flipped_bit_in_the_format_is_not_another_version() {
+    let dir = lived(true);
+    let path = dir.path().join("format");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("weir 1", "weir 9", 1)).unwrap();
+    drop(assert_whole(dir.path(), "version flipped"));
+}
+
+#[test]
+fn versions_grow_over_a_restored_state() {
+    let dir = lived(true);
+    let gone = {
+        let store = Local::open(dir.path()).unwrap();
+        let Ok(Put::Won(gone)) = store.meta().put_if("gone", b"value", None) else { panic!("not written") };
+        store.meta().delete_if("gone", gone).unwrap();
+        store.close().unwrap();
+        gone
+    };
+    fs::remove_file(dir.path().join("meta")).unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    let Ok(Put::Won(version)) = store.meta().put_if("gone", b"again", None) else { panic!("not written") };
+    assert!(version > gone, "{version} after {gone}");
+}
+
+#[test]
 fn numbers_of_lives_never_go_back() {
     let dir = lived(true);
     let before = Local::open(dir.path()).unwrap().incarnation();
