@@ -9,7 +9,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -29,9 +28,11 @@ const TABLE: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new
 const VERSIONS: TableDefinition<'static, (), u64> = TableDefinition::new("versions");
 /// redb would take 1 GiB; small state needs little, and idle brokers should be small.
 const CACHE_BYTES: usize = 1 << 20;
+
+/// The name of the thread on which a file is checked.
+const CHECK_THREAD: &str = "weir-check";
 /// More changes than anybody loses with the file.
 const LEAP: u64 = 1 << 32;
-
 
 /// Small state of a local store.
 pub(super) struct RedbMeta {
@@ -64,12 +65,12 @@ impl RedbMeta {
     /// [`Error::Refused`] when small state is gone and there is no copy to restore it from; [`Error::Io`].
     pub fn open(path: &Path, syncs: bool, before: &Before<'_>) -> Result<Self> {
         let copy = Copy::at(path.with_extension("copy"));
+        let said = copy.read().map_err(super::failed("read", copy.path()))?;
         let copied = fs::metadata(copy.path()).is_ok_and(|found| found.len() > 0);
         if copied && said.as_ref().is_none_or(|said| !said.whole) {
             let text = format_args!("{}: does not check out to its end and is made anew", copy.path().display());
             before.incidents.note(Kind::FileDamaged, &text);
         }
-        let said = copy.read().map_err(super::failed("read", copy.path()))?;
         let bytes = match fs::metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             found => Some(found.map_err(super::failed("stat", path))?.len()),
@@ -250,12 +251,13 @@ impl RedbMeta {
 impl Opened {
     /// Whether the file is a database all of whose pages check out. redb reads pages without looking at their checksums.
     fn check(path: &Path, syncs: bool, incidents: &Incidents) -> Result<bool> {
-        // On some damage redb panics.
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            let mut opened = Self::open_raw(path, syncs)?;
-            opened.database.check_integrity()
-        }));
-        match checked {
+        let check = || Self::open_raw(path, syncs)?.database.check_integrity();
+        // On some damage redb panics. By the thread's name the binary knows that this is told as damage.
+        let checked = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name(CHECK_THREAD.to_owned());
+            thread.spawn_scoped(scope, check).map(|thread| thread.join())
+        });
+        match checked.map_err(super::failed("check", path))? {
             Ok(Ok(whole)) => {
                 if !whole {
                     let text = format_args!("{}: repaired by its last whole commit", path.display());
