@@ -27,18 +27,18 @@ type Outcome = Option<topic::Result<()>>;
 
 /// The work under way.
 pub(super) struct Opening {
-    opens: Semaphore,
-    line: Semaphore,
-    changes: Semaphore,
+    opens: Arc<Semaphore>,
+    line: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
     underway: Mutex<rank::Openings, HashMap<LogId, watch::Receiver<Outcome>>>,
 }
 
 impl Default for Opening {
     fn default() -> Self {
         Self {
-            opens: Semaphore::new(AT_ONCE),
-            line: Semaphore::new(AT_ONCE),
-            changes: Semaphore::new(CHANGES_AT_ONCE),
+            opens: Arc::new(Semaphore::new(AT_ONCE)),
+            line: Arc::new(Semaphore::new(AT_ONCE)),
+            changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
             underway: Mutex::default(),
         }
     }
@@ -120,15 +120,20 @@ impl Core {
 
     async fn in_turn<T: Send + 'static>(
         self: &Arc<Self>,
-        turns: &Semaphore,
+        turns: &Arc<Semaphore>,
         work: impl FnOnce(&Arc<Self>) -> topic::Result<T> + Send + 'static,
     ) -> topic::Result<T> {
         // Never closed.
-        let Ok(_turn) = turns.acquire().await else {
+        let Ok(turn) = Arc::clone(turns).acquire_owned().await else {
             return Err(Error::Storage(crate::store::Error::Fenced));
         };
         let core = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || work(&core)).await {
+        // The turn is the thread's: the work goes on when its caller leaves.
+        let worked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&core)
+        });
+        match worked.await {
             Ok(outcome) => outcome,
             // The work panicked: nothing is known about what it did.
             Err(_) => Err(Error::Storage(crate::store::Error::Fenced)),
@@ -168,6 +173,36 @@ mod tests {
         }
         assert!(core.opening.underway.lock().is_empty());
         core.close().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_leaves_gives_his_turn_back_when_the_work_has_ended_and_not_before() {
+        let core = crate::broker::in_memory(Config::default()).unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = Arc::new(std::sync::Mutex::new(released));
+        let asked: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                let (core, begun, released) = (Arc::clone(&core), begun.clone(), Arc::clone(&released));
+                let work = move |_: &Arc<Core>| {
+                    begun.send(()).unwrap();
+                    // Ends with the sender.
+                    let _ = released.lock().unwrap().recv();
+                    Ok(())
+                };
+                tokio::spawn(async move { core.in_line(work).await })
+            })
+            .collect();
+        // All of them compute; then nobody waits for them any more.
+        let begins = tokio::task::spawn_blocking(move || begins.iter().take(AT_ONCE).count());
+        assert_eq!(begins.await.unwrap(), AT_ONCE);
+        for task in asked {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        assert_eq!(core.opening.line.available_permits(), 0, "their threads are at work");
+        drop(release);
+        assert_eq!(core.in_line(|_| Ok(7)).await.unwrap(), 7);
     }
 
     #[tokio::test]
