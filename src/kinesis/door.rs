@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) core: Arc<Core>,
     pub(super) settings: KinesisSettings,
     pub(super) gate: Gate,
-    pub(super) streams: Streams,
+    pub(super) streams: Arc<Streams>,
     pub(super) tokens: Tokens,
     pub(super) subscriptions: Arc<Subscriptions>,
     /// Memory of what has come and is not answered, and of what is answered and not taken.
@@ -167,7 +167,7 @@ async fn shared(core: &Arc<Core>, settings: KinesisSettings, stop: Stop) -> Resu
         gate,
         paces: Mutex::default(),
         operations: TABLE.iter().map(|entry| core.operations().enrol(entry.name)).collect(),
-        streams: Streams::new(Arc::clone(core), settings.account_id.as_str().into()),
+        streams: Arc::new(Streams::new(Arc::clone(core), settings.account_id.as_str().into())),
         tokens: Tokens::new(token_key(core).await?),
         subscriptions: Arc::default(),
         requests: Budget::new(REQUESTS, settings.max_request_bytes, None),

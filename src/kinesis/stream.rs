@@ -306,12 +306,12 @@ pub(super) struct Streams {
     account: Arc<str>,
     cache: RwLock<rank::StreamCache, HashMap<Uuid, Known>>,
     /// Serialises changes.
-    changes: tokio::sync::Mutex<()>,
+    changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Streams {
     pub(super) fn new(core: Arc<Core>, account: Arc<str>) -> Self {
-        Self { core, account, cache: RwLock::default(), changes: tokio::sync::Mutex::default() }
+        Self { core, account, cache: RwLock::default(), changes: Arc::default() }
     }
 
     pub(super) fn of(&self, topic: Arc<Topic>, region: &str) -> Result<Stream, Fault> {
@@ -351,13 +351,14 @@ impl Streams {
         cache.insert(topic, entry);
     }
 
-    /// Changes the traits of a stream; durable and visible when it returns.
+    /// Changes the traits of a stream; durable and visible when it returns. Comes to its end also when the caller leaves: what
+    /// is kept and what is remembered are one.
     pub(super) async fn change<T>(
-        &self,
+        self: &Arc<Self>,
         stream: &Stream,
         edit: impl FnOnce(&mut Traits) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let _one_at_a_time = self.changes.lock().await;
+        let one_at_a_time = Arc::clone(&self.changes).lock_owned().await;
         let topic = stream.topic.id();
         let (version, present) = self.kept(topic).map_err(|error| stream.fault(&error))?;
         let mut traits = Traits::clone(&present);
@@ -365,10 +366,17 @@ impl Streams {
         if traits == *present {
             return Ok(outcome);
         }
-        let kept = self.core.set_attachment(topic, TRAITS, traits.encode().into(), version).await;
-        let version = kept.map_err(|error| stream.fault(&error))?;
-        self.remember(topic, (Some(version), Arc::new(traits)));
-        Ok(outcome)
+        let streams = Arc::clone(self);
+        let change = tokio::spawn(async move {
+            let bytes = traits.encode().into();
+            let version = streams.core.set_attachment(topic, TRAITS, bytes, version).await?;
+            streams.remember(topic, (Some(version), Arc::new(traits)));
+            drop(one_at_a_time);
+            Ok(())
+        });
+        // It panicked: nothing is known about what it did.
+        let changed = change.await.map_err(|_| Fault::internal())?;
+        changed.map_err(|error| stream.fault(&error)).map(|()| outcome)
     }
 
     /// The stream of that name.
