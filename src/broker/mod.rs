@@ -114,6 +114,14 @@ impl Core {
         self.calendar.believed_ms(self.clock.steady_ms(), self.clock.now_ms(), window_ms)
     }
 
+    /// The time before which records of a topic are older than it keeps them, by the calendar, as retention counts it:
+    /// readers miss nothing because somebody set the clock. 0 where age does not count. Milliseconds since the epoch.
+    #[must_use]
+    pub fn horizon_ms(&self, topic: &Topic) -> i64 {
+        let config = topic.config();
+        config.horizon_ms(self.calendar_ms(config.retention_ms))
+    }
+
     /// Time and ids.
     #[must_use]
     pub fn clock(&self) -> &Clock {

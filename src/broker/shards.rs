@@ -379,7 +379,7 @@ impl Core {
             return Err(throttled(Limit::ReadBytes, bytes.wait_ns(now_ns)));
         }
         let plain_bytes = self.topic_settings.max_decompressed_bytes;
-        let bounds = Bounds { most, plain_bytes, horizon_ms: config.horizon_ms(now_ms) };
+        let bounds = Bounds { most, plain_bytes, horizon_ms: self.horizon_ms(topic) };
         let mut found = read(&partition, shard, offset, bounds, now_ms)?;
         if found.heavy.is_some() {
             if let (Some(rate), ReadCharge::Shared) = (config.shard_read_calls, charge) {

@@ -255,19 +255,19 @@ impl Stream {
     }
 
     /// Shards whose records may still be there, by id.
-    pub(super) fn shards(&self, now_ms: i64) -> Vec<Shard> {
-        let horizon_ms = self.topic.config().horizon_ms(now_ms);
+    pub(super) fn shards(&self, core: &Core) -> Vec<Shard> {
+        let horizon_ms = core.horizon_ms(&self.topic);
         self.topic.shards().iter().filter(|shard| !is_over(shard, horizon_ms)).cloned().collect()
     }
 
     /// The shard of that name, if its records may still be there.
-    pub(super) fn shard(&self, name: &str, now_ms: i64) -> Option<Shard> {
-        self.shard_by_id(parse_shard_id(name)?, now_ms)
+    pub(super) fn shard(&self, name: &str, core: &Core) -> Option<Shard> {
+        self.shard_by_id(parse_shard_id(name)?, core)
     }
 
     /// The shard of that id, if its records may still be there.
-    pub(super) fn shard_by_id(&self, id: u32, now_ms: i64) -> Option<Shard> {
-        let horizon_ms = self.topic.config().horizon_ms(now_ms);
+    pub(super) fn shard_by_id(&self, id: u32, core: &Core) -> Option<Shard> {
+        let horizon_ms = core.horizon_ms(&self.topic);
         self.topic.shards().by_id(id).filter(|shard| !is_over(shard, horizon_ms)).cloned()
     }
 

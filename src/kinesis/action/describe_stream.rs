@@ -20,7 +20,8 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
     let stream = cx.stream(request)?;
     let after = request.text("ExclusiveStartShardId").map(|name| stream.past_or_present(name)).transpose()?;
     let limit = usize::try_from(request.integer("Limit").unwrap_or(PAGE).min(PAGE)).unwrap_or(1);
-    let shards = if stream.status(cx.now_ms) == "CREATING" { Vec::new() } else { stream.shards(cx.now_ms) };
+    let shards =
+        if stream.status(cx.now_ms) == "CREATING" { Vec::new() } else { stream.shards(&cx.shared.core) };
     let mut shards = shards.iter().filter(|shard| after.is_none_or(|after| shard.id > after));
     Ok(cx.say(|w| {
         w.map("StreamDescription", |w| {

@@ -52,7 +52,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let stream = cx.shared.streams.of(topic, cx.region)?;
     check_arn(cx, request, &stream)?;
     let gone = || stream.fault(&Error::UnknownShard(place.shard));
-    let shard = &stream.shard_by_id(place.shard, cx.now_ms).ok_or_else(gone)?;
+    let shard = &stream.shard_by_id(place.shard, &cx.shared.core).ok_or_else(gone)?;
     Context::not_dry(request)?;
     cx.open(&stream, shard).await?;
     let limit = usize::try_from(request.integer("Limit").unwrap_or(RECORDS_MAX)).unwrap_or(1);

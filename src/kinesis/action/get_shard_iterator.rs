@@ -45,7 +45,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
 
 /// A shard, open or closed, by its name.
 pub(super) fn find_shard(cx: &Context<'_>, stream: &Stream, name: &str) -> Result<Shard, Fault> {
-    stream.shard(name, cx.now_ms).ok_or_else(|| {
+    stream.shard(name, &cx.shared.core).ok_or_else(|| {
         let name = parse_shard_id(name).map_or_else(|| name.to_owned(), shard_id);
         Fault::not_found(format!(
             "Shard {name} in stream {} under account {} does not exist",
@@ -107,7 +107,7 @@ impl Start<'_> {
                     )));
                 }
                 let partition = cx.open(stream, shard).await?;
-                let ms = ms.max(stream.topic.config().horizon_ms(cx.now_ms));
+                let ms = ms.max(cx.shared.core.horizon_ms(&stream.topic));
                 let sought = Arc::clone(&partition);
                 let found = cx.shared.core.in_line(move |core| {
                     sought.offset_for_time(ms, core.topic_settings().max_decompressed_bytes)

@@ -72,7 +72,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
     cx.admit(stream.topic.id(), "")?;
     let limit = usize::try_from(request.integer("MaxResults").unwrap_or(PAGE).min(PAGE)).unwrap_or(1);
     let lineage = stream.topic.shards();
-    let listed = stream.shards(cx.now_ms);
+    let listed = stream.shards(&cx.shared.core);
     let mut found = listed
         .iter()
         .filter(|shard| after.is_none_or(|after| shard.id > after))
@@ -116,7 +116,7 @@ fn read(cx: &Context<'_>, stream: &Stream, filter: Item<'_>) -> Result<Filter, F
 
 /// The time of the oldest record that may be there.
 fn horizon_ms(cx: &Context<'_>, stream: &Stream) -> i64 {
-    stream.topic.config().horizon_ms(cx.now_ms).max(stream.topic.created_ms())
+    cx.shared.core.horizon_ms(&stream.topic).max(stream.topic.created_ms())
 }
 
 fn continued(cx: &Context<'_>, token: &str) -> Result<(Stream, Filter, Option<u32>), Fault> {

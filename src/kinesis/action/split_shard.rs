@@ -42,7 +42,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
 /// A shard of that name that takes records.
 pub(super) fn open_shard(cx: &Context<'_>, stream: &Stream, name: &str) -> Result<Shard, Fault> {
     let (stream_name, account) = (stream.name(), &stream.account);
-    let shard = stream.shard(name, cx.now_ms).ok_or_else(|| {
+    let shard = stream.shard(name, &cx.shared.core).ok_or_else(|| {
         Fault::not_found(format!(
             "Could not find shard {name} in stream {stream_name} under account {account}."
         ))
