@@ -69,6 +69,13 @@ pub(super) struct Consumer {
     pub(super) policy: Option<String>,
 }
 
+impl Consumer {
+    /// Whether it is the same one, whatever became of what is kept with it.
+    fn is(&self, other: &Self) -> bool {
+        (&self.name, self.created_s) == (&other.name, other.created_s)
+    }
+}
+
 /// What the Kinesis door knows of a stream beyond its topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Traits {
@@ -109,6 +116,25 @@ const UNSWEPT: usize = 64;
 impl Traits {
     pub(super) fn consumer(&self, name: &str) -> Option<&Consumer> {
         self.consumers.iter().find(|c| c.name == name)
+    }
+
+    /// What is kept of a consumer that a request found before.
+    ///
+    /// # Errors
+    /// `ResourceNotFoundException` when it is no more.
+    pub(super) fn kept_of(&mut self, consumer: &Consumer) -> Result<&mut Consumer, Fault> {
+        let found = self.consumers.iter_mut().find(|c| c.is(consumer));
+        found.ok_or_else(|| Fault::not_found(format!("Consumer {} not found.", consumer.name)))
+    }
+
+    /// Forgets a consumer that a request found before.
+    ///
+    /// # Errors
+    /// As [`Traits::kept_of`].
+    pub(super) fn deregister(&mut self, consumer: &Consumer) -> Result<(), Fault> {
+        self.kept_of(consumer)?;
+        self.consumers.retain(|c| !c.is(consumer));
+        Ok(())
     }
 
     pub(super) fn encryption_type(&self) -> &'static str {
@@ -462,6 +488,58 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(Traits::decode(&bytes[..cut]), None, "{cut}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_consumer_is_the_same_one_whatever_became_of_its_tags_and_another_of_its_name_is_not() {
+        let core = crate::broker::in_memory(crate::config::Config::default()).unwrap();
+        let topic = core.create_topic("s".into(), 1, BTreeMap::new()).await.unwrap();
+        let streams = Arc::new(Streams::new(core, "000000000000".into()));
+        let stream = streams.of(topic, "r").unwrap();
+        let found = Consumer { name: "c".into(), created_s: 5, ..Consumer::default() };
+        let add = |traits: &mut Traits| {
+            traits.consumers.push(found.clone());
+            Ok(())
+        };
+        streams.change(&stream, add).await.unwrap();
+        // Somebody tags it between the look and the change.
+        let tag = |traits: &mut Traits| {
+            traits.kept_of(&found)?.tags.insert("k".into(), "v".into());
+            Ok(())
+        };
+        streams.change(&stream, tag).await.unwrap();
+        let later = Consumer { created_s: 6, ..found.clone() };
+        assert!(streams.change(&stream, |traits| traits.deregister(&later)).await.is_err());
+        streams.change(&stream, |traits| traits.deregister(&found)).await.unwrap();
+        assert!(streams.by_name("s", "r").unwrap().traits.consumers.is_empty());
+        assert!(streams.change(&stream, |traits| traits.deregister(&found)).await.is_err(), "it is no more");
+    }
+
+    #[tokio::test]
+    async fn a_change_comes_to_its_end_when_nobody_waits_for_it_and_the_next_one_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let core =
+            crate::broker::open(dir.path(), crate::config::Config::default(), crate::broker::Clock::System)
+                .unwrap();
+        let topic = core.create_topic("s".into(), 1, BTreeMap::new()).await.unwrap();
+        let streams = Arc::new(Streams::new(Arc::clone(&core), "000000000000".into()));
+        let stream = streams.of(topic, "r").unwrap();
+        let tag = |key: &'static str| {
+            move |traits: &mut Traits| {
+                traits.tags.insert(key.to_owned(), String::new());
+                Ok(())
+            }
+        };
+        {
+            let mut left = std::pin::pin!(streams.change(&stream, tag("a")));
+            // Begun, and then nobody waits for it.
+            let begun = std::future::poll_fn(|cx| std::task::Poll::Ready(left.as_mut().poll(cx))).await;
+            assert!(begun.is_pending());
+        }
+        streams.change(&stream, tag("b")).await.unwrap();
+        let tags: Vec<_> = streams.by_name("s", "r").unwrap().traits.tags.keys().cloned().collect();
+        assert_eq!(tags, ["a", "b"]);
+        core.close().unwrap();
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::event;
 use super::records::{put_record, sequence_of, weight};
 use super::reply::Connection;
 use super::sequence::Sequence;
-use super::stream::{Stream, shard_id};
+use super::stream::{Consumer, Stream, shard_id};
 use super::writer::{Form, Writer};
 use crate::broker::{Fate, Got, GotRecord, Most, Operation, ReadCharge, Registration, Watermark};
 use crate::listen::Lease;
@@ -95,9 +95,10 @@ impl Subscriptions {
     }
 
     /// Ends every subscription of a consumer that is no more.
-    pub(super) fn end(&self, topic: Uuid, consumer: &str) {
+    pub(super) fn end(&self, topic: Uuid, consumer: &Consumer) {
         let seats = self.seats.lock();
-        for (_, seat) in seats.iter().filter(|(key, _)| key.0 == topic && key.1 == consumer) {
+        let theirs = |key: &Key| (key.0, &key.1, key.2) == (topic, &consumer.name, consumer.created_s);
+        for (_, seat) in seats.iter().filter(|(key, _)| theirs(key)) {
             let _ = seat.end.send(Some(End::Deregistered));
         }
     }
@@ -168,12 +169,14 @@ impl Feed {
     pub(super) fn open(
         cx: &Context<'_>,
         stream: Stream,
-        consumer: (&str, i64),
+        consumer: &Consumer,
         shard: &Shard,
         offset: i64,
     ) -> Result<Box<Self>, Fault> {
-        let key = (stream.topic.id(), consumer.0.to_owned(), consumer.1, shard.id);
+        let key = (stream.topic.id(), consumer.name.clone(), consumer.created_s, shard.id);
         let place = cx.shared.subscriptions.take(key, &stream, cx.shared.core.steady_ms())?;
+        // Whoever deregisters it from here on ends this; whoever did so before is seen.
+        cx.shared.streams.by_consumer_arn(&stream.consumer_arn(consumer), cx.region)?;
         Ok(Box::new(Self {
             shared: Arc::clone(cx.shared),
             client: Arc::clone(cx.client),

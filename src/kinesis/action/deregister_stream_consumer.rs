@@ -8,13 +8,7 @@ pub(super) const FIELDS: &[Field] = super::describe_stream_consumer::FIELDS;
 pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
     let (stream, consumer) = find(cx, request)?;
     cx.admit(stream.topic.id(), "")?;
-    cx.shared
-        .streams
-        .change(&stream, |traits| {
-            traits.consumers.retain(|c| *c != consumer);
-            Ok(())
-        })
-        .await?;
-    cx.shared.subscriptions.end(stream.topic.id(), &consumer.name);
+    cx.shared.streams.change(&stream, |traits| traits.deregister(&consumer)).await?;
+    cx.shared.subscriptions.end(stream.topic.id(), &consumer);
     Ok(Context::done())
 }

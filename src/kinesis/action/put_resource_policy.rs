@@ -34,7 +34,6 @@ pub(super) fn policy_in<'t>(
     traits: &'t mut Traits,
     consumer: Option<&Consumer>,
 ) -> Result<&'t mut Option<String>, Fault> {
-    let Some(Consumer { name, .. }) = consumer else { return Ok(&mut traits.policy) };
-    let found = traits.consumers.iter_mut().find(|c| c.name == *name);
-    found.map(|c| &mut c.policy).ok_or_else(|| Fault::not_found(format!("Consumer {name} not found.")))
+    let Some(consumer) = consumer else { return Ok(&mut traits.policy) };
+    Ok(&mut traits.kept_of(consumer)?.policy)
 }

@@ -36,6 +36,5 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     };
     let offset = start.offset(cx, &stream, &shard).await?;
     Context::not_dry(request)?;
-    let consumer = (consumer.name.as_str(), consumer.created_s);
-    Feed::open(cx, stream, consumer, &shard, offset).map(Answer::Feed)
+    Feed::open(cx, stream, &consumer, &shard, offset).map(Answer::Feed)
 }

@@ -30,9 +30,8 @@ pub(super) fn tags_in<'t>(
     traits: &'t mut Traits,
     consumer: Option<&Consumer>,
 ) -> Result<&'t mut BTreeMap<String, String>, Fault> {
-    let Some(Consumer { name, .. }) = consumer else { return Ok(&mut traits.tags) };
-    let found = traits.consumers.iter_mut().find(|c| c.name == *name);
-    found.map(|c| &mut c.tags).ok_or_else(|| Fault::not_found(format!("Consumer {name} not found.")))
+    let Some(consumer) = consumer else { return Ok(&mut traits.tags) };
+    Ok(&mut traits.kept_of(consumer)?.tags)
 }
 
 /// The tags of a request.
