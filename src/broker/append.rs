@@ -145,7 +145,7 @@ pub(super) fn in_place(work: &mut dyn FnMut()) {
 }
 
 /// Whether this thread's scheduler can do without it for a while.
-fn may_block() -> bool {
+pub(super) fn may_block() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 

@@ -9,6 +9,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::Core;
+use super::append::may_block;
+
+/// What a worker does in one go of what is parsed, decompressed or told, bytes: about a millisecond.
+pub const IN_PLACE_BYTES: usize = 256 * 1024;
 
 /// How much may be computed at a time.
 pub(super) struct Lanes(Arc<Semaphore>);
@@ -17,6 +21,15 @@ impl Default for Lanes {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+    }
+}
+
+#[cfg(test)]
+impl Lanes {
+    /// All of them, as if somebody computed in each.
+    pub(super) fn take_all(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(self.0.available_permits()).unwrap();
+        Arc::clone(&self.0).try_acquire_many_owned(all).unwrap()
     }
 }
 
@@ -36,6 +49,19 @@ impl Core {
             });
             computed.await.ok()
         }
+    }
+
+    /// Does work on about so many bytes where it is asked for; where they are many, as [`Core::in_lane`].
+    pub async fn work<T>(&self, bytes: usize, work: impl FnOnce() -> T) -> T {
+        if bytes <= IN_PLACE_BYTES { work() } else { self.in_lane(work).await }
+    }
+
+    /// Computes where it is asked for, what borrows, in a lane: the scheduler gives what else this worker has to do to another
+    /// thread meanwhile. Nothing of it is left when its caller leaves: it waits before it begins, and only then.
+    pub(super) async fn in_lane<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Nobody closes the lanes.
+        let _lane = self.lanes.0.acquire().await.ok();
+        if may_block() { tokio::task::block_in_place(work) } else { work() }
     }
 }
 

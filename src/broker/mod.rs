@@ -44,6 +44,7 @@ pub use append::{Receipt, Wave, admit};
 pub use clock::Clock;
 pub use configs::{Admission, Change, Edit, Scope, is_alterable};
 pub use health::Lines;
+pub use lane::IN_PLACE_BYTES;
 pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopic};
 #[cfg(test)]
 pub use open::in_memory;

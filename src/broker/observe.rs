@@ -421,7 +421,8 @@ mod tests {
         let topic = with_records(&core, 3).await;
         core.split_shard(&topic, 0, 1 << 127).await.unwrap();
         let shards = topic.shards();
-        core.get(&topic, shards.by_id(0).unwrap(), 0, &Most::new(2, 1 << 20), ReadCharge::Shared).unwrap();
+        let most = Most::new(2, 1 << 20);
+        core.get(&topic, shards.by_id(0).unwrap(), 0, &most, ReadCharge::Shared).await.unwrap();
         let seen = Observer::new(Arc::clone(&core)).look().await;
         let told: Vec<_> = seen.topics[0].partitions.iter().map(|p| (p.index, p.shard)).collect();
         assert_eq!((told, seen.topics[0].open_shards), (vec![(0, 1), (1, 2)], 2));

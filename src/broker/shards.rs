@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod power_tests;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +19,11 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use uuid::Uuid;
 
 use super::{Core, Receipt};
-use crate::batch::{Batches, Builder, Record, Records};
-use crate::quota::{Bucket, Verdict};
+use crate::batch::{Builder, Record};
 use crate::store;
-use crate::topic::{self, Append, Error, Limit, Partition, Plan, Reshape, Route, Shard, Topic};
+use crate::topic::{self, Append, Error, Partition, Plan, Reshape, Topic};
+
+pub use read::{Got, GotRecord, Most, ReadCharge};
 
 use crate::lock::{Mutex, rank};
 
@@ -49,66 +51,6 @@ pub struct Stored {
     pub offset: i64,
     /// The record's time as readers see it, ms since the epoch.
     pub time_ms: i64,
-}
-
-/// Which limits a read is charged to.
-#[derive(Clone, Copy, Debug)]
-pub enum ReadCharge<'a> {
-    /// The shard's own, with one call.
-    Shared,
-    /// The reader's own bucket, at the shard's rate of bytes.
-    Own(&'a Bucket),
-}
-
-/// How much one read of a shard may bring: at least one record, unless that one is too heavy.
-#[derive(Clone, Copy)]
-pub struct Most<'a> {
-    /// Records.
-    pub records: usize,
-    /// Bytes of keys and values, about.
-    pub bytes: usize,
-    /// What the caller has room for, in its own measure.
-    pub weight: usize,
-    /// What a record takes of that.
-    pub weigh: &'a dyn Fn(&GotRecord) -> usize,
-}
-
-#[cfg(test)]
-impl Most<'_> {
-    /// Bounds by records and bytes alone.
-    pub(super) fn new(records: usize, bytes: usize) -> Self {
-        Self { records, bytes, weight: usize::MAX, weigh: &|_| 0 }
-    }
-}
-
-/// What a read of a shard found.
-#[derive(Clone, Debug, Default)]
-pub struct Got {
-    /// In order of offsets.
-    pub records: Vec<GotRecord>,
-    /// Where to go on.
-    pub next_offset: i64,
-    /// The shard is closed and everything in it has been read.
-    pub at_end: bool,
-    /// How far the last record lies behind now; 0 when there is nothing after it.
-    pub behind_ms: i64,
-    /// What the next record weighs, when that alone is more than there is room for: nothing was read then, nor charged.
-    pub heavy: Option<usize>,
-}
-
-/// A record of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GotRecord {
-    /// Its offset in the partition.
-    pub offset: i64,
-    /// Its timestamp, ms since the epoch.
-    pub time_ms: i64,
-    /// Key, `None` for null.
-    pub key: Option<Bytes>,
-    /// Value, `None` for null.
-    pub value: Option<Bytes>,
-    /// Headers in order.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
 /// One gate per topic that was ever put to or resharded.
@@ -322,12 +264,13 @@ impl Core {
             // One that does not open says so at the append.
             let _ = self.open_log(&cargo.partition).await;
         }
-        let mut waits = Vec::new();
-        for cargo in cargo {
-            let most = self.topic_settings.max_decompressed_bytes;
-            let end = store(cargo, self.now_ms(), most, &mut outcomes);
-            waits.extend(end.filter(|_| self.acks_wait_for_sync()));
-        }
+        let bytes = cargo.iter().flat_map(|cargo| &cargo.loads).map(|load| load.bytes).sum();
+        let (now_ms, most) = (self.now_ms(), self.topic_settings.max_decompressed_bytes);
+        let store_all = || {
+            let stored = cargo.into_iter().filter_map(|cargo| store(cargo, now_ms, most, &mut outcomes));
+            stored.filter(|_| self.acks_wait_for_sync()).collect::<Vec<_>>()
+        };
+        let waits = self.work(bytes, store_all).await;
         drop(gate);
         // All of them ask for their sync before the first is waited for.
         let receipts: Vec<_> = waits
@@ -344,66 +287,6 @@ impl Core {
             }
         }
         Ok(outcomes)
-    }
-
-    /// Reads a shard from `offset`. Records that are older than the topic keeps them are not there any more, whether or not
-    /// their segment has gone; a read that meets many of them may find nothing and still go on.
-    ///
-    /// # Errors
-    /// [`Error::Throttled`], [`Error::OffsetOutOfRange`] past the end, [`Error::Storage`], [`Error::Invalid`].
-    pub fn get(
-        &self,
-        topic: &Topic,
-        shard: &Shard,
-        offset: i64,
-        most: &Most<'_>,
-        charge: ReadCharge<'_>,
-    ) -> topic::Result<Got> {
-        let partition = topic.partition(shard.partition)?;
-        let config = topic.config();
-        let now_ms = self.now_ms();
-        let now_ns = partition.bucket_ns(now_ms);
-        let buckets = partition.buckets();
-        let bytes = match charge {
-            ReadCharge::Shared => &buckets.read_bytes,
-            ReadCharge::Own(bucket) => bucket,
-        };
-        if let (Some(rate), ReadCharge::Shared) = (config.shard_read_calls, charge)
-            && let Verdict::Refused { wait_ns } = buckets.read_calls.take(rate, 1, now_ns)
-        {
-            partition.tally().throttled_read();
-            return Err(throttled(Limit::ReadCalls, wait_ns));
-        }
-        if config.shard_read_bytes.is_some() && bytes.wait_ns(now_ns) > 0 {
-            partition.tally().throttled_read();
-            return Err(throttled(Limit::ReadBytes, bytes.wait_ns(now_ns)));
-        }
-        let plain_bytes = self.topic_settings.max_decompressed_bytes;
-        let bounds = Bounds { most, plain_bytes, horizon_ms: self.horizon_ms(topic) };
-        let mut found = read(&partition, shard, offset, bounds, now_ms)?;
-        if found.heavy.is_some() {
-            if let (Some(rate), ReadCharge::Shared) = (config.shard_read_calls, charge) {
-                buckets.read_calls.give_back(rate, 1);
-            }
-            return Ok(found);
-        }
-        // It may have been closed since the caller looked, and what lies behind its end is its child's. A partition forgets
-        // such an end only for that of a child: then the table has this one.
-        let end = partition.shard_end(shard.id);
-        let end = end.or_else(|| topic.shards().by_id(shard.id).and_then(|shard| shard.until));
-        if let Some(end) = end.filter(|end| found.next_offset > *end) {
-            found.records.retain(|record| record.offset < end);
-            found = Got { next_offset: end, behind_ms: 0, ..found };
-        }
-        let got: usize = found.records.iter().map(GotRecord::bytes).sum();
-        if let Some(rate) = config.shard_read_bytes {
-            bytes.charge(rate, got as u64, now_ns);
-        }
-        if !found.records.is_empty() {
-            partition.tally().read(Route::Shard, got, found.records.len());
-        }
-        partition.tally().behind(found.behind_ms, now_ns / 1_000_000);
-        Ok(found)
     }
 
     /// What a door keeps beside a topic under `name`, and its version.
@@ -428,14 +311,6 @@ impl Core {
     ) -> topic::Result<u64> {
         let name = name.to_owned();
         self.blocking(move |core| core.topics.attach(topic, &name, &bytes, expected)).await
-    }
-}
-
-impl GotRecord {
-    /// Bytes of key and value: what limits of reading count.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -469,10 +344,6 @@ fn forcing(topic: &str, how: &Reshape) -> String {
         // These leave no partition without a shard.
         Reshape::Split { .. } | Reshape::Grow { .. } => String::new(),
     }
-}
-
-fn throttled(limit: Limit, wait_ns: u64) -> Error {
-    Error::Throttled { limit, wait_ms: wait_ns.div_ceil(1_000_000) }
 }
 
 fn set(outcomes: &mut [topic::Result<Stored>], at: usize, outcome: topic::Result<Stored>) {
@@ -577,128 +448,4 @@ fn store(
         }
     }
     end.map(|end| (partition, stored, end))
-}
-
-/// What bounds one read.
-#[derive(Clone, Copy)]
-struct Bounds<'a> {
-    most: &'a Most<'a>,
-    /// Of one batch after decompression.
-    plain_bytes: usize,
-    /// Before this time nothing is kept.
-    horizon_ms: i64,
-}
-
-/// The least that a read looks through when it finds nothing to give.
-const LOOK_BYTES: usize = 1 << 20;
-
-/// Records of a shard's span. Control batches are passed over; offsets may have holes.
-fn read(
-    partition: &Partition,
-    shard: &Shard,
-    offset: i64,
-    bounds: Bounds<'_>,
-    now_ms: i64,
-) -> topic::Result<Got> {
-    let Bounds { most, plain_bytes, horizon_ms } = bounds;
-    let until = shard.until.unwrap_or(i64::MAX);
-    let start = partition.span()?.start;
-    let mut got = Got { next_offset: offset.max(shard.from).max(start).min(until), ..Got::default() };
-    // What does not fit is not read: a record weighs no less than its bytes.
-    let wanted = most.bytes.min(most.weight);
-    let (mut bytes, mut weight, mut seen) = (0, 0, 0);
-    // The timestamp of the newest record that was seen.
-    let mut newest_ms = None;
-    let mut full = false;
-    while !full && got.next_offset < until {
-        let outcome = match partition.read(got.next_offset, wanted.saturating_sub(bytes).max(1)) {
-            // What lies before lost records is given first; whoever asks at them is told.
-            Err(Error::Storage(store::Error::Damaged { .. })) if !got.records.is_empty() => break,
-            outcome => outcome?,
-        };
-        if outcome.slice.is_empty() {
-            break;
-        }
-        let slice = partition.bytes_of(&outcome.slice)?;
-        for batch in Batches::new(&slice) {
-            let batch = batch?;
-            let header = batch.header;
-            let stamped = header.timestamp_type() == crate::batch::TimestampType::LogAppend;
-            // The broker's own time counts for all records of a batch; a client's is looked at record by record.
-            if stamped && is_before(header.max_timestamp, horizon_ms) {
-                newest_ms = Some(header.max_timestamp);
-            } else if !header.is_control() {
-                let section = match batch.section(plain_bytes)? {
-                    std::borrow::Cow::Borrowed(part) => slice.slice_ref(part),
-                    std::borrow::Cow::Owned(plain) => plain.into(),
-                };
-                for record in Records::new(&section, header.record_count) {
-                    let record = record?;
-                    let offset = header.base_offset + i64::from(record.offset_delta);
-                    if offset < got.next_offset {
-                        continue;
-                    }
-                    if offset >= until || got.records.len() >= most.records {
-                        full = true;
-                        break;
-                    }
-                    let owned = |part: &[u8]| section.slice_ref(part);
-                    let found = GotRecord {
-                        offset,
-                        time_ms: if stamped {
-                            header.max_timestamp
-                        } else {
-                            header.base_timestamp.saturating_add(record.timestamp_delta)
-                        },
-                        key: record.key.map(owned),
-                        value: record.value.map(owned),
-                        headers: record.header_pairs().map(|(n, v)| (owned(n), v.map(owned))).collect(),
-                    };
-                    newest_ms = Some(found.time_ms);
-                    if is_before(found.time_ms, horizon_ms) {
-                        got.next_offset = offset + 1;
-                        continue;
-                    }
-                    bytes += found.bytes();
-                    weight += (most.weigh)(&found);
-                    if weight > most.weight && got.records.is_empty() {
-                        return Ok(Got { next_offset: offset, heavy: Some(weight), ..got });
-                    }
-                    if weight > most.weight || bytes > most.bytes && !got.records.is_empty() {
-                        full = true;
-                        break;
-                    }
-                    got.next_offset = offset + 1;
-                    got.records.push(found);
-                }
-            }
-            if full {
-                break;
-            }
-            got.next_offset = got.next_offset.max(header.next_offset()).min(until);
-        }
-        seen += slice.len();
-        if got.records.is_empty() && !full {
-            // Old ones may be many: a log that the broker stamped is in order of time.
-            if newest_ms.is_some_and(|newest| is_before(newest, horizon_ms))
-                && partition.config().timestamp_type == crate::batch::TimestampType::LogAppend
-            {
-                let found = partition.offset_for_time(horizon_ms, plain_bytes)?;
-                let end = partition.high_watermark()?.value();
-                got.next_offset = got.next_offset.max(found.map_or(end, |(offset, _)| offset)).min(until);
-            }
-            full = seen >= most.bytes.max(LOOK_BYTES);
-        }
-    }
-    got.at_end = got.next_offset >= until;
-    let tip = got.next_offset >= until.min(partition.high_watermark()?.value());
-    if !tip {
-        got.behind_ms = newest_ms.map_or(0, |newest| now_ms.saturating_sub(newest).max(0));
-    }
-    Ok(got)
-}
-
-/// Whether a record of this time is older than `horizon_ms`; one without a time is of any age.
-fn is_before(time_ms: i64, horizon_ms: i64) -> bool {
-    (0..horizon_ms).contains(&time_ms)
 }

@@ -215,7 +215,6 @@ async fn perform(
     let proof = signature.admit(&shared.gate, head, shared.core.now_ms())?;
     let most = if entry.takes_data { BODY_BYTES_MAX } else { CONTROL_BYTES_MAX };
     let mut held = collect(client, body, most).await?;
-    proof.of_body(&signature, head, &held.bytes)?;
     let now_ms = shared.core.now_ms();
     let cx = Context {
         shared,
@@ -227,20 +226,24 @@ async fn perform(
         form,
         now_ms,
     };
-    if entry.per == Per::Account {
-        cx.admit(Uuid::nil(), "")?;
-    }
-    let document = match form {
-        Form::Json => json::parse(&held.bytes),
-        Form::Cbor => cbor::parse(&held.bytes),
+    let parse = || {
+        proof.of_body(&signature, head, &held.bytes)?;
+        if entry.per == Per::Account {
+            cx.admit(Uuid::nil(), "")?;
+        }
+        let document = match form {
+            Form::Json => json::parse(&held.bytes),
+            Form::Cbor => cbor::parse(&held.bytes),
+        };
+        document.map_err(|malformed| Fault::new(Kind::Serialization, malformed.0))
     };
-    let document = document.map_err(|malformed| Fault::new(Kind::Serialization, malformed.0))?;
+    let document = shared.core.work(held.bytes.len(), parse).await?;
     // Data is decoded, and then put into batches.
     let made = document.bytes() + if entry.takes_data { held.bytes.len() * 2 } else { 0 };
     let all = held.lease.bytes() + made;
     hold(&mut held.lease, all, all).await?;
     let request = document.root();
-    shape::check(request, entry.fields)?;
+    shared.core.work(held.bytes.len(), || shape::check(request, entry.fields)).await?;
     let mut room = client.answers.lease();
     let bytes = (entry.room)(request);
     hold(&mut room, bytes, bytes).await?;

@@ -225,11 +225,12 @@ impl Feed {
                 // One that does not open says so at the read.
                 let _ = self.shared.core.open_log(&partition).await;
             }
-            let wake = match self.read(room) {
+            let wake = match self.read(room).await {
                 Read::Tell(shard, got) => {
                     let used: usize = got.records.iter().map(|record| weight(self.form, record)).sum();
                     lease.shrink(used + FRAME_BYTES);
-                    return Some(self.tell(&shard, got));
+                    let core = Arc::clone(&self.shared.core);
+                    return Some(core.work(used, || self.tell(&shard, got)).await);
                 }
                 Read::Heavy(weight) => {
                     lease.shrink(0);
@@ -270,7 +271,7 @@ impl Feed {
     }
 
     /// Reads on, as far as there is `room` to tell it.
-    fn read(&mut self, room: usize) -> Read {
+    async fn read(&mut self, room: usize) -> Read {
         let topic = Arc::clone(&self.stream.topic);
         let shards = topic.shards();
         let changes = topic.changes().value();
@@ -283,9 +284,12 @@ impl Feed {
         };
         // Of the moment before the read: behind the end of a shard that is being closed there may be records of its child.
         let seen = partition.high_watermark().map_or(self.offset, |mark| mark.value().max(self.offset));
-        let weigh = |record: &GotRecord| weight(self.form, record);
+        let form = self.form;
+        let weigh = |record: &GotRecord| weight(form, record);
         let most = Most { records: EVENT_RECORDS_MAX, bytes: EVENT_BYTES_MAX, weight: room, weigh: &weigh };
-        match self.shared.core.get(&topic, shard, self.offset, &most, ReadCharge::Own(&self.bucket)) {
+        let core = &self.shared.core;
+        let got = core.get(&topic, shard, self.offset, &most, ReadCharge::Own(&self.bucket)).await;
+        match got {
             Ok(Got { heavy: Some(weight), .. }) => Read::Heavy(weight),
             Ok(got) if got.at_end || !got.records.is_empty() || self.stage == Stage::First => {
                 Read::Tell(shard.clone(), got)

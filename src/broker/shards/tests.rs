@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::batch::Batches;
 use crate::broker::{Clock, Wave, in_memory, open};
 use crate::config::Config;
-use crate::topic::Shards;
+use crate::quota::Bucket;
+use crate::topic::{Limit, Shard, Shards};
 
 const PUTTERS: u32 = 4;
 const KEYS: u32 = 50;
@@ -32,6 +35,17 @@ pub(super) fn put_of(key: &str, value: u64) -> Put {
     Put { hash: hash_of(key.as_bytes()), record: record(key, value) }
 }
 
+/// What comes without anybody else's help.
+pub(super) fn now<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// As a client that chooses the partition.
 fn write(core: &Core, partition: &Arc<Partition>, key: &str, value: u64) -> topic::Result<()> {
     let mut wave = Wave::default();
@@ -51,7 +65,7 @@ fn all_of(core: &Core, topic: &Topic, shard: &Shard) -> Vec<GotRecord> {
     let mut all = Vec::new();
     let mut offset = shard.from;
     loop {
-        let got = core.get(topic, shard, offset, &Most::new(700, 100_000), ReadCharge::Shared).unwrap();
+        let got = now(core.get(topic, shard, offset, &Most::new(700, 100_000), ReadCharge::Shared)).unwrap();
         let idle = got.records.is_empty();
         assert!(got.next_offset > offset || idle);
         assert!(got.at_end == shard.until.is_some_and(|until| got.next_offset >= until));
@@ -160,7 +174,8 @@ async fn records_for_one_shard_are_one_batch_and_each_knows_its_place() {
     for (n, stored) in (0..).zip(&stored) {
         let shards = topic.shards();
         let shard = shards.by_id(stored.shard).unwrap();
-        let got = core.get(&topic, shard, stored.offset, &Most::new(1, 1 << 20), ReadCharge::Shared).unwrap();
+        let got =
+            core.get(&topic, shard, stored.offset, &Most::new(1, 1 << 20), ReadCharge::Shared).await.unwrap();
         assert_eq!(got.records[0].key.as_deref(), Some(format!("k{n}").as_bytes()));
         assert_eq!((got.records[0].offset, got.records[0].time_ms), (stored.offset, stored.time_ms));
         assert_eq!(got.next_offset, stored.offset + 1);
@@ -239,7 +254,7 @@ async fn reads_are_limited_by_calls_and_by_bytes_and_each_fan_out_reader_by_its_
     core.put(&topic, vec![Put { hash: 0, record: large }]).await.unwrap()[0].as_ref().unwrap();
     let shards = topic.shards();
     let shard = shards.by_id(0).unwrap();
-    let get = |charge| core.get(&topic, shard, 0, &Most::new(10, 1 << 20), charge);
+    let get = |charge| now(core.get(&topic, shard, 0, &Most::new(10, 1 << 20), charge));
     // Six seconds' worth of bytes with one second there: five seconds of refusals.
     assert_eq!(get(ReadCharge::Shared).unwrap().records.len(), 1);
     for later in [0, 4_999] {
@@ -253,7 +268,7 @@ async fn reads_are_limited_by_calls_and_by_bytes_and_each_fan_out_reader_by_its_
     clock.now_ms.fetch_add(2, Ordering::Relaxed);
     assert!(get(ReadCharge::Shared).is_ok());
     clock.now_ms.fetch_add(60_000, Ordering::Relaxed);
-    let empty = || core.get(&topic, shard, 1, &Most::new(10, 1 << 20), ReadCharge::Shared);
+    let empty = || now(core.get(&topic, shard, 1, &Most::new(10, 1 << 20), ReadCharge::Shared));
     assert!((0..5).all(|_| empty().is_ok()));
     assert!(matches!(empty(), Err(Error::Throttled { limit: Limit::ReadCalls, wait_ms: 200 })));
 }
@@ -284,7 +299,7 @@ async fn a_read_finds_nothing_that_is_older_than_the_topic_keeps_whoever_gave_it
         }
         let shards = topic.shards();
         let get = |offset, most: &Most<'_>| {
-            core.get(&topic, shards.by_id(0).unwrap(), offset, most, ReadCharge::Shared).unwrap()
+            now(core.get(&topic, shards.by_id(0).unwrap(), offset, most, ReadCharge::Shared)).unwrap()
         };
         let horizon = core.now_ms() - 5_000;
         let got = get(0, &Most::new(100, 1 << 20));
@@ -315,7 +330,7 @@ async fn a_read_stops_at_what_its_caller_has_room_for_and_charges_nothing_when_t
     let weigh = |record: &GotRecord| 100 + usize::try_from(record.offset).unwrap();
     let get = |weight| {
         let most = Most { weight, weigh: &weigh, ..Most::new(100, 1 << 20) };
-        core.get(&topic, shards.by_id(0).unwrap(), 1, &most, ReadCharge::Shared)
+        now(core.get(&topic, shards.by_id(0).unwrap(), 1, &most, ReadCharge::Shared))
     };
     for _ in 0..5 {
         let nothing = get(100).unwrap();
@@ -387,7 +402,7 @@ async fn a_shard_ends_where_it_was_closed_also_before_the_table_says_so() {
     let partition = topic.partition(0).unwrap();
     let shards = topic.shards();
     let shard = shards.by_id(0).unwrap();
-    let read = || core.get(&topic, shard, 0, &Most::new(100, 100_000), ReadCharge::Shared).unwrap();
+    let read = || now(core.get(&topic, shard, 0, &Most::new(100, 100_000), ReadCharge::Shared)).unwrap();
     write(&core, &partition, "k", 0).unwrap();
     assert_eq!(partition.close_shard(Some(0)).unwrap(), 1);
     write(&core, &partition, "k", 1).unwrap();
@@ -423,8 +438,9 @@ async fn readers_of_shards_get_each_record_of_a_busy_client_once_through_reshard
         loop {
             let last = over.load(Ordering::Relaxed);
             let shards = of.shards();
-            let now = shards.by_id(shard).unwrap();
-            let got = reader.get(&of, now, offset, &Most::new(700, 100_000), ReadCharge::Shared).unwrap();
+            let here = shards.by_id(shard).unwrap();
+            let got =
+                now(reader.get(&of, here, offset, &Most::new(700, 100_000), ReadCharge::Shared)).unwrap();
             let idle = got.records.is_empty();
             seen.extend(got.records.iter().map(|record| record.offset));
             offset = got.next_offset;
@@ -571,11 +587,11 @@ async fn a_reader_far_behind_is_told_how_far() {
     core.put(&topic, (0..3).map(|n| put_of("k", n)).collect()).await.unwrap();
     let shards: Arc<Shards> = topic.shards();
     let shard = shards.by_id(0).unwrap();
-    let first = core.get(&topic, shard, 0, &Most::new(1, 1 << 20), ReadCharge::Shared).unwrap();
+    let first = core.get(&topic, shard, 0, &Most::new(1, 1 << 20), ReadCharge::Shared).await.unwrap();
     assert!(first.behind_ms > 1_000_000 && !first.at_end && first.next_offset == 1);
-    let rest = core.get(&topic, shard, 1, &Most::new(10, 1 << 20), ReadCharge::Shared).unwrap();
+    let rest = core.get(&topic, shard, 1, &Most::new(10, 1 << 20), ReadCharge::Shared).await.unwrap();
     assert_eq!((rest.behind_ms, rest.records.len(), rest.next_offset), (0, 2, 3));
-    let past = core.get(&topic, shard, 4, &Most::new(10, 1 << 20), ReadCharge::Shared);
+    let past = core.get(&topic, shard, 4, &Most::new(10, 1 << 20), ReadCharge::Shared).await;
     assert!(matches!(past, Err(Error::OffsetOutOfRange { .. })));
     let counts: BTreeMap<u32, usize> =
         shards.iter().map(|s| (s.id, all_of(&core, &topic, s).len())).collect();

@@ -14,6 +14,7 @@ use crate::kinesis::exchange::hold;
 use crate::kinesis::records::{put_record, weight};
 use crate::kinesis::stream::{STREAM_ARN, STREAM_ID, Stream};
 use crate::kinesis::token::{self, AGE_MAX_MS, Refused};
+use crate::kinesis::writer::Writer;
 use crate::topic::Error;
 
 const RECORDS_MAX: i64 = 10_000;
@@ -63,7 +64,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         let room = hold(&mut lease, least, WANT_BYTES.max(least)).await? - FRAME_BYTES;
         let most = Most { records: limit, bytes: BYTES_MAX, weight: room, weigh: &weigh };
         let got = cx.shared.core.get(&stream.topic, shard, place.offset, &most, ReadCharge::Shared);
-        let got = got.map_err(|error| stream.fault_in(&error, shard.id))?;
+        let got = got.await.map_err(|error| stream.fault_in(&error, shard.id))?;
         match got.heavy {
             // What was read is let go of while this waits.
             Some(weight) => least = weight + FRAME_BYTES,
@@ -72,8 +73,9 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         lease.shrink(0);
     };
     cx.operation.records(Fate::Read, got.records.len());
-    lease.shrink(got.records.iter().map(weigh).sum::<usize>() + FRAME_BYTES);
-    let Answer::Whole(bytes) = cx.say(|w| {
+    let weight = got.records.iter().map(weigh).sum::<usize>();
+    lease.shrink(weight + FRAME_BYTES);
+    let say = |w: &mut Writer| {
         w.list("Records", |w| {
             got.records
                 .iter()
@@ -86,9 +88,8 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
             w.text("NextShardIterator", &cx.shared.tokens.iterator(cx.now_ms, next));
         }
         w.integer("MillisBehindLatest", got.behind_ms);
-    }) else {
-        return Err(Fault::internal());
     };
+    let bytes = cx.shared.core.work(weight, || Writer::pieces(cx.form, say)).await;
     Ok(Answer::Held(bytes, lease))
 }
 

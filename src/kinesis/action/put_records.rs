@@ -31,9 +31,14 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let records = request.field("Records");
     let count = records.map_or(0, |records| records.items().count());
     let mut intake = Intake::new(cx.body, &stream, cx.now_ms, count);
-    for (at, record) in records.into_iter().flat_map(Item::items).enumerate() {
-        intake.take(record, &|field| format!("records.{}.member.{field}", at + 1), || cx.shared.spread())?;
-    }
+    let take = || -> Result<(), Fault> {
+        for (at, record) in records.into_iter().flat_map(Item::items).enumerate() {
+            let place = |field: &str| format!("records.{}.member.{field}", at + 1);
+            intake.take(record, &place, || cx.shared.spread())?;
+        }
+        Ok(())
+    };
+    cx.shared.core.work(cx.body.len(), take).await?;
     Context::not_dry(request)?;
     let puts = intake.puts();
     let hashes: Vec<u128> = puts.iter().map(|put| put.hash).collect();
