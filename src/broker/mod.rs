@@ -64,7 +64,7 @@ pub struct Core {
     groups: groups::Groups,
     gates: shards::Gates,
     operations: Operations,
-    opening: opening::Opening,
+    opening: Arc<opening::Opening>,
     client_quotas: crate::quota::clients::Clients,
     clock: Clock,
     calendar: calendar::Calendar,

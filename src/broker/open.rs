@@ -82,7 +82,7 @@ pub(super) fn open_on(
         groups: super::groups::Groups::new(&config),
         gates: super::shards::Gates::default(),
         operations: super::Operations::default(),
-        opening: super::opening::Opening::default(),
+        opening: Arc::default(),
         client_quotas: super::client_quotas::load(store.meta())?,
         topics,
         producer_ids: ProducerIds::default(),

@@ -1,10 +1,11 @@
 //! Work that waits for the disk: opening logs, finding times in them, changes.
 //!
 //! Invariant: none of it runs on the runtime's workers, and of each kind only so much at once that however many connections
-//! ask, threads are left for the others and for syncs. A log is opened by one task, whoever waits for it.
+//! ask, threads are left for the others and for syncs. A log is opened once, whoever waits for it, and those who ask for logs
+//! take turns: whoever wants thousands of them holds nobody up who wants one.
 //! Deliberately absent: what an open does (`topic::Partition::log`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
@@ -27,19 +28,65 @@ type Outcome = Option<topic::Result<()>>;
 
 /// The work under way.
 pub(super) struct Opening {
-    opens: Arc<Semaphore>,
+    logs: Mutex<rank::Openings, Logs>,
     line: Arc<Semaphore>,
     changes: Arc<Semaphore>,
-    underway: Mutex<rank::Openings, HashMap<LogId, watch::Receiver<Outcome>>>,
+}
+
+/// Logs that are being opened, and those that wait for that.
+#[derive(Default)]
+struct Logs {
+    underway: HashMap<LogId, Open>,
+    /// What everybody who asked wants, in the order of their turns. Some of it may have been opened for others meanwhile.
+    askers: VecDeque<VecDeque<Arc<Partition>>>,
+    /// Tasks that open.
+    openers: usize,
+}
+
+/// A log that is wanted.
+struct Open {
+    outcome: watch::Receiver<Outcome>,
+    /// Until it is begun.
+    sender: Option<watch::Sender<Outcome>>,
+}
+
+impl Logs {
+    /// Stands in line for logs; what tells the outcome of each.
+    fn ask(&mut self, partitions: &[Arc<Partition>]) -> Vec<watch::Receiver<Outcome>> {
+        self.askers.push_back(partitions.iter().cloned().collect());
+        let open = |partition: &Arc<Partition>| {
+            let open = self.underway.entry(partition.id()).or_insert_with(|| {
+                let (sender, outcome) = watch::channel(None);
+                Open { outcome, sender: Some(sender) }
+            });
+            open.outcome.clone()
+        };
+        partitions.iter().map(open).collect()
+    }
+
+    /// The next log to open, of whose turn it is.
+    fn next(&mut self) -> Option<(Arc<Partition>, watch::Sender<Outcome>)> {
+        while let Some(mut wanted) = self.askers.pop_front() {
+            while let Some(partition) = wanted.pop_front() {
+                let open = self.underway.get_mut(&partition.id());
+                if let Some(sender) = open.and_then(|open| open.sender.take()) {
+                    if !wanted.is_empty() {
+                        self.askers.push_back(wanted);
+                    }
+                    return Some((partition, sender));
+                }
+            }
+        }
+        None
+    }
 }
 
 impl Default for Opening {
     fn default() -> Self {
         Self {
-            opens: Arc::new(Semaphore::new(AT_ONCE)),
+            logs: Mutex::default(),
             line: Arc::new(Semaphore::new(AT_ONCE)),
             changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
-            underway: Mutex::default(),
         }
     }
 }
@@ -54,46 +101,31 @@ impl Core {
         if partition.is_open() {
             return Ok(());
         }
-        let mut outcome = self.begin_to_open(partition);
-        match outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
-            // The task is gone: the runtime ends.
-            Err(_) => Err(Error::Storage(crate::store::Error::Fenced)),
+        match self.begin_to_open(std::slice::from_ref(partition)).pop() {
+            Some(outcome) => told(outcome).await,
+            None => Ok(()),
         }
     }
 
     /// Opens the logs of partitions; those that could not be opened.
     pub async fn open_logs(self: &Arc<Self>, partitions: Vec<Arc<Partition>>) -> Refused {
-        // All of them are asked for before the first is waited for.
         let closed: Vec<_> = partitions.into_iter().filter(|partition| !partition.is_open()).collect();
-        closed.iter().for_each(|partition| drop(self.begin_to_open(partition)));
         let mut refused = HashMap::new();
-        for partition in closed {
-            if let Err(error) = self.open_log(&partition).await {
+        for (outcome, partition) in self.begin_to_open(&closed).into_iter().zip(&closed) {
+            if let Err(error) = told(outcome).await {
                 refused.insert(partition.id(), error);
             }
         }
         refused
     }
 
-    fn begin_to_open(self: &Arc<Self>, partition: &Arc<Partition>) -> watch::Receiver<Outcome> {
-        let mut underway = self.opening.underway.lock();
-        if let Some(outcome) = underway.get(&partition.id()) {
-            return outcome.clone();
+    fn begin_to_open(&self, partitions: &[Arc<Partition>]) -> Vec<watch::Receiver<Outcome>> {
+        let mut logs = self.opening.logs.lock();
+        for _ in 0..partitions.len().min(AT_ONCE - logs.openers) {
+            logs.openers += 1;
+            tokio::spawn(open_in_turns(Arc::clone(&self.opening)));
         }
-        let (sender, outcome) = watch::channel(None);
-        underway.insert(partition.id(), outcome.clone());
-        let (core, partition) = (Arc::clone(self), Arc::clone(partition));
-        tokio::spawn(async move {
-            let id = partition.id();
-            let opened = core.in_turn(&core.opening.opens, move |_| partition.log().map(|_| ())).await;
-            core.opening.underway.lock().remove(&id);
-            // Whoever is told may be about to close what this would keep open.
-            drop(core);
-            // Nobody may be left who waits.
-            let _ = sender.send(Some(opened));
-        });
-        outcome
+        if partitions.is_empty() { Vec::new() } else { logs.ask(partitions) }
     }
 
     /// Runs work that waits for the disk off the caller's thread.
@@ -141,6 +173,35 @@ impl Core {
     }
 }
 
+/// What became of an open.
+async fn told(mut outcome: watch::Receiver<Outcome>) -> topic::Result<()> {
+    match outcome.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+        // The task is gone: the runtime ends.
+        Err(_) => Err(Error::Storage(crate::store::Error::Fenced)),
+    }
+}
+
+/// Opens logs as long as somebody waits for one. Does not hold on to the broker: whoever is told may be about to close it.
+async fn open_in_turns(opening: Arc<Opening>) {
+    loop {
+        let next = {
+            let mut logs = opening.logs.lock();
+            let next = logs.next();
+            logs.openers -= usize::from(next.is_none());
+            next
+        };
+        let Some((partition, sender)) = next else { return };
+        let id = partition.id();
+        let opened = tokio::task::spawn_blocking(move || partition.log().map(|_| ())).await;
+        // One that panicked opened nothing.
+        let opened = opened.unwrap_or(Err(Error::Storage(crate::store::Error::Fenced)));
+        opening.logs.lock().underway.remove(&id);
+        // Nobody may be left who waits.
+        let _ = sender.send(Some(opened));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,15 +225,39 @@ mod tests {
         let topic = core.topics().create(new).unwrap();
         let all: Vec<_> = topic.partitions().iter().cloned().collect();
         assert!(all.iter().all(|partition| !partition.is_open()));
-        let asked: Vec<_> = (0..1000).map(|n| core.begin_to_open(&all[n % 40])).collect();
-        assert_eq!(core.opening.underway.lock().len(), 40, "one task each");
+        let ask = |n: usize| core.begin_to_open(std::slice::from_ref(&all[n % 40])).pop().unwrap();
+        let asked: Vec<_> = (0..1000).map(ask).collect();
+        {
+            let logs = core.opening.logs.lock();
+            assert_eq!((logs.underway.len(), logs.openers), (40, AT_ONCE), "each is opened once");
+        }
         assert!(core.open_logs(all.clone()).await.is_empty());
         assert!(all.iter().all(|partition| partition.is_open()));
         for mut outcome in asked {
             assert!(outcome.wait_for(Option::is_some).await.unwrap().clone().unwrap().is_ok());
         }
-        assert!(core.opening.underway.lock().is_empty());
+        while core.opening.logs.lock().openers > 0 {
+            tokio::task::yield_now().await;
+        }
+        let logs = core.opening.logs.lock();
+        assert!(logs.underway.is_empty() && logs.askers.is_empty());
+        drop(logs);
         core.close().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_wants_one_log_does_not_wait_for_all_that_somebody_else_wants() {
+        let core = crate::broker::in_memory(Config::default()).unwrap();
+        let topic = core.create_topic("t".into(), 11, BTreeMap::new()).await.unwrap();
+        let all: Vec<_> = topic.partitions().iter().cloned().collect();
+        let mut logs = Logs::default();
+        // Everything but one; that one; and one of those that the first wants last.
+        for wanted in [&all[..10], &all[10..], &all[9..10]] {
+            assert_eq!(logs.ask(wanted).len(), wanted.len());
+        }
+        let order: Vec<i32> =
+            std::iter::from_fn(|| logs.next()).map(|(partition, _)| partition.id().partition).collect();
+        assert_eq!(order, [0, 10, 9, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[tokio::test]
