@@ -22,7 +22,7 @@ use super::exposition::{Labels, Pages, Reply};
 use super::families::{self, Family};
 use super::redpanda;
 use super::shards;
-use crate::broker::Reason;
+use crate::broker::{Reason, seen_weight};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
@@ -135,18 +135,25 @@ fn ready(shared: &Shared, degraded: StatusCode) -> Response<Reply> {
 async fn metrics(shared: &Arc<Shared>, table: &'static [Family]) -> Response<Reply> {
     let unavailable = |why: &str| whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n"));
     let phase = shared.phase.borrow().clone();
-    let Phase::Ready { observer, .. } = phase else { return unavailable("the broker does not serve") };
+    let Phase::Ready { core, observer } = phase else { return unavailable("the broker does not serve") };
     let Ok(permit) = Arc::clone(&shared.scrapes).try_acquire_owned() else {
         return unavailable("too many read the metrics at a time");
     };
-    let seen = match &mut *observer.lock().await {
-        Some(observer) => observer.look().await,
-        None => return unavailable("the broker does not serve"),
-    };
     let mut lease = shared.answers.account().lease();
-    if timeout(MEMORY_TIME, lease.grow(seen.bytes(), seen.bytes())).await.is_err() {
+    let bytes = seen_weight(&core);
+    if timeout(MEMORY_TIME, lease.grow(bytes, bytes)).await.is_err() {
         return unavailable("too many read answers at a time");
     }
+    drop(core);
+    // A look comes to its end when its client goes away, and holds its place and its memory until then.
+    let look = tokio::spawn(async move {
+        let seen = observer.lock().await.as_mut()?.look().await;
+        lease.settle(seen.bytes());
+        Some((seen, permit, lease))
+    });
+    let Ok(Some((seen, permit, lease))) = look.await else {
+        return unavailable("the broker does not serve");
+    };
     let labels = Labels::new(&shared.settings.labels);
     let pages = Pages::new(table, seen, &shared.census, labels, (permit, lease));
     let mut response = Response::new(Reply::Pages(Box::new(pages)));

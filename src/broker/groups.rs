@@ -70,6 +70,9 @@ struct Held {
     receipts: Vec<Receipt>,
 }
 
+/// What a group committed: topic, partition, offset, the topic's id where it is known.
+pub(super) type SeenOffset = (String, i32, i64, Option<Uuid>);
+
 /// What became of records.
 #[derive(Default)]
 struct Journaled {
@@ -173,6 +176,22 @@ impl Core {
         let mut state = self.groups.state.lock();
         let outcome = state.coordinator.topic_deleted(topic.name(), topic.id());
         self.carry_out(&mut state, now, outcome);
+    }
+
+    /// How many members a group has, and where it stands (topic, partition, offset, the topic's id where it is known) behind a
+    /// place: a page of `most`, in order, so that nobody waits long for the lock. `None` without such a group.
+    pub(super) fn glance_at_group(
+        &self,
+        group: &str,
+        after: Option<(&str, i32)>,
+        most: usize,
+    ) -> Option<(usize, Vec<SeenOffset>)> {
+        let state = self.groups.state.lock();
+        let (members, offsets) = state.coordinator.glance(group, after, most)?;
+        let told = |(topic, partition, kept): (&str, i32, &CommittedOffset)| {
+            (topic.to_owned(), partition, kept.offset, kept.topic_id)
+        };
+        Some((members, offsets.map(told).collect()))
     }
 
     /// What the state of all groups takes, in bytes, and what it may.

@@ -45,7 +45,7 @@ pub use clock::Clock;
 pub use configs::{Admission, Change, Edit, Scope, is_alterable};
 pub use health::Lines;
 pub use lane::IN_PLACE_BYTES;
-pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopic};
+pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopic, weight as seen_weight};
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};

@@ -13,13 +13,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Core, SeenOperation};
-use crate::group::{Event, FetchGroup, Reply};
+use crate::group::{Event, Reply};
 use crate::quota::Rate;
 use crate::store::{Capacity, LogId, Seen as SeenIncident};
 use crate::topic::{Counted, Partition, Topic};
 
-/// Groups asked for under one hold of the coordinator's lock.
-const GROUPS_AT_A_TIME: usize = 64;
+/// Offsets copied under one hold of the coordinator's lock.
+const OFFSETS_AT_A_TIME: usize = 1_000;
 /// Records whose time is looked up in one look: each may cost a read of the disk. The others follow in later ones.
 const TIMES_MAX: usize = 2_000;
 
@@ -34,9 +34,6 @@ pub struct Observer {
     /// Time that the workers had spent, and when, at the last look.
     busy: (f64, Instant),
 }
-
-/// What a group committed somewhere.
-type Committed = Result<Option<crate::group::CommittedOffset>, crate::group::Error>;
 
 /// Times of records, by where they are.
 type Times = HashMap<(LogId, i64), i64>;
@@ -154,6 +151,15 @@ impl Seen {
     }
 }
 
+/// No less than the copy of a look takes (see [`Seen::bytes`]), without looking.
+#[must_use]
+pub fn weight(core: &Core) -> usize {
+    let topic =
+        |topic: &Arc<Topic>| size_of::<SeenTopic>() + topic.partitions().len() * size_of::<SeenPartition>();
+    // Whatever a group has takes more in its state than what is told of it.
+    core.topics().all().iter().map(topic).sum::<usize>() + core.group_state_bytes().0
+}
+
 impl Observer {
     /// Looks at `core`.
     #[must_use]
@@ -169,13 +175,14 @@ impl Observer {
         }
     }
 
-    /// Takes a look.
+    /// Takes a look. Comes to its end also when nobody waits for it: whoever bounds looks holds on to their place meanwhile.
     pub async fn look(&mut self) -> Seen {
-        let mut groups = groups(&self.core).await;
+        let ids = group_ids(&self.core).await;
         let (core, mut times) = (Arc::clone(&self.core), std::mem::take(&mut self.times));
         // Thousands of partitions take milliseconds, and the times of records read the disk.
         let looked = tokio::task::spawn_blocking(move || {
             let topics: Vec<_> = core.topics().all().iter().map(|topic| seen(&core, topic)).collect();
+            let mut groups: Vec<_> = ids.into_iter().filter_map(|id| seen_group(&core, id)).collect();
             place(&core, &topics, &mut groups, &mut times);
             (topics, groups, times, core.capacity())
         });
@@ -247,35 +254,40 @@ fn busy_s() -> f64 {
     (0..metrics.num_workers()).map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum()
 }
 
-async fn groups(core: &Core) -> Vec<SeenGroup> {
+/// The ids of all groups, in order.
+async fn group_ids(core: &Core) -> Vec<String> {
     let listed = core.group(Event::ListGroups { states: Vec::new(), types: Vec::new() }).await;
     let Ok(Reply::ListGroups(Ok(listed))) = listed else { return Vec::new() };
     let mut ids: Vec<String> = listed.into_iter().map(|group| group.group).collect();
     ids.sort_unstable();
-    let mut all = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(GROUPS_AT_A_TIME) {
-        let asked = ids.iter().map(|id| FetchGroup { group: id.clone(), topics: None }).collect();
-        let described = core.group(Event::DescribeGroups(ids.to_vec())).await;
-        let fetched = core.group(Event::FetchOffsets(asked)).await;
-        let (Ok(Reply::DescribeGroups(described)), Ok(Reply::FetchOffsets(fetched))) = (described, fetched)
-        else {
-            continue;
-        };
-        for ((id, described), (_, fetched)) in described.into_iter().zip(fetched) {
-            // Gone meanwhile.
-            let (Ok(described), Ok(fetched)) = (described, fetched) else { continue };
-            let commits = |partitions: Vec<(i32, Committed)>| {
-                let commit = |(partition, committed): (i32, Committed)| {
-                    let offset = committed.ok()??.offset;
-                    Some(SeenCommit { partition, offset, lag: None, age_ms: None })
-                };
-                partitions.into_iter().filter_map(commit).collect()
-            };
-            let topics = fetched.topics.into_iter().map(|topic| (topic.name, commits(topic.partitions)));
-            all.push(SeenGroup { id, members: described.members.len(), topics: topics.collect() });
+    ids
+}
+
+/// A group with what it committed, page by page; nothing when it has gone meanwhile.
+fn seen_group(core: &Core, id: String) -> Option<SeenGroup> {
+    let mut group = SeenGroup { id, members: 0, topics: Vec::new() };
+    let mut last: Option<(String, i32)> = None;
+    loop {
+        let after = last.as_ref().map(|(topic, partition)| (topic.as_str(), *partition));
+        let (members, page) = core.glance_at_group(&group.id, after, OFFSETS_AT_A_TIME)?;
+        group.members = members;
+        let is_last = page.len() < OFFSETS_AT_A_TIME;
+        last = page.last().map(|(topic, partition, ..)| (topic.clone(), *partition));
+        for (topic, partition, offset, of) in page {
+            // It is of the topic, and not of a later one that has its name.
+            if of.is_some() && of != core.topics().by_name(&topic).map(|topic| topic.id()) {
+                continue;
+            }
+            let commit = SeenCommit { partition, offset, lag: None, age_ms: None };
+            match group.topics.last_mut().filter(|(name, _)| *name == topic) {
+                Some((_, commits)) => commits.push(commit),
+                None => group.topics.push((topic, vec![commit])),
+            }
+        }
+        if is_last {
+            return Some(group);
         }
     }
-    all
 }
 
 fn seen(core: &Core, topic: &Topic) -> SeenTopic {
@@ -368,6 +380,7 @@ mod tests {
     use crate::batch::Record;
     use crate::broker::{Most, Put, ReadCharge, in_memory};
     use crate::config::Config;
+    use crate::group::{Commit, CommitPartition, CommitTopic};
 
     async fn with_records(core: &Arc<Core>, count: usize) -> Arc<Topic> {
         let topic = core.create_topic("t".into(), 1, [].into()).await.unwrap();
@@ -377,6 +390,36 @@ mod tests {
         };
         assert!(core.put(&topic, vec![put; count]).await.unwrap().iter().all(Result::is_ok));
         topic
+    }
+
+    #[tokio::test]
+    async fn what_a_group_committed_is_told_whole_however_many_pages_it_takes_and_weighs_no_more_than_said() {
+        let core = in_memory(Config::default()).unwrap();
+        let mut topics = Vec::new();
+        for n in 0..3 {
+            let topic = core.create_topic(format!("t{n}"), 900, [].into()).await.unwrap();
+            let partitions = (0..900).map(|partition| CommitPartition {
+                partition,
+                offset: i64::from(partition) + n,
+                leader_epoch: -1,
+                metadata: "m".repeat(100),
+                commit_ms: None,
+            });
+            let (id, partitions) = (Some(topic.id()), partitions.collect());
+            topics.push(CommitTopic { name: format!("t{n}"), id, gone: false, partitions });
+        }
+        let commit = Commit { group: "g".into(), generation: -1, topics, ..Commit::default() };
+        Arc::clone(&core).first_group(Event::CommitOffsets(commit)).await.unwrap();
+        let seen = Observer::new(Arc::clone(&core)).look().await;
+        let told: Vec<_> =
+            seen.groups[0].topics.iter().map(|(name, all)| (name.as_str(), all.len())).collect();
+        assert_eq!(told, [("t0", 900), ("t1", 900), ("t2", 900)]);
+        for ((_, commits), n) in seen.groups[0].topics.iter().zip(0..) {
+            let there = commits.iter().map(|commit| (commit.partition, commit.offset));
+            assert!(there.eq((0..900).map(|p| (p, i64::from(p) + n))));
+        }
+        let weight = weight(&core);
+        assert!((seen.bytes()..seen.bytes() * 20).contains(&weight), "{weight} for {}", seen.bytes());
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use super::event::{
 use super::journal::{
     GroupValue, JournalError, JournalRecord, Key, group_record, read_group, read_key, read_offset,
 };
-use super::offsets::{Offsets, added_bytes, check_commit, commit_records};
+use super::offsets::{CommittedOffset, Offsets, added_bytes, check_commit, commit_records};
 use super::{Now, Settings, partition_of};
 
 /// A sweep stops after so many records and goes on in a second: one append stays small.
@@ -161,6 +161,17 @@ impl Coordinator {
             GROUP_BYTES + 3 * id.len() + group.classic().bytes() + group.offsets.bytes()
         };
         self.groups.iter().map(weigh).sum()
+    }
+
+    /// How many members a group has, and the first `most` of its offsets behind a place; `None` without such a group.
+    pub fn glance(
+        &self,
+        group: &str,
+        after: Option<(&str, i32)>,
+        most: usize,
+    ) -> Option<(usize, impl Iterator<Item = (&str, i32, &CommittedOffset)>)> {
+        let group = self.groups.get(group)?;
+        Some((group.classic().members.len(), group.offsets.after(after).take(most)))
     }
 
     /// What the state of all groups takes.
