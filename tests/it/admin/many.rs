@@ -1,5 +1,7 @@
 //! Many partitions, and scrapes while records come in.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use super::House;
@@ -24,6 +26,24 @@ fn ten_thousand_partitions_are_all_told() {
         assert_eq!(metrics.of("kafka_server_replicamanager_partitioncount"), "10000");
     }
     house.shutdown();
+}
+
+#[test]
+fn a_scrape_that_nobody_reads_holds_the_memory_of_the_next_one_where_that_is_bounded() {
+    for (limit, second) in [("16384", "HTTP/1.1 503 "), ("-1", "HTTP/1.1 200 ")] {
+        let house = House::configured(&[("admin.queued.max.response.bytes", limit)]);
+        // Far more than sockets hold.
+        assert_eq!(house.kafka().create_partitioned("t", 10_000, &[]), 0);
+        let mut unread = TcpStream::connect(house.broker.admin_addrs()[0]).unwrap();
+        unread.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        let mut begin = [0; 15];
+        unread.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200 OK");
+        let answer = house.get("/metrics");
+        assert!(answer.starts_with(second), "{limit}: {}", answer.lines().next().unwrap());
+        drop(unread);
+        house.shutdown();
+    }
 }
 
 #[test]
