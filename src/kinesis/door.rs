@@ -37,8 +37,9 @@ const IDLE_MS: i64 = 60_000;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Read buffer of an HTTP/1.1 connection; also bounds its head, and what it keeps of an answer that is on its way out.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Bytes of bodies that an HTTP/2 connection may send ahead of what is read: nobody has counted them yet.
-const WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes of bodies that an HTTP/2 connection may send ahead of what is read, of all its requests: nobody has counted them
+/// yet. As many as the protocol lets a connection send before anybody could tell it otherwise.
+const WINDOW_BYTES: u32 = 65_535;
 /// Requests in flight of an HTTP/2 connection.
 const STREAMS_MAX: u32 = 250;
 /// Under what name connections of this door are counted, beside those of the Kafka listeners.

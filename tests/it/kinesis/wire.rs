@@ -1,5 +1,6 @@
 //! HTTP and bodies: what is refused, how, and that the door goes on serving.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use super::{AUTHORIZATION, CBOR, Client, House, JSON, request};
@@ -219,7 +220,35 @@ fn http2_with_prior_knowledge_is_answered() {
     let mut client = house.client();
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     let mut frame = [0; 9];
-    std::io::Read::read_exact(&mut client.stream, &mut frame).unwrap();
+    client.stream.read_exact(&mut frame).unwrap();
     assert_eq!(frame[3], 4, "a SETTINGS frame");
+    house.shutdown();
+}
+
+/// What is not counted anywhere is what a connection may send before its bodies are read.
+#[test]
+fn a_connection_sends_no_more_ahead_than_the_protocol_lets_it_anyway() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    // Settings, and a ping whose answer says that all has been said.
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x08\x06\0\0\0\0\0weirweir");
+    let (mut of_connection, mut of_stream) = (65_535, 65_535);
+    loop {
+        let mut head = [0; 9];
+        client.stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        client.stream.read_exact(&mut payload).unwrap();
+        match head[3] {
+            4 => {
+                let initial = payload.chunks(6).find(|setting| setting[..2] == [0, 4]);
+                let value = |setting: &[u8]| u32::from_be_bytes(setting[2..].try_into().unwrap());
+                of_stream = initial.map_or(of_stream, value);
+            }
+            8 => of_connection += u32::from_be_bytes(payload[..].try_into().unwrap()),
+            6 if head[4] == 1 => break,
+            _ => {}
+        }
+    }
+    assert!(of_connection <= 65_535 && of_stream <= 65_535, "{of_connection} {of_stream}");
     house.shutdown();
 }
