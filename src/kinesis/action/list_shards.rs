@@ -60,7 +60,7 @@ pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Faul
             continued(cx, token)?
         }
         None => {
-            let stream = cx.stream(request)?;
+            let stream = cx.stream_created(request)?;
             let filter =
                 request.field("ShardFilter").map_or(Ok(Filter::All), |filter| read(cx, &stream, filter))?;
             let after = request.text("ExclusiveStartShardId");

@@ -20,7 +20,10 @@ pub(super) const FIELDS: &[Field] = &[
 ];
 
 pub(super) fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer, Fault> {
-    let stream = cx.stream(request)?;
+    if request.field("NextToken").is_some() && request.field("StreamCreationTimestamp").is_some() {
+        return Err(Fault::invalid("NextToken and StreamCreationTimestamp cannot be provided together."));
+    }
+    let stream = cx.stream_created(request)?;
     cx.admit(stream.topic.id(), "")?;
     let last = request.text("NextToken").map(|token| read(cx, &stream, token)).transpose()?;
     let mut consumers: Vec<&Consumer> = stream.traits.consumers.iter().collect();

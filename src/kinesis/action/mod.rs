@@ -274,6 +274,19 @@ impl Context<'_> {
         self.shared.streams.named(request, self.region)
     }
 
+    /// The stream that the request names, and means: there may have been another of its name before. To the second, as most
+    /// clients keep a time.
+    fn stream_created(&self, request: Item<'_>) -> Result<Stream, Fault> {
+        let stream = self.stream(request)?;
+        let second = |ms: i64| ms.div_euclid(1000);
+        match request.time_ms("StreamCreationTimestamp") {
+            Some(ms) if second(ms) != second(stream.topic.created_ms()) => {
+                Err(stream.fault(&Error::UnknownTopic))
+            }
+            _ => Ok(stream),
+        }
+    }
+
     /// The stream that the request names, when it may be changed.
     fn settled_stream(&self, request: Item<'_>) -> Result<Stream, Fault> {
         let stream = self.stream(request)?;

@@ -366,6 +366,33 @@ fn a_tag_has_the_characters_that_the_service_takes() {
 }
 
 #[test]
+fn a_list_is_of_the_stream_that_was_created_then_and_not_of_another_of_its_name() {
+    let clock = Arc::default();
+    let house = House::start(Broker::builder().ephemeral().clock(Clock::Manual(Arc::clone(&clock))));
+    clock.now_ms.store(1_800_000_000_250, Ordering::Relaxed);
+    let mut client = house.client();
+    client.create("s", 1);
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    for (operation, of) in
+        [("ListShards", r#""StreamName":"s""#), ("ListStreamConsumers", &format!(r#""StreamARN":"{arn}""#))]
+    {
+        let mut outcome = |seconds: &str, more: &str| {
+            let body = format!(r#"{{{of},"StreamCreationTimestamp":{seconds}{more}}}"#);
+            client.call(operation, &body).outcome().1
+        };
+        for seconds in ["1800000000.25", "1800000000"] {
+            assert_eq!(outcome(seconds, ""), "ok", "{operation} {seconds}");
+        }
+        for seconds in ["1799999999", "1800000001", "0"] {
+            assert_eq!(outcome(seconds, ""), "ResourceNotFoundException", "{operation} {seconds}");
+        }
+        let both = outcome("1800000000", r#","NextToken":"AAAA""#);
+        assert_eq!(both, "InvalidArgumentException", "{operation}: a token names its stream");
+    }
+    house.shutdown();
+}
+
+#[test]
 fn a_list_of_consumers_goes_on_when_its_last_one_has_gone() {
     let house = House::ephemeral();
     let mut client = house.client();
