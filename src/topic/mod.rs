@@ -5,8 +5,12 @@
 //! Deliberately absent: `kafka_protocol`, HTTP, groups, clocks (time is passed in), waiting (watermarks are
 //! handed out instead).
 
+mod admission;
+mod append;
+mod buckets;
 pub mod config;
 mod error;
+mod history;
 pub mod ondemand;
 mod partition;
 mod producers;
@@ -15,9 +19,11 @@ mod retention;
 mod shards;
 mod tally;
 
+pub use append::{Append, Appended, Route};
+pub use buckets::Buckets;
 pub use config::TopicConfig;
 pub use error::{Error, Limit};
-pub use partition::{Append, Appended, Buckets, Partition, ReadOutcome, Route};
+pub use partition::{Partition, ReadOutcome};
 pub use registry::{Defaults, NewTopic, Registry, Topic, check_name, is_internal};
 pub use shards::{Plan, Reshape, Shard, Shards};
 pub use tally::{Counted, Passed, Tally};

@@ -10,93 +10,21 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 
+use super::append::{Append, Appended, Route};
+use super::buckets::Buckets;
 use super::config::QuotaMode;
+use super::history::History;
 use super::producers::{Entry, Producers, Verdict};
 use super::tally::Tally;
-use super::{Error, Limit, Result, TopicConfig};
+use super::{Error, Result, TopicConfig, admission, buckets};
 use crate::batch::{Batch, Batches, Header, Rules, TimestampType};
 use crate::lock::{Mutex, MutexGuard, RwLock, rank};
-use crate::quota::{Bucket, Rate, Steady, Verdict as Taken};
+use crate::quota::Steady;
 use crate::store::{
     self, Kind, Log, LogId, LogOptions, Placed, Replayed, Segment, Slice, Span, Store, Watermark,
 };
-
-/// Most records that a refusal names.
-const NAMED_RECORDS_MAX: usize = 1_000;
-
-/// A batch on its way into a partition, and what became of it.
-#[derive(Debug)]
-pub struct Append {
-    /// The checked batch.
-    pub batch: Batch,
-    /// Who chose the partition.
-    pub route: Route,
-    /// The broker's own: no limit of the topic is held against it.
-    pub own: bool,
-    /// The client, in words for people.
-    pub client: Option<Arc<str>>,
-    /// Filled in by [`Partition::append`].
-    pub outcome: Option<Result<Appended>>,
-}
-
-/// Who chose the partition of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// The client.
-    Client,
-    /// The broker, by shard; the limits of the shard were charged.
-    Shard,
-}
-
-impl Append {
-    /// A batch for the partition that its client chose.
-    #[must_use]
-    pub fn new(batch: Batch) -> Self {
-        Self { batch, route: Route::Client, own: false, client: None, outcome: None }
-    }
-
-    /// A batch of the broker's own, which may be of any size.
-    #[must_use]
-    pub fn own(batch: Batch) -> Self {
-        Self { own: true, ..Self::new(batch) }
-    }
-
-    /// A batch for a shard that has been charged for it.
-    #[must_use]
-    pub fn routed(batch: Batch) -> Self {
-        Self { batch, route: Route::Shard, own: false, client: None, outcome: None }
-    }
-}
-
-/// Where a batch now stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Offset of its first record.
-    pub base_offset: i64,
-    /// Offset after its last record: durable once [`Partition::durable`] reaches it.
-    pub next_offset: i64,
-    /// The broker's timestamp on a log-append-time topic, else -1. Milliseconds.
-    pub log_append_time_ms: i64,
-    /// First readable offset of the partition.
-    pub log_start: i64,
-    /// How long the client has to wait before it sends more to this shard. Milliseconds.
-    pub throttle_ms: u32,
-}
-
-/// What the open shard of a partition has left of its limits.
-#[derive(Debug, Default)]
-pub struct Buckets {
-    /// Bytes written.
-    pub write_bytes: Bucket,
-    /// Records written.
-    pub write_records: Bucket,
-    /// Bytes read.
-    pub read_bytes: Bucket,
-    /// Read calls.
-    pub read_calls: Bucket,
-}
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -157,9 +85,7 @@ const UNSWEPT: usize = 64;
 
 #[derive(Default)]
 struct Writer {
-    producers: Producers,
-    /// Where each leader epoch that wrote something starts, oldest first.
-    epochs: Vec<(i32, i64)>,
+    history: History,
     placed: Vec<Placed>,
     undo: Vec<(i64, Option<Entry>)>,
     listed_dirty: bool,
@@ -364,7 +290,7 @@ impl Partition {
     /// [`Error::TooLarge`], [`Error::LargerThanSegment`]: nobody has to look into such a batch.
     pub fn rules(&self, bytes: usize, rules: Rules) -> Result<Rules> {
         let config = self.config();
-        check_size(&config, bytes).inspect_err(|_| self.tally.refused(1))?;
+        admission::check_size(&config, bytes).inspect_err(|_| self.tally.refused(1))?;
         Ok(Rules { strict: config.compression_strict || config.cleanup_policy.compact, ..rules })
     }
 
@@ -376,23 +302,7 @@ impl Partition {
     /// # Errors
     /// [`Error::MissingKeys`], [`Error::InvalidTimestamp`], [`Error::Invalid`], [`Error::TooLarge`].
     pub fn admit(&self, batch: Batch, max_plain_bytes: usize, now_ms: i64) -> Result<Batch> {
-        self.formed(batch, max_plain_bytes, now_ms).inspect_err(|_| self.tally.refused(1))
-    }
-
-    fn formed(&self, batch: Batch, max_plain_bytes: usize, now_ms: i64) -> Result<Batch> {
-        let config = self.config();
-        let compacted = config.cleanup_policy.compact;
-        let batch =
-            if compacted && batch.all_keyed().is_none() { batch.walked(max_plain_bytes)? } else { batch };
-        check_times(&config, now_ms, &batch, max_plain_bytes)?;
-        if compacted && batch.all_keyed() != Some(true) {
-            let keyless = batch.places(max_plain_bytes, NAMED_RECORDS_MAX, |_, has_key| !has_key)?;
-            return Err(Error::MissingKeys(keyless));
-        }
-        let Some((codec, level)) = config.codec() else { return Ok(batch) };
-        // Before any work is done for it.
-        check_size(&config, batch.bytes().len())?;
-        Ok(batch.recode(codec, level, max_plain_bytes)?)
+        admission::form(&self.config(), batch, max_plain_bytes, now_ms).inspect_err(|_| self.tally.refused(1))
     }
 
     /// Appends in order, all to one `Log::append`; each gets its own outcome.
@@ -428,7 +338,7 @@ impl Partition {
         }
         if let Err(error) = log.append(&writer.placed, now_ms) {
             while let Some((id, before)) = writer.undo.pop() {
-                writer.producers.restore(id, before);
+                writer.history.producers.restore(id, before);
             }
             writer.placed.clear();
             let error = Error::from(error);
@@ -441,9 +351,7 @@ impl Partition {
             }
             return;
         }
-        if writer.epochs.last().is_none_or(|(epoch, _)| *epoch < self.leader_epoch) {
-            writer.epochs.push((self.leader_epoch, span.end));
-        }
+        writer.history.begin(self.leader_epoch, span.end);
         let bytes: usize = writer.placed.iter().map(|placed| placed.batch.bytes().len()).sum();
         let route = appends.first().map_or(Route::Client, |append| append.route);
         let records = (end - span.end).unsigned_abs();
@@ -461,8 +369,8 @@ impl Partition {
     /// look for them costs little per append. Those that are silent leave at the next checkpoint.
     fn bound_producers(&self, writer: &mut Writer, now_ms: i64) {
         let max = self.dirty.producers_max.load(Ordering::Relaxed);
-        if max > 0 && writer.producers.len() > max + max / 4 {
-            writer.producers.expire(now_ms, i64::MIN, max);
+        if max > 0 && writer.history.producers.len() > max + max / 4 {
+            writer.history.producers.expire(now_ms, i64::MIN, max);
         }
     }
 
@@ -486,15 +394,8 @@ impl Partition {
                 records += u64::from(append.batch.header().record_count.unsigned_abs());
             }
         }
-        let now_ns = self.steady.ns(now_ms);
-        let wait =
-            |bucket: &Bucket, rate: Option<Rate>, units| rate.map_or(0, |r| bucket.charge(r, units, now_ns));
-        let wait_ns = wait(&self.buckets.write_bytes, config.shard_write_bytes, bytes).max(wait(
-            &self.buckets.write_records,
-            config.shard_write_records,
-            records,
-        ));
-        let throttle_ms = milliseconds(wait_ns);
+        let wait_ns = self.buckets.charge_write(config, self.steady.ns(now_ms), bytes, records);
+        let throttle_ms = buckets::milliseconds(wait_ns);
         if throttle_ms > 0 {
             self.tally.throttled_write(records, throttle_ms);
         }
@@ -514,7 +415,7 @@ impl Partition {
     /// Charges bytes that were read, 0 to ask; how long to wait before the next read. Milliseconds.
     pub fn charge_read(&self, bytes: usize, now_ms: i64) -> u32 {
         let Some(rate) = self.config().shard_read_bytes else { return 0 };
-        milliseconds(self.buckets.read_bytes.charge(rate, bytes as u64, self.steady.ns(now_ms)))
+        buckets::milliseconds(self.buckets.read_bytes.charge(rate, bytes as u64, self.steady.ns(now_ms)))
     }
 
     /// Takes from the write limits for one thing of `bytes` with `records` records, or says which is used up.
@@ -522,30 +423,13 @@ impl Partition {
     /// # Errors
     /// [`Error::Throttled`]; nothing was taken then.
     pub fn take_write(&self, config: &TopicConfig, now_ms: i64, bytes: u64, records: u64) -> Result<()> {
-        if !config.limits_writes() {
-            return Ok(());
-        }
-        let now_ns = self.steady.ns(now_ms);
-        take(&self.buckets.write_records, config.shard_write_records, records, now_ns, Limit::WriteRecords)
-            .inspect_err(|_| self.tally.throttled_write(records, 0))?;
-        take(&self.buckets.write_bytes, config.shard_write_bytes, bytes, now_ns, Limit::WriteBytes)
-            .inspect_err(|_| {
-                self.tally.throttled_write(records, 0);
-                if let Some(rate) = config.shard_write_records {
-                    self.buckets.write_records.give_back(rate, records);
-                }
-            })
+        let taken = self.buckets.take_write(config, self.steady.ns(now_ms), bytes, records);
+        taken.inspect_err(|_| self.tally.throttled_write(records, 0))
     }
 
     /// Returns what [`Partition::take_write`] took for something that was not written.
     pub fn give_back_write(&self, config: &TopicConfig, bytes: u64, records: u64) {
-        let back = |bucket: &Bucket, rate: Option<Rate>, units| {
-            if let Some(rate) = rate {
-                bucket.give_back(rate, units);
-            }
-        };
-        back(&self.buckets.write_bytes, config.shard_write_bytes, bytes);
-        back(&self.buckets.write_records, config.shard_write_records, records);
+        self.buckets.give_back_write(config, bytes, records);
     }
 
     fn place(
@@ -559,7 +443,7 @@ impl Partition {
         let batch = &append.batch;
         let header = *batch.header();
         if !append.own {
-            check_size(config, batch.bytes().len())?;
+            admission::check_size(config, batch.bytes().len())?;
         }
         let mut appended = Appended {
             base_offset: end,
@@ -577,7 +461,7 @@ impl Partition {
             self.take_write(config, now_ms, bytes, records)?;
         }
         if header.producer_id >= 0 {
-            let checked = writer.producers.check(&header);
+            let checked = writer.history.producers.check(&header);
             if rejects && !matches!(checked, Ok(Verdict::Append)) {
                 self.give_back_write(config, bytes, records);
             }
@@ -588,7 +472,7 @@ impl Partition {
                 return Ok(appended);
             }
             let stamp_ms = if config.timestamp_type == TimestampType::LogAppend { now_ms } else { -1 };
-            let before = writer.producers.record(&header, end, stamp_ms, now_ms);
+            let before = writer.history.producers.record(&header, end, stamp_ms, now_ms);
             writer.undo.push((header.producer_id, before));
         }
         let batch = if config.timestamp_type == TimestampType::LogAppend {
@@ -750,13 +634,8 @@ impl Partition {
         if epoch == self.leader_epoch {
             return Ok(Some((epoch, end)));
         }
-        let writer = self.writer();
-        let after = writer.epochs.partition_point(|(e, _)| *e <= epoch);
-        let until = writer.epochs.get(after).map_or(end, |(_, start)| *start);
-        // An epoch older than all that wrote something ends where the first of them starts, as in Kafka.
-        let known =
-            after.checked_sub(1).and_then(|at| writer.epochs.get(at)).map_or(epoch, |(known, _)| *known);
-        Ok((0..self.leader_epoch).contains(&epoch).then_some((known, until)))
+        let until = self.writer().history.end_of(epoch, end);
+        Ok((0..self.leader_epoch).contains(&epoch).then_some(until))
     }
 
     /// Removes records below `offset` (-1: the high watermark); returns the new log start.
@@ -800,7 +679,7 @@ impl Partition {
     fn trim(&self, log: &dyn Log, offset: i64) -> Result<()> {
         let kept = {
             let writer = self.writer();
-            log.checkpoint(&writer.note())
+            log.checkpoint(&writer.history.note())
         };
         kept.and_then(|()| log.trim_to(offset)).map_err(|error| self.unless_deleted(error))
     }
@@ -813,8 +692,8 @@ impl Partition {
     pub fn checkpoint(&self, now_ms: i64, heard_since_ms: i64, producers_max: usize) -> Result<()> {
         let Some(log) = self.log.get() else { return Ok(()) };
         let mut writer = self.writer();
-        writer.producers.expire(now_ms, heard_since_ms, producers_max);
-        log.checkpoint(&writer.note()).map_err(|error| self.unless_deleted(error))
+        writer.history.producers.expire(now_ms, heard_since_ms, producers_max);
+        log.checkpoint(&writer.history.note()).map_err(|error| self.unless_deleted(error))
     }
 
     /// Stays listed as written: whoever took it from the list has not done with it.
@@ -831,7 +710,7 @@ impl Partition {
     /// How many producer ids the partition remembers.
     #[must_use]
     pub fn producer_count(&self) -> usize {
-        self.writer().producers.len()
+        self.writer().history.producers.len()
     }
 
     /// Hands a changed segment configuration to the log.
@@ -880,21 +759,21 @@ impl Partition {
         }
         if self.log.get().is_none() {
             // Not under the writer's lock, and not kept: a log may be as long as it likes.
-            let mut found = Writer::default();
+            let mut found = History::default();
             let mut replay = |replayed: Replayed<'_>| match replayed {
                 Replayed::Note(note) => found.adopt(&note.bytes),
                 Replayed::Batch(header) => found.replay(header),
             };
             let opened = self.store.open_log(self.id, options(self.id, &self.config()), &mut replay)?;
             let mut writer = self.writer();
-            (writer.producers, writer.epochs) = (found.producers, found.epochs);
+            writer.history = found;
             if self.essential {
                 opened.log.may_use_reserve();
             }
             let from = opened.note.as_ref().map_or(i64::MIN, |note| note.offset);
             if opened.log.damaged().iter().any(|(_, to)| *to > from) {
                 // What the lost batches told is not known: nobody is refused, or told of a duplicate, for the lack of it.
-                writer.producers = Producers::default();
+                writer.history.producers = Producers::default();
             }
             self.high_watermark.advance(opened.log.span().end);
             // Only this place sets it, one at a time.
@@ -935,47 +814,6 @@ impl Partition {
     }
 }
 
-impl Writer {
-    /// version u8 = 2 (1: producers without append times), epoch count u16, per epoch i32 + start i64, then the producers.
-    fn note(&self) -> Vec<u8> {
-        let mut out = vec![2];
-        out.put_u16(u16::try_from(self.epochs.len()).unwrap_or(u16::MAX));
-        for (epoch, start) in self.epochs.iter().rev().take(usize::from(u16::MAX)).rev() {
-            out.put_i32(*epoch);
-            out.put_i64(*start);
-        }
-        self.producers.encode(&mut out);
-        out
-    }
-
-    /// A note that does not read is ignored: its producers are then unknown, and may start anywhere.
-    fn adopt(&mut self, note: &[u8]) {
-        let read = |mut input: &[u8]| {
-            let version = input.try_get_u8().ok().filter(|version| (1..=2).contains(version))?;
-            let mut epochs = Vec::new();
-            for _ in 0..input.try_get_u16().ok()? {
-                epochs.push((input.try_get_i32().ok()?, input.try_get_i64().ok()?));
-            }
-            Some((epochs, Producers::decode(&mut input, version >= 2)?))
-        };
-        if let Some((epochs, producers)) = read(note) {
-            (self.epochs, self.producers) = (epochs, producers);
-        }
-    }
-
-    fn replay(&mut self, header: &Header) {
-        if self.epochs.last().is_none_or(|(epoch, _)| *epoch < header.leader_epoch) {
-            self.epochs.push((header.leader_epoch, header.base_offset));
-        }
-        if header.producer_id >= 0 && header.base_sequence >= 0 {
-            // The timestamps are the client's and may be of any age: they do not tell when it was heard of.
-            let stamped = header.timestamp_type() == TimestampType::LogAppend;
-            let stamp_ms = if stamped { header.max_timestamp } else { -1 };
-            self.producers.record(header, header.base_offset, stamp_ms, i64::MAX);
-        }
-    }
-}
-
 /// Bytes between two entries of an index at least, whatever a topic asks for: the index of what is written is in memory.
 const LEAST_INTERVAL_BYTES: u32 = 4096;
 
@@ -990,61 +828,6 @@ fn options(id: LogId, config: &TopicConfig) -> LogOptions {
         segment_bytes: config.segment_bytes,
         segment_ms: config.segment_ms - i64::try_from(jitter_ms).unwrap_or(0),
         index_interval_bytes: config.index_interval_bytes.max(LEAST_INTERVAL_BYTES),
-    }
-}
-
-fn check_size(config: &TopicConfig, bytes: usize) -> Result<()> {
-    let limit = config.max_message_bytes as usize;
-    if bytes > limit {
-        return Err(Error::TooLarge { bytes, limit });
-    }
-    if bytes as u64 > config.segment_bytes {
-        return Err(Error::LargerThanSegment { bytes, limit: config.segment_bytes });
-    }
-    Ok(())
-}
-
-/// Every record within what the topic accepts around `now_ms`; those without a timestamp always are.
-fn check_times(config: &TopicConfig, now_ms: i64, batch: &Batch, max_plain_bytes: usize) -> Result<()> {
-    if config.timestamp_type == TimestampType::LogAppend {
-        return Ok(());
-    }
-    let header = batch.header();
-    let refused = |why: String, records| Err(Error::InvalidTimestamp { why, records });
-    if header.timestamp_type() == TimestampType::LogAppend {
-        return refused("only the broker may set log-append time".into(), Vec::new());
-    }
-    let late =
-        |timestamp: i64| timestamp != -1 && timestamp.saturating_sub(now_ms) > config.timestamp_after_max_ms;
-    let early =
-        |timestamp: i64| timestamp != -1 && now_ms.saturating_sub(timestamp) > config.timestamp_before_max_ms;
-    let why = if late(header.max_timestamp) {
-        format!("timestamp is {} ms in the future", header.max_timestamp.saturating_sub(now_ms))
-    } else if early(batch.earliest_timestamp()) {
-        format!("timestamp is {} ms in the past", now_ms.saturating_sub(batch.earliest_timestamp()))
-    } else {
-        return Ok(());
-    };
-    let at_fault = |timestamp, _| late(timestamp) || early(timestamp);
-    // What nobody has looked into is refused for its header, and not looked into for that.
-    let looked = batch.all_keyed().is_some();
-    let records =
-        if looked { batch.places(max_plain_bytes, NAMED_RECORDS_MAX, at_fault)? } else { Vec::new() };
-    refused(why, records)
-}
-
-/// Rounded up: nobody comes back too early.
-fn milliseconds(ns: u64) -> u32 {
-    u32::try_from(ns.div_ceil(1_000_000)).unwrap_or(u32::MAX)
-}
-
-/// Takes `units` from a bucket that has a limit.
-fn take(bucket: &Bucket, rate: Option<Rate>, units: u64, now_ns: u64, limit: Limit) -> Result<()> {
-    match rate.map(|rate| bucket.take(rate, units, now_ns)) {
-        None | Some(Taken::Admitted) => Ok(()),
-        Some(Taken::Refused { wait_ns }) => {
-            Err(Error::Throttled { limit, wait_ms: wait_ns.div_ceil(1_000_000) })
-        }
     }
 }
 
