@@ -1,0 +1,318 @@
+//! A fetch that waits for data, and one that reads so much that others come in between.
+//!
+//! Each partition it waits for has a waker of its own, which says where something moved: only the new bytes of those are
+//! counted, and all is read again once there are enough.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::plan::{Attempt, PartitionPlan, Plan, STEP};
+use crate::broker::Registration;
+use crate::kafka::answers::{NextTurn, Turn};
+use crate::kafka::error::Code;
+use crate::kafka::out::Body;
+use crate::lock::{Mutex, rank};
+use crate::topic::Partition;
+
+/// A fetch that waits for data. Woken by the appends it waits for, and once by its deadline.
+pub(super) struct LongPoll {
+    plan: Plan,
+    /// Among those who have much to do, when there are many partitions.
+    next_turn: Option<NextTurn>,
+    turn: Option<Turn>,
+    deadline: Pin<Box<Sleep>>,
+    /// When a shard's read limit allows more.
+    refill: Option<Pin<Box<Sleep>>>,
+    phase: Phase,
+    places: Vec<Place>,
+    bell: Arc<Bell>,
+    /// What all places have.
+    available: usize,
+}
+
+enum Phase {
+    /// Reads every partition; the answer is what it finds, if it `is_last` and no limit hides anything.
+    Reading { attempt: Attempt, is_last: bool },
+    /// Goes to wait at the partitions from this one on.
+    Settling(usize),
+    /// Looks at those that moved.
+    Waiting,
+}
+
+/// A partition that is waited for.
+struct Place {
+    /// Which topic of the plan, and which partition of that.
+    at: (usize, usize),
+    partition: Arc<Partition>,
+    registration: Registration,
+    /// Where bytes that were not counted yet begin.
+    seen: i64,
+    /// How many bytes it may still add to the answer.
+    room: usize,
+    waker: Waker,
+}
+
+/// Collects which places moved, and wakes the task once for all of them.
+#[derive(Default)]
+struct Bell(Mutex<rank::Bell, Rung>);
+
+#[derive(Default)]
+struct Rung {
+    moved: Vec<usize>,
+    task: Option<Waker>,
+}
+
+/// What one partition wakes.
+struct Clapper {
+    bell: Arc<Bell>,
+    place: usize,
+}
+
+impl Bell {
+    fn ring(&self, place: usize) {
+        let task = {
+            let mut rung = self.0.lock();
+            rung.moved.push(place);
+            if rung.moved.len() == 1 { rung.task.clone() } else { None }
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// What moved, at most `most`; `task` is woken when there is more.
+    fn take(&self, most: usize, task: &Waker) -> Vec<usize> {
+        let mut rung = self.0.lock();
+        if !rung.task.as_ref().is_some_and(|known| known.will_wake(task)) {
+            rung.task = Some(task.clone());
+        }
+        if rung.moved.len() <= most {
+            return std::mem::take(&mut rung.moved);
+        }
+        let from = rung.moved.len() - most;
+        let some = rung.moved.split_off(from);
+        drop(rung);
+        task.wake_by_ref();
+        some
+    }
+}
+
+impl Wake for Clapper {
+    fn wake(self: Arc<Self>) {
+        self.bell.ring(self.place);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.bell.ring(self.place);
+    }
+}
+
+impl LongPoll {
+    /// Goes on with an attempt that was begun.
+    pub(super) fn new(plan: Plan, attempt: Attempt) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(Duration::from_millis(plan.max_wait_ms)));
+        let is_last = plan.max_wait_ms == 0;
+        Self {
+            plan,
+            next_turn: None,
+            turn: None,
+            deadline,
+            refill: None,
+            phase: Phase::Reading { attempt, is_last },
+            places: Vec::new(),
+            bell: Arc::default(),
+            available: 0,
+        }
+    }
+
+    /// Whether the next step may be done now.
+    fn has_turn(&mut self, task: &mut Task<'_>) -> bool {
+        if self.turn.is_some() || !self.plan.is_long() {
+            return true;
+        }
+        match self.next_turn.get_or_insert_with(|| self.plan.answers.next_turn()).as_mut().poll(task) {
+            Poll::Ready(turn) => {
+                self.next_turn = None;
+                self.turn = turn.ok();
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    /// Reads all partitions anew.
+    fn read(&mut self, is_last: bool) {
+        self.leave();
+        self.phase = Phase::Reading { attempt: self.plan.attempt(), is_last };
+    }
+
+    /// Gives every place back.
+    fn leave(&mut self) {
+        for mut place in self.places.drain(..) {
+            place.give_back();
+        }
+    }
+
+    /// What was read is not enough: from here on only what is added counts.
+    fn settle(&mut self, attempt: &Attempt) {
+        let refill = |ms: u32| Box::pin(tokio::time::sleep(Duration::from_millis(ms.into())));
+        self.refill = attempt.held_ms.map(refill);
+        self.available = attempt.bytes;
+        self.bell = Arc::default();
+        let topics = self.plan.topics.iter().enumerate();
+        let at = topics.flat_map(|(t, topic)| (0..topic.partitions.len()).map(move |p| (t, p)));
+        self.places = at
+            .zip(self.plan.partitions().zip(&attempt.found))
+            .filter_map(|(at, (part, found))| {
+                let partition = Arc::clone(part.partition.as_ref().ok()?);
+                let seen = found.slice.next_offset().max(part.offset);
+                // A slice that ends before the watermark is all that an answer takes from here; what is held until
+                // a limit allows it is read again then.
+                let room = if seen < found.high_watermark {
+                    0
+                } else {
+                    part.max_bytes.saturating_sub(found.slice.len())
+                };
+                Some(Place {
+                    at,
+                    partition,
+                    registration: Registration::default(),
+                    seen,
+                    room,
+                    waker: Waker::noop().clone(),
+                })
+            })
+            .collect();
+        self.phase = Phase::Settling(0);
+    }
+
+    /// Waits at the next places; whether it does so at all of them now.
+    fn take_places(&mut self, from: usize) -> bool {
+        for (n, place) in self.places.iter_mut().enumerate().skip(from).take(STEP) {
+            place.waker = Waker::from(Arc::new(Clapper { bell: Arc::clone(&self.bell), place: n }));
+            if place.wait() {
+                self.bell.ring(n);
+            }
+        }
+        from + STEP >= self.places.len()
+    }
+
+    /// Counts what was added where something moved; whether the answer is due.
+    fn count(&mut self, task: &Task<'_>) -> bool {
+        let moved = self.bell.take(STEP, task.waker());
+        if self.plan.min_bytes <= 1 && !moved.is_empty() {
+            return true;
+        }
+        for n in moved {
+            let Some(place) = self.places.get_mut(n) else { continue };
+            let topic = self.plan.topics.get(place.at.0);
+            let Some(part) = topic.and_then(|topic| topic.partitions.get(place.at.1)) else { continue };
+            // Bytes are counted in the order of the log, so that none is counted twice.
+            let from = PartitionPlan {
+                offset: place.seen,
+                last_fetched_epoch: -1,
+                partition: Ok(Arc::clone(&place.partition)),
+                ..*part
+            };
+            let found = from.read(&self.plan.core, Some(place.room), true);
+            if found.code != Code::NONE || found.held_ms.is_some() {
+                return true;
+            }
+            let bytes = found.slice.len();
+            place.seen = found.slice.next_offset().max(place.seen);
+            self.available += bytes.min(place.room);
+            place.room = place.room.saturating_sub(bytes);
+            if place.wait() {
+                self.bell.ring(n);
+            }
+        }
+        self.available >= self.plan.min_bytes
+    }
+}
+
+impl Place {
+    /// Waits for more than was seen; whether there is more already. One that may not add anything still waits for its
+    /// partition to go.
+    fn wait(&mut self) -> bool {
+        let target = if self.room == 0 { i64::MAX } else { self.seen + 1 };
+        match self.partition.high_watermark() {
+            Ok(mark) => mark.poll_reach(target, &mut self.registration, &self.waker).is_ready(),
+            Err(_) => true,
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Ok(mark) = self.partition.high_watermark() {
+            mark.forget(&mut self.registration);
+        }
+    }
+}
+
+impl Future for LongPoll {
+    type Output = Body;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Body> {
+        let polled = self.advance(task);
+        self.turn = None;
+        polled
+    }
+}
+
+impl LongPoll {
+    fn advance(&mut self, task: &mut Task<'_>) -> Poll<Body> {
+        let this = self;
+        let over = this.deadline.as_mut().poll(task).is_ready();
+        let mut refilled = this.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
+        loop {
+            if !matches!(this.phase, Phase::Waiting) && !this.has_turn(task) {
+                return Poll::Pending;
+            }
+            match std::mem::replace(&mut this.phase, Phase::Waiting) {
+                Phase::Reading { mut attempt, is_last } => {
+                    if !this.plan.step(&mut attempt) {
+                        this.phase = Phase::Reading { attempt, is_last };
+                        task.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    let is_last = is_last && attempt.held_ms.is_none();
+                    if is_last || over || !this.plan.waits_after(&attempt) {
+                        return Poll::Ready(this.plan.encode(Code::NONE, attempt.found));
+                    }
+                    this.settle(&attempt);
+                    // The new timer wakes this task only once it was asked.
+                    refilled =
+                        this.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
+                }
+                Phase::Settling(from) => {
+                    if !this.take_places(from) {
+                        this.phase = Phase::Settling(from + STEP);
+                        task.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                Phase::Waiting => {
+                    let due = this.count(task);
+                    if over || refilled || due {
+                        let is_counted = this.available >= this.plan.min_bytes;
+                        this.read(over || is_counted);
+                    } else {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for LongPoll {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! What a waiting fetch looks at, when it wakes and what it takes.
+
+use super::super::plan::{TopicKey, TopicPlan};
+use super::*;
+use crate::batch::{Builder, Record};
+use crate::broker::{Core, Wave, in_memory};
+use crate::config::Config;
+use crate::kafka::answers::Answers;
+use crate::kafka::budget::SMALL_BYTES;
+use crate::kafka::out::Piece;
+use crate::topic::Topic;
+use bytes::Bytes;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct Rig {
+    core: Arc<Core>,
+    topic: Arc<Topic>,
+    count: Arc<Count>,
+    waker: Waker,
+}
+
+async fn rig(partitions: i32) -> Rig {
+    let core = in_memory(Config::default()).unwrap();
+    let topic =
+        core.create_topic("t".to_owned(), partitions, std::collections::BTreeMap::new()).await.unwrap();
+    let count = Arc::<Count>::default();
+    Rig { core, topic, waker: Waker::from(Arc::clone(&count)), count }
+}
+
+impl Rig {
+    /// Appends one batch; its bytes.
+    fn append(&self, partition: i32) -> usize {
+        let mut builder = Builder::new();
+        builder.push(Record {
+            timestamp_ms: 1,
+            key: None,
+            value: Some(Bytes::from_static(b"value")),
+            headers: Vec::new(),
+        });
+        let batch = builder.build().unwrap();
+        let bytes = batch.bytes().len();
+        let mut wave = Wave::default();
+        wave.push(self.topic.partition(partition).unwrap(), batch);
+        wave.commit(self.core.now_ms());
+        wave.outcome(0).unwrap();
+        bytes
+    }
+
+    fn plan(&self, min_bytes: usize, max_wait_ms: u64) -> Plan {
+        let part = |index: i32| PartitionPlan {
+            index,
+            leader_epoch: -1,
+            offset: 0,
+            last_fetched_epoch: -1,
+            max_bytes: 1 << 20,
+            partition: self.topic.partition(index),
+        };
+        let count = i32::try_from(self.topic.partitions().len()).unwrap();
+        Plan {
+            core: Arc::clone(&self.core),
+            answers: Answers::new(None),
+            meter: None,
+            version: 4,
+            max_wait_ms,
+            min_bytes,
+            max_bytes: 50 << 20,
+            read_committed: false,
+            topics: vec![TopicPlan {
+                key: TopicKey::Known(Arc::clone(self.topic.name())),
+                partitions: (0..count).map(part).collect(),
+            }],
+        }
+    }
+
+    fn wait(&self, min_bytes: usize) -> LongPoll {
+        let plan = self.plan(min_bytes, 600_000);
+        let attempt = plan.attempt();
+        LongPoll::new(plan, attempt)
+    }
+
+    fn poll(&self, poll: &mut LongPoll) -> Poll<Body> {
+        Pin::new(poll).poll(&mut Task::from_waker(&self.waker))
+    }
+
+    fn woken(&self) -> usize {
+        self.count.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+fn seen(poll: &LongPoll) -> Vec<i64> {
+    poll.places.iter().map(|place| place.seen).collect()
+}
+
+#[tokio::test]
+async fn a_waiting_fetch_looks_at_what_moved_and_wakes_once_for_all_of_it() {
+    let rig = rig(1_000).await;
+    let mut poll = rig.wait(1_000_000);
+    let mut turns = 1;
+    while { rig.poll(&mut poll).is_pending() } && rig.woken() == 1 {
+        turns += 1;
+    }
+    // Four steps to read a thousand partitions, and four to wait at them, the first of which go together.
+    assert_eq!(turns, 7);
+    assert!(matches!(poll.phase, Phase::Waiting));
+    assert_eq!(seen(&poll), vec![0; 1_000]);
+
+    let bytes = rig.append(7);
+    rig.append(7);
+    rig.append(400);
+    assert_eq!(rig.woken(), 1);
+    assert_eq!(poll.bell.0.lock().moved, [7, 400]);
+    assert!(rig.poll(&mut poll).is_pending());
+    assert_eq!(rig.woken(), 0);
+    assert_eq!((poll.available, seen(&poll).iter().sum::<i64>()), (3 * bytes, 3));
+    assert_eq!((poll.places[7].seen, poll.places[400].seen), (2, 1));
+
+    // Nothing is told twice, and what comes next is counted from there.
+    rig.append(7);
+    assert_eq!(poll.bell.0.lock().moved, [7]);
+    assert!(rig.poll(&mut poll).is_pending());
+    assert_eq!((poll.available, poll.places[7].seen), (4 * bytes, 3));
+    drop(poll);
+    let waited = rig.topic.partitions().iter().filter(|p| p.high_watermark().unwrap().has_waiters()).count();
+    assert_eq!(waited, 0, "every place was given back");
+}
+
+#[tokio::test]
+async fn enough_bytes_are_answered_with_all_of_them() {
+    let rig = rig(3).await;
+    let bytes = rig.append(0);
+    let mut poll = rig.wait(3 * bytes);
+    assert!(rig.poll(&mut poll).is_pending());
+    assert_eq!(poll.available, bytes);
+    rig.append(2);
+    assert!(rig.poll(&mut poll).is_pending());
+    rig.append(2);
+    let Poll::Ready(body) = rig.poll(&mut poll) else { panic!("{} bytes are enough", poll.available) };
+    let told: usize =
+        body.pieces.iter().map(|(_, piece)| if let Piece::Log(s) = piece { s.len() } else { 0 }).sum();
+    assert_eq!(told, 3 * bytes);
+}
+
+#[tokio::test]
+async fn a_partition_that_goes_ends_the_wait_and_one_that_is_full_does_not() {
+    let rig = rig(2).await;
+    let bytes = rig.append(0);
+    let mut plan = rig.plan(10 * bytes, 600_000);
+    plan.topics[0].partitions[0].max_bytes = bytes;
+    let attempt = plan.attempt();
+    let mut poll = LongPoll::new(plan, attempt);
+    assert!(rig.poll(&mut poll).is_pending());
+    for _ in 0..20 {
+        rig.append(0);
+    }
+    assert_eq!((rig.woken(), poll.available), (0, bytes), "an answer takes no more from there");
+    rig.core.topics().delete(rig.topic.id()).unwrap();
+    assert_eq!(rig.woken(), 1);
+    assert!(rig.poll(&mut poll).is_ready());
+}
+
+#[tokio::test]
+async fn an_answer_without_a_wait_is_read_in_steps_too() {
+    let rig = rig(600).await;
+    let bytes = rig.append(599);
+    let plan = rig.plan(1, 0);
+    let mut attempt = plan.attempt();
+    assert!(!plan.step(&mut attempt));
+    assert_eq!(attempt.found.len(), STEP);
+    let mut poll = LongPoll::new(plan, attempt);
+    assert!(rig.poll(&mut poll).is_pending());
+    assert_eq!(rig.woken(), 1);
+    let Poll::Ready(body) = rig.poll(&mut poll) else { panic!("all has been read") };
+    assert_eq!(
+        body.pieces
+            .iter()
+            .map(|(_, piece)| matches!(piece, Piece::Log(s) if s.len() == bytes))
+            .collect::<Vec<_>>(),
+        [true]
+    );
+}
+
+#[tokio::test]
+async fn when_memory_of_answers_is_used_up_little_is_copied_from_logs() {
+    let rig = rig(300).await;
+    for partition in 0..300 {
+        for _ in 0..5 {
+            rig.append(partition);
+        }
+    }
+    let mut plan = rig.plan(1, 0);
+    plan.answers = Answers::new(Some(10));
+    let mut holder = plan.answers.budget.share();
+    holder.hold(10);
+    let mut attempt = plan.attempt();
+    while !plan.step(&mut attempt) {}
+    assert!((1..=SMALL_BYTES).contains(&attempt.bytes), "{}", attempt.bytes);
+    holder.hold(0);
+    let mut attempt = plan.attempt();
+    while !plan.step(&mut attempt) {}
+    assert!(attempt.bytes > 2 * SMALL_BYTES, "{}", attempt.bytes);
+}
+
+#[tokio::test]
+async fn many_partitions_are_read_in_turns_of_their_own_and_few_at_once() {
+    let rig = rig(100).await;
+    rig.append(99);
+    let plan = rig.plan(1, 1_000);
+    let turns = Arc::clone(&plan.answers.turns);
+    let all = turns.available_permits();
+    let taken = Arc::clone(&turns).try_acquire_many_owned(u32::try_from(all).unwrap()).unwrap();
+    let attempt = plan.attempt();
+    let mut poll = LongPoll::new(plan, attempt);
+    assert!(rig.poll(&mut poll).is_pending());
+    assert!(matches!(&poll.phase, Phase::Reading { attempt, .. } if attempt.found.is_empty()));
+    assert_eq!(rig.woken(), 0, "it does not run in circles meanwhile");
+    drop(taken);
+    assert_eq!(rig.woken(), 1);
+    assert!(rig.poll(&mut poll).is_ready());
+    assert_eq!(turns.available_permits(), all);
+    let mut few = rig.plan(1, 1_000);
+    few.answers = Answers::new(None);
+    few.topics[0].partitions.drain(..50);
+    assert!(!few.is_long());
+}
