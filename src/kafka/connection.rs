@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::answers::{NextTurn, Turn};
+use super::api::fetch::{LongPoll, Step};
 use super::api::{self, Answer, BoxFuture, produce};
 use super::budget::{SMALL_BYTES, Share};
 use super::door::Shared;
@@ -80,6 +81,7 @@ enum State {
     Ready(Body),
     Produce(produce::Reply),
     Future(BoxFuture<Body>),
+    Fetch(Box<LongPoll>),
     Lane {
         work: api::Work,
         /// Before that it waits for memory.
@@ -95,12 +97,15 @@ struct WakeUp {
     /// When its first frame was taken.
     began: Option<Instant>,
     bytes: usize,
+    /// There is more to do that takes a turn.
+    more: bool,
 }
 
 impl WakeUp {
     /// Whether others come first.
     fn is_over(&self, last_frame: Instant) -> bool {
-        self.bytes >= WAKE_UP_BYTES
+        self.more
+            || self.bytes >= WAKE_UP_BYTES
             || self.began.is_some_and(|began| last_frame.duration_since(began) >= WAKE_UP)
     }
 }
@@ -417,6 +422,17 @@ impl Connection {
                     }
                     Poll::Pending => break,
                 },
+                State::Fetch(poll) => match poll.step(task, self.turn.is_some()) {
+                    Step::Done(body) => {
+                        self.wake_up.bytes += body.heap_len();
+                        Some(body)
+                    }
+                    Step::More => {
+                        self.wake_up.more = true;
+                        break;
+                    }
+                    Step::Waits => break,
+                },
                 State::Lane { work, begun } => {
                     if begun.is_none() && !self.answers.may_answer(task) {
                         break;
@@ -478,6 +494,7 @@ impl Connection {
             // What it appends is with the log when this wake-up ends.
             Answer::Produce(reply) => State::Produce(reply),
             Answer::Phased(future) | Answer::Alone(future) => State::Future(future),
+            Answer::Fetch(poll) => State::Fetch(poll),
             Answer::Lane(work) => State::Lane { work, begun: None },
             Answer::Long => {
                 debug_assert!(false, "api::answer makes it the work of a lane");
@@ -659,7 +676,9 @@ impl Connection {
         self.mute(throttle_ms);
         let request_bytes = match &answer {
             Answer::Now(_) | Answer::Produce(_) | Answer::Long => 0,
-            Answer::Phased(_) | Answer::Alone(_) | Answer::Lane(_) => frame.len() + held_bytes,
+            Answer::Phased(_) | Answer::Alone(_) | Answer::Fetch(_) | Answer::Lane(_) => {
+                frame.len() + held_bytes
+            }
         };
         self.alone |= matches!(answer, Answer::Alone(_) | Answer::Lane(_));
         let state = self.state_of(answer);
@@ -810,9 +829,10 @@ mod tests {
         let began = Instant::now();
         let fresh = WakeUp::default();
         assert!(!fresh.is_over(began + WAKE_UP * 100), "nothing was done yet");
-        let busy = WakeUp { began: Some(began), bytes: WAKE_UP_BYTES - 1 };
+        let busy = WakeUp { began: Some(began), bytes: WAKE_UP_BYTES - 1, more: false };
         assert!(!busy.is_over(began));
         assert!(busy.is_over(began + WAKE_UP));
         assert!(WakeUp { bytes: WAKE_UP_BYTES, ..busy }.is_over(began));
+        assert!(WakeUp { more: true, ..WakeUp::default() }.is_over(began));
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::plan::{FLEXIBLE_FROM, PartitionPlan, Plan, TopicKey, TopicPlan};
-use self::wait::LongPoll;
+pub(in crate::kafka) use self::wait::{LongPoll, Step};
 use super::{Answer, Context, Entry};
 use crate::kafka::connection::Close;
 use crate::kafka::error::Code;
@@ -52,7 +52,7 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     // What takes longer waits for its turn.
     if plan.is_long() || !plan.step(&mut attempt) || plan.waits_after(&attempt) {
         cx.held_bytes = plan.partitions().count() * PLACE_BYTES;
-        return Ok(Answer::Phased(Box::pin(LongPoll::new(plan, attempt))));
+        return Ok(Answer::Fetch(Box::new(LongPoll::new(plan, attempt))));
     }
     Ok(Answer::Now(plan.encode(Code::NONE, attempt.found)))
 }
@@ -99,8 +99,18 @@ fn read(cx: &mut Context<'_>, version: i16, reader: &mut Reader<'_>) -> Result<(
     reader.end()?;
     let (core, answers) = (Arc::clone(cx.core), Arc::clone(cx.answers));
     let meter = cx.meters.and_then(|meters| meters.fetch.clone());
-    let plan =
-        Plan { core, answers, meter, version, max_wait_ms, min_bytes, max_bytes, read_committed, topics };
+    let plan = Plan {
+        core,
+        answers,
+        throttle_ms: 0,
+        meter,
+        version,
+        max_wait_ms,
+        min_bytes,
+        max_bytes,
+        read_committed,
+        topics,
+    };
     Ok((plan, session))
 }
 

@@ -26,7 +26,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_topic_partitions;
-mod fetch;
+pub(super) mod fetch;
 mod find_coordinator;
 mod heartbeat;
 mod incremental_alter_configs;
@@ -137,6 +137,8 @@ pub(super) enum Answer {
     Produce(produce::Reply),
     /// All effects have happened in order; only the response is still to come.
     Phased(BoxFuture<Body>),
+    /// The same, of a fetch, which may have much to do.
+    Fetch(Box<fetch::LongPoll>),
     /// Nothing after it on this connection starts before it is done.
     Alone(BoxFuture<Body>),
     /// Too long for a worker: nothing has happened yet.
@@ -457,6 +459,7 @@ fn throttled(answer: Answer, key: i16, version: i16, throttle_ms: u32) -> Answer
     match answer {
         Answer::Now(body) => Answer::Now(raise(body)),
         Answer::Produce(reply) => Answer::Produce(reply.throttled(throttle_ms)),
+        Answer::Fetch(poll) => Answer::Fetch(Box::new(poll.throttled(throttle_ms))),
         Answer::Phased(future) => Answer::Phased(Box::pin(async move { raise(future.await) })),
         Answer::Alone(future) => Answer::Alone(Box::pin(async move { raise(future.await) })),
         answer @ (Answer::Long | Answer::Lane(_)) => answer,

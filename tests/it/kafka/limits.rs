@@ -158,6 +158,42 @@ fn many_answers_to_one_read_wait_within_the_queue_and_come_in_order() {
     }
 }
 
+#[test]
+fn who_writes_much_and_reads_many_partitions_stands_in_one_line_only() {
+    let house = house(&[("flush", "never")]);
+    let mut client = house.client();
+    assert_eq!(client.create_topic("fat", &[]), 0);
+    let wide = Out::new().i32(1).string("wide").i32(200).i16(1).i32(0).i32(0).i32(20_000).i8(0);
+    client.call(19, 2, &wide);
+    assert_eq!(client.produce("fat", 1, &large_batch(300 * KIB)).0, 0);
+    let fetch = |topic: &str, partitions: i32| {
+        let body =
+            Out::new().i32(-1).i32(0).i32(1).i32(MIB as i32).i8(0).i32(1).string(topic).i32(partitions);
+        (0..partitions).fold(body, |body, p| body.i32(p).i64(0).i32(MIB as i32))
+    };
+    let (fat, wide) = (Arc::new(fetch("fat", 1)), Arc::new(fetch("wide", 200)));
+    // More than there are turns: any one that is held by who does not run stops all of them.
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let (mut client, fat, wide) = (house.client(), Arc::clone(&fat), Arc::clone(&wide));
+            thread::spawn(move || {
+                for _ in 0..40 {
+                    let sent: Vec<_> =
+                        (0..4).flat_map(|_| [client.send(1, 4, &fat), client.send(1, 4, &wide)]).collect();
+                    for id in sent {
+                        assert_eq!(client.receive().0, id);
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert!(is_served(&mut house.client()));
+    house.shutdown();
+}
+
 /// DescribeConfigs v3 of this broker with all texts: some sixty kilobytes.
 fn describe_broker() -> Out {
     Out::new().i32(1).i8(4).string("1").i32(-1).i8(1).i8(1)

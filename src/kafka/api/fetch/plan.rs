@@ -26,6 +26,8 @@ pub(super) const STEP: usize = 256;
 pub(super) struct Plan {
     pub(super) core: Arc<Core>,
     pub(super) answers: Arc<Answers>,
+    /// How long the client has to wait whatever is read. Milliseconds.
+    pub(super) throttle_ms: u32,
     /// The client's own quota of fetched bytes.
     pub(super) meter: Option<Meter>,
     pub(super) version: i16,
@@ -73,6 +75,8 @@ pub(super) struct Attempt {
     pub(super) bytes: usize,
     /// What the request still allows.
     pub(super) left: usize,
+    /// With so many the client waits no more.
+    pub(super) enough: usize,
     /// There is something else than bytes to say.
     pub(super) notable: bool,
     /// How long the client's own quota allows nothing.
@@ -96,10 +100,12 @@ impl Plan {
         let owed_ms = self.meter.as_ref().map_or(0, |meter| charge(&self.core, meter, 0));
         // What is copied from logs is copied in small pieces only; those that are mapped cost no memory.
         let tight = self.answers.budget.is_used_up();
+        let left = if tight { self.max_bytes.min(SMALL_BYTES) } else { self.max_bytes };
         Attempt {
             found: Vec::with_capacity(self.partitions().count()),
             bytes: 0,
-            left: if tight { self.max_bytes.min(SMALL_BYTES) } else { self.max_bytes },
+            left,
+            enough: self.min_bytes.min(left),
             notable: false,
             owed_ms,
             held_ms: (owed_ms > 0).then_some(owed_ms),
@@ -126,7 +132,7 @@ impl Plan {
     /// Whether the client is to wait: not for the answer when there are enough bytes, or anything else to say.
     pub(super) fn waits_after(&self, attempt: &Attempt) -> bool {
         let nothing_asked = attempt.found.is_empty();
-        let enough = attempt.notable || nothing_asked || attempt.bytes >= self.min_bytes;
+        let enough = attempt.notable || nothing_asked || attempt.bytes >= attempt.enough;
         !enough && self.max_wait_ms > 0
     }
 
@@ -181,7 +187,7 @@ impl Plan {
         let of_shards = waits.max().unwrap_or(0).min(THROTTLE_MS_MAX);
         let bytes: usize = found.iter().map(|found| found.slice.len()).sum();
         let own = self.meter.as_ref().map_or(0, |meter| charge(&self.core, meter, bytes as u64));
-        i32::try_from(of_shards.max(own)).unwrap_or(0)
+        i32::try_from(of_shards.max(own).max(self.throttle_ms)).unwrap_or(0)
     }
 
     fn encode_partition(&self, index: i32, found: Found, w: &mut Writer, pieces: &mut Vec<(usize, Piece)>) {

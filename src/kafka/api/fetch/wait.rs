@@ -5,25 +5,22 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Task, Poll, Wake, Waker};
+use std::task::{Context as Task, Wake, Waker};
 use std::time::Duration;
 
 use tokio::time::Sleep;
 
 use super::plan::{Attempt, PartitionPlan, Plan, STEP};
 use crate::broker::Registration;
-use crate::kafka::answers::{NextTurn, Turn};
 use crate::kafka::error::Code;
 use crate::kafka::out::Body;
 use crate::lock::{Mutex, rank};
 use crate::topic::Partition;
 
-/// A fetch that waits for data. Woken by the appends it waits for, and once by its deadline.
-pub(super) struct LongPoll {
+/// A fetch that waits for data. Woken by the appends it waits for, and once by its deadline. It has no turn of its own among
+/// those who have much to do: whoever polls it stands in that line, once for all that its connection does.
+pub(in crate::kafka) struct LongPoll {
     plan: Plan,
-    /// Among those who have much to do, when there are many partitions.
-    next_turn: Option<NextTurn>,
-    turn: Option<Turn>,
     deadline: Pin<Box<Sleep>>,
     /// When a shard's read limit allows more.
     refill: Option<Pin<Box<Sleep>>>,
@@ -32,6 +29,15 @@ pub(super) struct LongPoll {
     bell: Arc<Bell>,
     /// What all places have.
     available: usize,
+}
+
+/// What came of polling it.
+pub(in crate::kafka) enum Step {
+    Done(Body),
+    /// There is more to do, in the next turn.
+    More,
+    /// It is woken.
+    Waits,
 }
 
 enum Phase {
@@ -118,8 +124,6 @@ impl LongPoll {
         let is_last = plan.max_wait_ms == 0;
         Self {
             plan,
-            next_turn: None,
-            turn: None,
             deadline,
             refill: None,
             phase: Phase::Reading { attempt, is_last },
@@ -129,19 +133,10 @@ impl LongPoll {
         }
     }
 
-    /// Whether the next step may be done now.
-    fn has_turn(&mut self, task: &mut Task<'_>) -> bool {
-        if self.turn.is_some() || !self.plan.is_long() {
-            return true;
-        }
-        match self.next_turn.get_or_insert_with(|| self.plan.answers.next_turn()).as_mut().poll(task) {
-            Poll::Ready(turn) => {
-                self.next_turn = None;
-                self.turn = turn.ok();
-                true
-            }
-            Poll::Pending => false,
-        }
+    /// The client has to wait for so long at least. Milliseconds.
+    pub(in crate::kafka::api) fn throttled(mut self, ms: u32) -> Self {
+        self.plan.throttle_ms = ms;
+        self
     }
 
     /// Reads all partitions anew.
@@ -252,56 +247,46 @@ impl Place {
     }
 }
 
-impl Future for LongPoll {
-    type Output = Body;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Body> {
-        let polled = self.advance(task);
-        self.turn = None;
-        polled
-    }
-}
-
 impl LongPoll {
-    fn advance(&mut self, task: &mut Task<'_>) -> Poll<Body> {
-        let this = self;
-        let over = this.deadline.as_mut().poll(task).is_ready();
-        let mut refilled = this.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
+    /// Goes on as far as it may: what takes long takes one step, in a turn.
+    pub(in crate::kafka) fn step(&mut self, task: &mut Task<'_>, has_turn: bool) -> Step {
+        let over = self.deadline.as_mut().poll(task).is_ready();
+        let mut refilled = self.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
+        let mut left = if self.plan.is_long() { usize::from(has_turn) } else { usize::MAX };
         loop {
-            if !matches!(this.phase, Phase::Waiting) && !this.has_turn(task) {
-                return Poll::Pending;
+            if !matches!(self.phase, Phase::Waiting) {
+                if left == 0 {
+                    return Step::More;
+                }
+                left -= 1;
             }
-            match std::mem::replace(&mut this.phase, Phase::Waiting) {
+            match std::mem::replace(&mut self.phase, Phase::Waiting) {
                 Phase::Reading { mut attempt, is_last } => {
-                    if !this.plan.step(&mut attempt) {
-                        this.phase = Phase::Reading { attempt, is_last };
-                        task.waker().wake_by_ref();
-                        return Poll::Pending;
+                    if !self.plan.step(&mut attempt) {
+                        self.phase = Phase::Reading { attempt, is_last };
+                        continue;
                     }
                     let is_last = is_last && attempt.held_ms.is_none();
-                    if is_last || over || !this.plan.waits_after(&attempt) {
-                        return Poll::Ready(this.plan.encode(Code::NONE, attempt.found));
+                    if is_last || over || !self.plan.waits_after(&attempt) {
+                        return Step::Done(self.plan.encode(Code::NONE, attempt.found));
                     }
-                    this.settle(&attempt);
+                    self.settle(&attempt);
                     // The new timer wakes this task only once it was asked.
                     refilled =
-                        this.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
+                        self.refill.as_mut().is_some_and(|refill| refill.as_mut().poll(task).is_ready());
                 }
                 Phase::Settling(from) => {
-                    if !this.take_places(from) {
-                        this.phase = Phase::Settling(from + STEP);
-                        task.waker().wake_by_ref();
-                        return Poll::Pending;
+                    if !self.take_places(from) {
+                        self.phase = Phase::Settling(from + STEP);
                     }
                 }
                 Phase::Waiting => {
-                    let due = this.count(task);
-                    if over || refilled || due {
-                        let is_counted = this.available >= this.plan.min_bytes;
-                        this.read(over || is_counted);
-                    } else {
-                        return Poll::Pending;
+                    let due = self.count(task);
+                    if !(over || refilled || due) {
+                        return Step::Waits;
                     }
+                    let is_counted = self.available >= self.plan.min_bytes;
+                    self.read(over || is_counted);
                 }
             }
         }
