@@ -29,6 +29,9 @@ use census::{Complaint, Listener};
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long connections may take to end once their door closes; each door asks less of its own.
+const LEAVE_WITHIN: Duration = Duration::from_secs(15);
+
 /// What a door does with who comes to one of its listeners.
 pub trait Host: Send + Sync + 'static {
     /// What bounds connections, as it stands: it may change while the door is open.
@@ -214,13 +217,36 @@ async fn accept(
         }
     }
     drop(socket);
-    while connections.join_next().await.is_some() {}
+    let left = leave(&mut connections, LEAVE_WITHIN).await;
+    if left > 0 {
+        tracing::warn!(listener = %listener.0, left, "connections were cut: they did not end by themselves");
+    }
+}
+
+/// Waits until all have left, at most for so long; how many had to be cut then.
+async fn leave(connections: &mut JoinSet<()>, within: Duration) -> usize {
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(within, all).await;
+    let left = connections.len();
+    connections.shutdown().await;
+    left
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Config, Source};
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_end_holds_up_no_end() {
+        let mut connections = JoinSet::new();
+        connections.spawn(async {});
+        connections.spawn(std::future::pending());
+        let end =
+            tokio::time::timeout(Duration::from_secs(60), leave(&mut connections, Duration::from_millis(20)));
+        assert_eq!(end.await.ok(), Some(1));
+        assert_eq!(leave(&mut connections, Duration::from_secs(60)).await, 0);
+    }
 
     #[tokio::test]
     async fn a_socket_has_the_buffers_and_the_queue_that_it_was_told_to() {
