@@ -203,9 +203,7 @@ ranks! {
     Refused Never,
     /// Who is connected.
     Census Never,
-    /// Connections that wait for memory.
-    MemoryLine Never,
-    /// What the connections of an HTTP door hold of its memory, and who waits.
+    /// What the connections of a door hold of its memory, and who waits.
     MemoryBudget Never,
     /// Budgets that the admin door shows.
     ShownBudgets Never,

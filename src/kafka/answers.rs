@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use super::budget::{Budget, Share};
+use crate::listen::{Budget, Lease};
 use crate::lock::{Mutex, rank};
 
 /// Encodings kept: a client uses one version, a cluster's clients a few.
@@ -43,7 +43,7 @@ struct Kept {
 /// Memory that is counted until the last connection has sent it.
 struct Counted {
     bytes: Box<[u8]>,
-    _share: Share,
+    _lease: Lease,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -55,7 +55,7 @@ impl AsRef<[u8]> for Counted {
 impl Answers {
     /// At most `limit` bytes of memory for answers that were not read; `None` is no limit.
     pub(super) fn new(limit: Option<usize>) -> Arc<Self> {
-        let budget = Budget::new("answers that clients do not read (queued.max.response.bytes)", limit);
+        let budget = Budget::new("queued.max.response.bytes", limit, None);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Arc::new(Self { budget, turns: Arc::new(Semaphore::new(processors)), kept: Mutex::default() })
     }
@@ -79,9 +79,9 @@ impl Answers {
     /// Keeps what was made from `state`, instead of what was made from others, and counts its memory for as long as
     /// somebody sends it.
     pub(super) fn keep(&self, form: Form, state: u64, bytes: Vec<u8>) -> Bytes {
-        let mut share = self.budget.share();
-        share.hold(bytes.len());
-        let bytes = Bytes::from_owner(Counted { bytes: bytes.into(), _share: share });
+        let mut lease = self.budget.account().lease();
+        lease.settle(bytes.len());
+        let bytes = Bytes::from_owner(Counted { bytes: bytes.into(), _lease: lease });
         let mut kept = self.kept.lock();
         kept.retain(|one| one.form != form && one.state == state);
         if kept.len() == KEPT {
@@ -98,16 +98,16 @@ mod tests {
 
     #[test]
     fn one_encoding_serves_all_until_its_state_changes_and_is_counted_until_it_is_sent() {
-        let answers = Answers::new(Some(1_000));
+        let answers = Answers::new(Some(1_000_000));
         assert_eq!(answers.find((1, false), 7), None);
-        let made = answers.keep((1, false), 7, vec![1; 900]);
+        let made = answers.keep((1, false), 7, vec![1; 900_000]);
         let found = answers.find((1, false), 7).unwrap();
         assert_eq!(found.as_ptr(), made.as_ptr(), "the same bytes");
         assert_eq!(answers.find((2, false), 7), None);
         assert_eq!(answers.find((1, true), 7), None);
         assert_eq!(answers.find((1, false), 8), None);
         assert!(!answers.budget.is_used_up());
-        answers.keep((1, false), 8, vec![2; 100]);
+        answers.keep((1, false), 8, vec![2; 200_000]);
         assert!(answers.budget.is_used_up(), "the old one is still being sent");
         drop(made);
         assert!(answers.budget.is_used_up());

@@ -4,7 +4,7 @@
 //! they are ready (durability, long polls, group joins); the front leaves first, always.
 //! Limits: frame size, buffer growth with the bytes received, requests in flight, bytes
 //! queued for a slow reader, time without a complete frame, work of one wake-up; with all others, memory of requests
-//! and of answers (`budget.rs`).
+//! and of answers (`listen`'s budgets).
 //! Deliberately absent: what a request means (`api/`), TLS and SASL (later, before the frames).
 
 use std::collections::VecDeque;
@@ -19,18 +19,18 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::answers::{NextTurn, Turn};
 use super::api::fetch::{LongPoll, Step};
 use super::api::{self, Answer, BoxFuture, produce};
-use super::budget::{SMALL_BYTES, Share};
 use super::door::Shared;
 use super::out::{Body, Out};
 use super::schema;
 use crate::broker::clients::Meters;
 use crate::broker::{Core, IncidentKind, Refused, Wave};
-use crate::listen::{Guest, Seat};
+use crate::listen::{Account, Debt, Guest, Lease, OWN_BYTES, Seat};
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +118,29 @@ struct Parked {
     opened: Option<Refused>,
 }
 
+/// Memory that others wait for or may soon, and that this client is to give back by going on.
+struct Duty {
+    debt: Debt,
+    /// It did not, and others wait.
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Duty {
+    fn new(account: &Arc<Account>) -> Box<Self> {
+        let cut = Arc::<Notify>::default();
+        Box::new(Self { debt: account.owe(&cut), cut: Box::pin(cut.notified_owned()) })
+    }
+}
+
+/// Whether a duty that holds as long as `owes` was not done.
+fn is_cut(duty: &mut Option<Box<Duty>>, owes: bool, account: &Arc<Account>, task: &mut Task<'_>) -> bool {
+    if !owes {
+        *duty = None;
+        return false;
+    }
+    duty.get_or_insert_with(|| Duty::new(account)).cut.as_mut().poll(task).is_ready()
+}
+
 /// An incomplete frame as it was at some time.
 #[derive(Clone, Copy)]
 struct Begun {
@@ -145,23 +168,29 @@ pub(super) struct Connection {
     /// Bytes of the answers in `pending` that are ready, and the memory that they hold.
     ready_bytes: usize,
     ready_heap: usize,
+    /// And what the fetch that is being read has so far.
+    fetch_heap: usize,
     /// The next request, while it waits for logs to be opened.
     parked: Option<Box<Parked>>,
     /// A request that must be answered before the next one starts.
     alone: bool,
     /// A whole frame may be in the buffer that could not start yet.
     held_back: bool,
-    /// Of the memory of requests.
-    share: Share,
-    /// Of the memory of answers.
-    answers: Share,
+    /// Memory of requests, and what the client is to do for it: go on with a frame.
+    requests: Lease,
+    to_send: Option<Box<Duty>>,
+    /// How much of the frame at the front may be read although memory is used up.
+    admitted: usize,
+    /// Memory of answers, and what the client is to do for it: take them.
+    answers: Lease,
+    to_take: Option<Box<Duty>>,
+    /// What is held for an answer that is being made in a lane.
+    answer_room: usize,
     wake_up: WakeUp,
     /// After a wake-up that was over: it waits for its next one.
     go_on: Option<NextTurn>,
     /// Held until that one ends.
     turn: Option<Turn>,
-    /// How much must have been sent by the next look while others wait for memory: all that waited at the last one.
-    due: Option<u64>,
     out: Out,
     wave: Wave,
     eof: bool,
@@ -186,12 +215,15 @@ impl Connection {
         let Guest { stream, peer, local, seat } = guest;
         Self {
             stream,
-            share: shared.budget.share(),
-            answers: shared.answers.budget.share(),
+            requests: shared.requests.account().lease(),
+            to_send: None,
+            admitted: 0,
+            answers: shared.answers.budget.account().lease(),
+            to_take: None,
+            answer_room: 0,
             wake_up: WakeUp::default(),
             go_on: None,
             turn: None,
-            due: None,
             shared,
             peer,
             local,
@@ -204,6 +236,7 @@ impl Connection {
             pending_bytes: 0,
             ready_bytes: 0,
             ready_heap: 0,
+            fetch_heap: 0,
             alone: false,
             held_back: false,
             out: Out::default(),
@@ -305,27 +338,24 @@ impl Connection {
             progress = true;
         }
         let in_use = self.input_bytes_in_use();
-        self.share.hold(self.pending_bytes + in_use);
+        self.requests.settle(self.pending_bytes + in_use.max(self.admitted));
         let over = self.wake_up.is_over(self.last_frame);
         if !muted && !self.eof && !draining && !self.held_back && !over && self.may_start() {
-            let missing = self.frame_len.map_or(0, |len| len.saturating_sub(self.input.len()));
-            if let Some(most) = self.share.may_grow(missing, task) {
+            if let Some(most) = self.may_read(task) {
                 progress |= self.read(task, most)?;
             }
         } else {
-            if !over {
-                self.share.step_aside();
+            if !over && !matches!(self.pending.front(), Some(Pending { state: State::Lane { .. }, .. })) {
+                self.admitted = 0;
+                self.requests.step_aside();
             }
             let done = self.pending.is_empty() && self.out.is_empty() && !self.held_back;
             if (draining || self.eof) && done {
                 return Err(Close::Quiet);
             }
         }
-        for end in [self.share.turn_ends(), self.answers.turn_ends()].into_iter().flatten() {
-            if end < self.look.deadline() {
-                self.look.as_mut().reset(end);
-            }
-        }
+        let reads = !muted && !self.eof && !draining && !self.held_back && self.may_start();
+        self.look_at_duties(task, reads)?;
         // Only now, when everything that was there is read: one sync for all of it.
         if !progress && self.wave.owes() {
             self.turn = None;
@@ -358,7 +388,7 @@ impl Connection {
         if self.input_bytes <= READ_BYTES {
             return 0;
         }
-        if self.share.is_tight() {
+        if self.requests.budget().is_tight() {
             self.drop_buffer();
         }
         self.input_bytes
@@ -377,21 +407,80 @@ impl Connection {
             && self.parked.as_ref().is_none_or(|parked| parked.opened.is_some())
             && self.pending.len() < settings.max_in_flight_requests
             && self.out.len() + self.ready_bytes < settings.max_queued_response_bytes
-            && (self.answers_heap() < SMALL_BYTES || !self.answers.is_used_up())
+            && (self.answers_heap() < OWN_BYTES || !self.answers.budget().is_used_up())
     }
 
     /// Memory of answers that have not left.
     fn answers_heap(&self) -> usize {
-        self.out.heap_len() + self.ready_heap
+        self.out.heap_len() + self.ready_heap + self.fetch_heap
     }
 
     fn hold_answers(&mut self) {
-        self.answers.hold(self.answers_heap());
+        self.answers.settle(self.answers_heap().max(self.answer_room));
         let begun =
             matches!(self.pending.front(), Some(Pending { state: State::Lane { begun: Some(_), .. }, .. }));
-        if self.answers.turn_ends().is_some() && self.out.is_empty() && !begun {
+        if self.answers.has_turn() && self.out.is_empty() && !begun {
             self.answers.step_aside();
         }
+    }
+
+    /// How many bytes may be read now; none while it stands in line for the rest of a frame.
+    fn may_read(&mut self, task: &mut Task<'_>) -> Option<usize> {
+        let left = self.admitted.saturating_sub(self.input.len());
+        if left > 0 {
+            return Some(left);
+        }
+        let own = OWN_BYTES.saturating_sub(self.requests.bytes());
+        let is_used_up = self.requests.budget().is_used_up();
+        if !is_used_up || own > 0 {
+            self.requests.step_aside();
+            return Some(if is_used_up { own } else { usize::MAX });
+        }
+        // Who has not begun a frame has nothing to stand in line for.
+        let Some(missing) = self.frame_len.map(|len| len.saturating_sub(self.input.len())) else {
+            return Some(READ_BYTES_MIN);
+        };
+        if self.frames > 0 {
+            self.requests.account().know();
+        }
+        let all = self.requests.bytes() + missing;
+        if self.requests.poll_grow(all, all, task).is_pending() {
+            return None;
+        }
+        self.admitted = self.input.len() + missing;
+        Some(missing)
+    }
+
+    /// Memory that others wait for is given back by whoever holds it: a frame comes along, answers are taken, and a fetch that
+    /// waits for records waits no more. A client that does not do its part is closed.
+    fn look_at_duties(&mut self, task: &mut Task<'_>, reads: bool) -> Result<(), Close> {
+        let tight = |lease: &Lease| lease.is_shared() && lease.budget().is_tight();
+        let takes = !self.out.is_empty() && tight(&self.answers);
+        if is_cut(&mut self.to_take, takes, self.answers.account(), task) {
+            let why = "memory for answers is used up (queued.max.response.bytes), and this client does not read its own";
+            return Err(Close::Refused(why.into()));
+        }
+        let holds = tight(&self.requests) && !self.requests.is_waiting();
+        let sends = reads && !self.input.is_empty();
+        let waits = |pending: &Pending| matches!(pending.state, State::Fetch(_));
+        let owes = holds && (sends || self.pending.iter().any(waits));
+        if !is_cut(&mut self.to_send, owes, self.requests.account(), task) {
+            return Ok(());
+        }
+        self.to_send = None;
+        let mut waited = false;
+        for pending in &mut self.pending {
+            if let State::Fetch(poll) = &mut pending.state {
+                poll.hurry();
+                waited = true;
+            }
+        }
+        if waited {
+            task.waker().wake_by_ref();
+            return Ok(());
+        }
+        let why = "memory for requests is used up (queued.max.request.bytes), and this one takes too long";
+        Err(Close::Refused(why.into()))
     }
 
     /// Moves replies that are ready from the front of the queue to the output.
@@ -422,28 +511,58 @@ impl Connection {
                     }
                     Poll::Pending => break,
                 },
-                State::Fetch(poll) => match poll.step(task, self.turn.is_some()) {
-                    Step::Done(body) => {
-                        self.wake_up.bytes += body.heap_len();
-                        Some(body)
+                State::Fetch(poll) => {
+                    let step = poll.step(task, self.turn.is_some());
+                    self.fetch_heap = poll.heap_len();
+                    match step {
+                        Step::Done(body) => {
+                            self.wake_up.bytes += body.heap_len();
+                            Some(body)
+                        }
+                        Step::More => {
+                            self.wake_up.more = true;
+                            break;
+                        }
+                        Step::Waits => break,
                     }
-                    Step::More => {
-                        self.wake_up.more = true;
-                        break;
-                    }
-                    Step::Waits => break,
-                },
+                }
                 State::Lane { work, begun } => {
-                    if begun.is_none() && !self.answers.may_answer(task) {
-                        break;
+                    if begun.is_none() {
+                        // First for what it is once it is read, then for its answer: who has that waits for nothing more.
+                        let all = self.requests.bytes() + work.read_bytes;
+                        if work.read_bytes > 0 {
+                            if self.requests.poll_grow(all, all, task).is_pending() {
+                                break;
+                            }
+                            front.request_bytes += work.read_bytes;
+                            self.pending_bytes += std::mem::take(&mut work.read_bytes);
+                        }
+                        // Nobody makes a second large one before the first was read: writing it wakes the connection.
+                        if work.answer_bytes > 0 && self.answer_room == 0 {
+                            if self.answers.bytes() > 0 && self.answers.budget().is_used_up() {
+                                break;
+                            }
+                            if self.out.sent_ever() > 0 {
+                                self.answers.account().know();
+                            }
+                            let all = self.answers.bytes() + work.answer_bytes;
+                            if self.answers.poll_grow(all, all, task).is_pending() {
+                                break;
+                            }
+                            self.answer_room = all;
+                        }
                     }
-                    let has_turn = self.answers.turn_ends().is_some();
-                    match begun.get_or_insert_with(|| work(has_turn)).as_mut().poll(task) {
+                    let has_turn = self.answers.has_turn();
+                    match begun.get_or_insert_with(|| (work.begin)(has_turn)).as_mut().poll(task) {
                         Poll::Ready(late) => {
+                            self.answer_room = 0;
                             match late? {
                                 Some(late) => self.place(late),
                                 // Others were faster: it stands in line.
-                                None => *begun = None,
+                                None => {
+                                    *begun = None;
+                                    self.answers.settle(self.out.heap_len() + self.ready_heap);
+                                }
                             }
                             progress = true;
                             continue;
@@ -512,6 +631,9 @@ impl Connection {
                 Poll::Ready(taken) => {
                     let taken = taken?;
                     progress |= taken > 0;
+                    if let Some(duty) = &self.to_take {
+                        duty.debt.moved(taken);
+                    }
                     self.wake_up.bytes += taken;
                     if self.wake_up.is_over(self.last_frame) {
                         break;
@@ -527,6 +649,7 @@ impl Connection {
     fn read(&mut self, task: &mut Task<'_>, most: usize) -> Result<bool, Close> {
         self.make_room();
         let room = self.room().min(most);
+        let before = self.input.len();
         let mut target = (&mut self.input).limit(room);
         // `read_buf` keeps nothing between polls, so a fresh future each time is the same read.
         match pin!(self.stream.read_buf(&mut target)).poll(task) {
@@ -538,6 +661,9 @@ impl Connection {
             Poll::Ready(read) => {
                 if read? == room {
                     self.read_bytes = (self.read_bytes * 4).min(READ_BYTES);
+                }
+                if let Some(duty) = &self.to_send {
+                    duty.debt.moved(self.input.len() - before);
                 }
                 self.dispatch()?;
                 Ok(true)
@@ -617,6 +743,8 @@ impl Connection {
             return Ok(None);
         }
         self.frame_len = None;
+        self.admitted = 0;
+        self.requests.step_aside();
         self.last_frame = Instant::now();
         self.wake_up.began.get_or_insert(self.last_frame);
         self.frames += 1;
@@ -756,39 +884,13 @@ impl Connection {
         }
     }
 
-    /// Whether others wait for memory of answers that this client has had since the last look.
-    fn is_overdue(&mut self) -> bool {
-        let due = self.due.take();
-        if self.answers.held() >= SMALL_BYTES {
-            self.due = Some(self.out.sent_ever() + self.out.len() as u64);
-        }
-        due.is_some_and(|due| self.out.sent_ever() < due) && self.answers.is_pressed()
-    }
-
     /// Every few seconds: idle for too long, or a frame that does not come along?
     fn look_at_age(&mut self, task: &mut Task<'_>) -> Result<(), Close> {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
-        let overdue = self.is_overdue();
         let settings = self.shared.settings();
         let age = self.last_frame.elapsed();
-        if self.share.turn_ends().is_some_and(|end| end <= Instant::now()) {
-            return Err(Close::Refused(
-                "memory for requests is used up (queued.max.request.bytes), and this one takes too long"
-                    .into(),
-            ));
-        }
-        let late = self.answers.turn_ends().is_some_and(|end| end <= Instant::now());
-        if late && self.answers.held() == 0 {
-            // The answer is not there yet, which is not the client's doing.
-            self.answers.begin_turn();
-        } else if late || overdue {
-            return Err(Close::Refused(
-                "memory for answers is used up (queued.max.response.bytes), and this client does not read its own"
-                    .into(),
-            ));
-        }
         // What has arrived and is not read is not late.
-        let waits = self.share.is_waiting() && self.stream.poll_read_ready(task).is_ready();
+        let waits = self.requests.is_waiting() && self.stream.poll_read_ready(task).is_ready();
         let reads = self.may_start() && !self.held_back && !waits && self.muted.is_none();
         if self.frames == 0 && reads && age >= Duration::from_millis(settings.first_frame_timeout_ms) {
             return Err(Close::Refused("no request within the time for the first one".into()));

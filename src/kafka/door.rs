@@ -6,11 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::answers::Answers;
-use super::budget::Budget;
 use super::connection::Connection;
 use crate::broker::Core;
 use crate::config::ConnectionSettings;
-use crate::listen::{self, BindError, Census, Doorway, Guest, Host, Limits, Stop};
+use crate::listen::{self, BindError, Budget, Census, Doorway, Guest, Host, Limits, Stop};
 
 /// One listener of the Kafka door.
 #[derive(Clone, Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Shared {
     /// Name of the listener.
     pub(super) listener: String,
     /// Memory of requests.
-    pub(super) budget: Arc<Budget>,
+    pub(super) requests: Arc<Budget>,
     pub(super) answers: Arc<Answers>,
     pub(super) stop: Stop,
 }
@@ -56,8 +55,9 @@ impl Host for Shared {
 /// [`BindError`].
 pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) -> Result<Doorway, BindError> {
     let settings = core.connection_settings();
-    let budget = Budget::new("requests (queued.max.request.bytes)", settings.max_in_flight_bytes);
+    let requests = Budget::new("queued.max.request.bytes", settings.max_in_flight_bytes, None);
     let answers = Answers::new(settings.max_response_bytes);
+    [&requests, &answers.budget].into_iter().for_each(|budget| census.show(budget));
     let mut doorway = Doorway::new("kafka", census);
     let mut bound = Vec::new();
     for listener in listeners {
@@ -65,8 +65,8 @@ pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) ->
     }
     for (listener, sockets) in bound {
         let (core, stop) = (Arc::clone(core), doorway.stop());
-        let (budget, answers) = (Arc::clone(&budget), Arc::clone(&answers));
-        let shared = Arc::new(Shared { core, listener, budget, answers, stop });
+        let (requests, answers) = (Arc::clone(&requests), Arc::clone(&answers));
+        let shared = Arc::new(Shared { core, listener, requests, answers, stop });
         doorway.accept(&shared.listener, sockets, &shared);
     }
     Ok(doorway)

@@ -6,7 +6,6 @@
 
 mod answers;
 mod api;
-mod budget;
 mod connection;
 mod door;
 mod error;

@@ -238,6 +238,7 @@ async fn perform(
         document.map_err(|malformed| Fault::new(Kind::Serialization, malformed.0))
     };
     let document = shared.core.work(held.bytes.len(), parse).await?;
+    client.requests.know();
     // Data is decoded, and then put into batches.
     let made = document.bytes() + if entry.takes_data { held.bytes.len() * 2 } else { 0 };
     let all = held.lease.bytes() + made;

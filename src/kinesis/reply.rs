@@ -77,7 +77,7 @@ impl Connection {
         let debt = lease.is_shared().then(|| Arc::new(self.answers.owe(&self.cut)));
         bytes.into_iter().filter(|piece| !piece.is_empty()).map(move |bytes| {
             let lease = lease.split(bytes.capacity());
-            Bytes::from_owner(Piece { bytes, debt: debt.clone(), _lease: lease })
+            Bytes::from_owner(Piece { bytes, debt: debt.clone(), lease })
         })
     }
 }
@@ -93,7 +93,7 @@ impl Drop for Busy {
 struct Piece {
     bytes: Vec<u8>,
     debt: Option<Arc<Debt>>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -104,6 +104,7 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
+        self.lease.account().know();
         if let Some(debt) = &self.debt {
             debt.moved(self.bytes.len());
         }

@@ -2,25 +2,32 @@
 //!
 //! Who wants to hold bytes takes them from the budget *before* they are allocated, and gives them back by dropping its
 //! [`Lease`]. Each connection has a little of its own that nobody else can take; the rest is one sum.
-//! Above the sum people stand in line. Who needs least goes first into what becomes free, and the one that has waited
+//! Above the sum people stand in line. Who needs least goes first into what becomes free, and one that has waited
 //! longest has the turn: it alone may go over the sum, so nothing locks up and nobody waits for ever behind small ones.
+//! Those whose clients have moved something before go first, and every other turn is a stranger's: a crowd that came only
+//! to hold memory does not stand between the others and it.
 //! Invariant: the sum is at most its limit and what one turn needs; a connection holds at most its share of it.
 //! While somebody waits, whoever was to move bytes and does not ([`Debt`]) is cut: memory that a client holds by doing
 //! nothing is no one's but the next client's. While nobody waits a client may be as slow as it likes.
+//! Cost: to count what is there, and to give it back while nobody waits, is an addition or two; a lock is taken by who asks
+//! before it takes, which large things do.
 //! Deliberately absent: what is held (each door's), where the numbers come from, sockets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::lock::{Mutex, MutexGuard, rank};
 
 /// What a connection may hold whatever the others do: small requests and small answers go on.
-const OWN_BYTES: usize = 16 * 1024;
+pub const OWN_BYTES: usize = 16 * 1024;
 /// How long a client may move nothing while others wait for the memory that it holds.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What it must move on average then, bytes a second.
@@ -37,27 +44,34 @@ pub struct Budget {
     limit: usize,
     /// The most that one connection may hold of it, unless a single thing is larger.
     share: usize,
-    sum: Mutex<rank::MemoryBudget, Sum>,
+    /// What connections hold beyond their own.
+    used: AtomicUsize,
+    /// How many wait. Who gives back looks at it after `used` is less, who waits looks at `used` after it is more.
+    waiting: AtomicUsize,
+    line: Mutex<rank::MemoryBudget, Line>,
 }
 
 #[derive(Default)]
-struct Sum {
-    /// What connections hold beyond their own.
-    used: usize,
+struct Line {
     /// Somebody has the turn.
     turn: bool,
-    /// In the order of arrival.
-    line: BTreeMap<u64, Waiter>,
+    /// The next turn is a stranger's, if there is one.
+    is_strangers: bool,
+    /// In the order of arrival; first those that are known.
+    waiting: BTreeMap<Ticket, Waiter>,
     /// The same by what they need.
-    by_need: BTreeSet<(usize, u64)>,
+    by_need: BTreeSet<(bool, usize, Ticket)>,
     /// Those who wait for their own connection's other leases, by account.
-    apart: BTreeMap<(u64, u64), Waiter>,
+    apart: BTreeMap<(u64, Ticket), Waiter>,
     debts: HashMap<u64, Owed>,
     /// The last number that was given out.
     last: u64,
     looked: Option<Instant>,
     said: Option<Instant>,
 }
+
+/// A place in line: whether it is a stranger's, and its number.
+type Ticket = (bool, u64);
 
 struct Waiter {
     account: Arc<Account>,
@@ -84,8 +98,9 @@ struct Owed {
 pub struct Account {
     id: u64,
     budget: Arc<Budget>,
-    /// Written under the budget's lock.
     held: AtomicUsize,
+    /// Its client has moved something before.
+    known: AtomicBool,
 }
 
 /// Bytes that somebody holds; given back when dropped.
@@ -93,6 +108,14 @@ pub struct Lease {
     account: Arc<Account>,
     bytes: usize,
     turn: Option<Arc<Turn>>,
+    waits: Option<Box<Waits>>,
+}
+
+/// Standing in line.
+struct Waits {
+    ticket: Ticket,
+    granted: oneshot::Receiver<Grant>,
+    look: Pin<Box<Sleep>>,
 }
 
 /// The right to go over the sum; given back with the last lease that has it.
@@ -109,14 +132,26 @@ impl Budget {
     #[must_use]
     pub fn new(key: &'static str, limit: Option<usize>, share: Option<usize>) -> Arc<Self> {
         let all = |bytes: Option<usize>| bytes.unwrap_or(usize::MAX);
-        Arc::new(Self { key, limit: all(limit), share: all(share), sum: Mutex::default() })
+        Arc::new(Self {
+            key,
+            limit: all(limit),
+            share: all(share),
+            used: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            line: Mutex::default(),
+        })
     }
 
     /// For one more connection.
     #[must_use]
     pub fn account(self: &Arc<Self>) -> Arc<Account> {
-        let id = self.sum().number();
-        Arc::new(Account { id, budget: Arc::clone(self), held: AtomicUsize::new(0) })
+        let id = self.line().number();
+        Arc::new(Account {
+            id,
+            budget: Arc::clone(self),
+            held: AtomicUsize::new(0),
+            known: AtomicBool::new(false),
+        })
     }
 
     /// What the configuration calls it.
@@ -128,89 +163,122 @@ impl Budget {
     /// Bytes that connections hold beyond their own.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.sum().used
+        self.used.load(Ordering::SeqCst)
     }
 
-    fn sum(&self) -> MutexGuard<'_, rank::MemoryBudget, Sum> {
-        self.sum.lock()
+    /// Whether what all share is used up.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.used() >= self.limit
+    }
+
+    /// Whether nobody should keep memory that is not in use.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.used() >= self.limit / 2
+    }
+
+    fn line(&self) -> MutexGuard<'_, rank::MemoryBudget, Line> {
+        self.line.lock()
     }
 
     /// How much of the sum is free for this account beyond what it holds. Its share does not count while it holds little
     /// more than `with`, which is one thing that grows: a thing may be larger than a share.
-    fn room(&self, sum: &Sum, account: &Account, with: usize, is_new: bool) -> Room {
+    fn room(&self, line: &Line, account: &Account, with: usize, is_new: bool) -> Room {
         let held = account.held();
         let own = OWN_BYTES.saturating_sub(held);
         let others = held.saturating_sub(with);
         let share = if others <= OWN_BYTES { usize::MAX } else { self.share.saturating_sub(held).max(own) };
         // Who comes anew does not overtake those who stand in line.
-        let free = if is_new && !sum.line.is_empty() { 0 } else { self.limit.saturating_sub(sum.used) };
+        let free =
+            if is_new && !line.waiting.is_empty() { 0 } else { self.limit.saturating_sub(self.used()) };
         Room { share, all: own.saturating_add(free).min(share) }
     }
 
-    fn give(sum: &mut Sum, account: &Account, bytes: usize) {
-        let before = account.held();
-        account.held.store(before + bytes, Ordering::Relaxed);
-        sum.used += excess(before + bytes) - excess(before);
+    fn give(&self, account: &Account, bytes: usize) {
+        let before = account.held.fetch_add(bytes, Ordering::SeqCst);
+        self.used.fetch_add(excess(before + bytes) - excess(before), Ordering::SeqCst);
+    }
+
+    fn lessen(&self, account: &Account, bytes: usize) {
+        let before = account.held.fetch_sub(bytes, Ordering::SeqCst);
+        self.used.fetch_sub(excess(before) - excess(before - bytes), Ordering::SeqCst);
     }
 
     fn take_back(&self, account: &Account, bytes: usize) {
-        let mut sum = self.sum();
-        let before = account.held();
-        account.held.store(before - bytes, Ordering::Relaxed);
-        sum.used -= excess(before) - excess(before - bytes);
-        // Its connection's other requests were waiting for this one.
-        let apart: Vec<u64> = sum
-            .apart
-            .range((account.id, 0)..=(account.id, u64::MAX))
-            .map(|((_, ticket), _)| *ticket)
-            .collect();
-        for ticket in apart {
-            let Some(waiter) = sum.apart.get(&(account.id, ticket)) else { continue };
-            if waiter.needs > self.room(&sum, account, 0, false).share {
+        self.lessen(account, bytes);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.reconsider(&mut self.line(), account);
+        }
+    }
+
+    /// Lets in whoever can be, after something changed for those in line or for those that wait for this account.
+    fn reconsider(&self, line: &mut Line, account: &Account) {
+        self.waiting.store(line.count(), Ordering::SeqCst);
+        // Its connection's other requests were waiting for one of its own.
+        let apart = line.apart.range((account.id, (false, 0))..=(account.id, (true, u64::MAX)));
+        for ticket in apart.map(|((_, ticket), _)| *ticket).collect::<Vec<_>>() {
+            let Some(waiter) = line.apart.get(&(account.id, ticket)) else { continue };
+            if waiter.needs > self.room(line, account, 0, false).share {
                 break;
             }
-            if let Some(waiter) = sum.apart.remove(&(account.id, ticket)) {
-                sum.enter(ticket, waiter);
+            if let Some(waiter) = line.apart.remove(&(account.id, ticket)) {
+                line.enter(ticket, waiter);
             }
         }
-        self.admit(&mut sum);
+        self.admit(line);
+        self.waiting.store(line.count(), Ordering::SeqCst);
     }
 
     /// Lets in whoever can be, from the line.
-    fn admit(&self, sum: &mut Sum) {
-        while let Some((needs, ticket)) = sum.by_need.first().copied() {
-            let Some(waiter) = sum.line.get(&ticket) else { break };
-            let room = self.room(sum, &waiter.account, 0, false);
+    fn admit(&self, line: &mut Line) {
+        while let Some((_, needs, ticket)) = line.by_need.first().copied() {
+            let Some(waiter) = line.waiting.get(&ticket) else { break };
+            let room = self.room(line, &waiter.account, 0, false);
             if needs > room.all {
                 if needs <= room.share {
                     break;
                 }
-                sum.leave(ticket).into_iter().for_each(|waiter| sum.stand_apart(ticket, waiter));
+                line.leave(ticket).into_iter().for_each(|waiter| line.stand_apart(ticket, waiter));
                 continue;
             }
-            sum.let_in(ticket, false);
+            self.let_in(line, ticket, false);
         }
-        while !sum.turn
-            && let Some((ticket, waiter)) = sum.line.first_key_value()
+        while !line.turn
+            && let Some((ticket, waiter)) = line.next()
         {
-            let (ticket, is_over) = (*ticket, waiter.needs > self.room(sum, &waiter.account, 0, false).share);
+            let is_over = waiter.needs > self.room(line, &waiter.account, 0, false).share;
             if is_over {
-                sum.leave(ticket).into_iter().for_each(|waiter| sum.stand_apart(ticket, waiter));
+                line.leave(ticket).into_iter().for_each(|waiter| line.stand_apart(ticket, waiter));
             } else {
-                sum.let_in(ticket, true);
+                self.let_in(line, ticket, true);
             }
+        }
+    }
+
+    fn let_in(&self, line: &mut Line, ticket: Ticket, turn: bool) {
+        let Some(Waiter { account, needs, grant }) = line.leave(ticket) else { return };
+        // Before it is told: from then on it gives back.
+        self.give(&account, needs);
+        if grant.send(Grant { bytes: needs, turn }).is_ok() {
+            if turn {
+                (line.turn, line.is_strangers) = (true, !ticket.0);
+            }
+        } else {
+            // It went away meanwhile.
+            self.lessen(&account, needs);
         }
     }
 
     /// Cuts those that hold memory and do not move it, the longest still first, until there is room for those in line.
     fn look(&self, now: Instant) {
-        let mut sum = self.sum();
-        if sum.line.is_empty() || sum.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
+        let mut line = self.line();
+        if line.waiting.is_empty() || line.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
             return;
         }
-        sum.looked = Some(now);
-        let wanted: usize = sum.by_need.iter().map(|(needs, _)| *needs).fold(0, usize::saturating_add);
-        let mut late: Vec<(Instant, u64)> = sum
+        line.looked = Some(now);
+        let wanted: usize = line.by_need.iter().map(|(_, needs, _)| *needs).fold(0, usize::saturating_add);
+        let mut late: Vec<(Instant, u64)> = line
             .debts
             .iter()
             .filter(|(_, owed)| !owed.is_cut && excess(owed.account.held()) > 0 && owed.is_late(now))
@@ -222,7 +290,7 @@ impl Budget {
             if freed >= wanted {
                 break;
             }
-            if let Some(owed) = sum.debts.get_mut(&id) {
+            if let Some(owed) = line.debts.get_mut(&id) {
                 owed.is_cut = true;
                 owed.cut.notify_one();
                 if seen.insert(owed.account.id) {
@@ -230,9 +298,9 @@ impl Budget {
                 }
             }
         }
-        if sum.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY) {
-            sum.said = Some(now);
-            let (waiting, limit, cut) = (sum.line.len(), self.limit, seen.len());
+        if line.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY) {
+            line.said = Some(now);
+            let (waiting, limit, cut) = (line.waiting.len(), self.limit, seen.len());
             tracing::warn!(waiting, cut, "{limit} bytes are in use ({}): large ones wait", self.key);
         }
     }
@@ -250,34 +318,36 @@ fn excess(held: usize) -> usize {
     held.saturating_sub(OWN_BYTES)
 }
 
-impl Sum {
+impl Line {
     fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    fn enter(&mut self, ticket: u64, waiter: Waiter) {
-        self.by_need.insert((waiter.needs, ticket));
-        self.line.insert(ticket, waiter);
+    /// How many wait.
+    fn count(&self) -> usize {
+        self.waiting.len() + self.apart.len()
     }
 
-    fn leave(&mut self, ticket: u64) -> Option<Waiter> {
-        let waiter = self.line.remove(&ticket)?;
-        self.by_need.remove(&(waiter.needs, ticket));
+    /// Whose turn is next: of those that are known, and of the others, by turns.
+    fn next(&self) -> Option<(Ticket, &Waiter)> {
+        let stranger = self.waiting.range((true, 0)..).next().filter(|_| self.is_strangers);
+        stranger.or_else(|| self.waiting.first_key_value()).map(|(ticket, waiter)| (*ticket, waiter))
+    }
+
+    fn enter(&mut self, ticket: Ticket, waiter: Waiter) {
+        self.by_need.insert((ticket.0, waiter.needs, ticket));
+        self.waiting.insert(ticket, waiter);
+    }
+
+    fn leave(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&ticket)?;
+        self.by_need.remove(&(ticket.0, waiter.needs, ticket));
         Some(waiter)
     }
 
-    fn stand_apart(&mut self, ticket: u64, waiter: Waiter) {
+    fn stand_apart(&mut self, ticket: Ticket, waiter: Waiter) {
         self.apart.insert((waiter.account.id, ticket), waiter);
-    }
-
-    fn let_in(&mut self, ticket: u64, turn: bool) {
-        let Some(Waiter { account, needs, grant }) = self.leave(ticket) else { return };
-        // Whoever went away meanwhile takes nothing.
-        if grant.send(Grant { bytes: needs, turn }).is_ok() {
-            Budget::give(self, &account, needs);
-            self.turn |= turn;
-        }
     }
 }
 
@@ -291,13 +361,18 @@ impl Owed {
 
 impl Account {
     fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.held.load(Ordering::SeqCst)
     }
 
     /// Nothing yet.
     #[must_use]
     pub fn lease(self: &Arc<Self>) -> Lease {
-        Lease { account: Arc::clone(self), bytes: 0, turn: None }
+        Lease { account: Arc::clone(self), bytes: 0, turn: None, waits: None }
+    }
+
+    /// Its client has moved something: it is no stranger in line.
+    pub fn know(&self) {
+        self.known.store(true, Ordering::Relaxed);
     }
 
     /// From now on the client has to move bytes that are held for it; `cut` is told when it does not and others wait.
@@ -312,9 +387,9 @@ impl Account {
             last: now,
             is_cut: false,
         };
-        let mut sum = self.budget.sum();
-        let id = sum.number();
-        sum.debts.insert(id, owed);
+        let mut line = self.budget.line();
+        let id = line.number();
+        line.debts.insert(id, owed);
         Debt { budget: Arc::clone(&self.budget), id }
     }
 }
@@ -322,7 +397,7 @@ impl Account {
 impl Debt {
     /// The client moved so many bytes.
     pub fn moved(&self, bytes: usize) {
-        if let Some(owed) = self.budget.sum().debts.get_mut(&self.id) {
+        if let Some(owed) = self.budget.line().debts.get_mut(&self.id) {
             owed.moved = owed.moved.saturating_add(bytes as u64);
             owed.last = Instant::now();
         }
@@ -331,15 +406,16 @@ impl Debt {
 
 impl Drop for Debt {
     fn drop(&mut self) {
-        self.budget.sum().debts.remove(&self.id);
+        self.budget.line().debts.remove(&self.id);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut sum = self.0.sum();
-        sum.turn = false;
-        self.0.admit(&mut sum);
+        let mut line = self.0.line();
+        line.turn = false;
+        self.0.admit(&mut line);
+        self.0.waiting.store(line.count(), Ordering::SeqCst);
     }
 }
 
@@ -353,33 +429,118 @@ impl Lease {
     /// Grows to `want` bytes in all if they are there now, else to what there is, if that is `least`; otherwise waits for
     /// `least`. The bytes held then.
     pub async fn grow(&mut self, least: usize, want: usize) -> usize {
-        let budget = Arc::clone(&self.account.budget);
-        let (least, want) = (least.saturating_sub(self.bytes), want.saturating_sub(self.bytes));
-        if want == 0 {
-            return self.bytes;
+        // Who goes away leaves the line.
+        let waiting = Waiting(self);
+        poll_fn(|task| waiting.0.poll_grow(least, want, task)).await
+    }
+
+    /// The same for who polls by hand, and steps aside if it will not any more.
+    pub fn poll_grow(&mut self, least: usize, want: usize, task: &mut Context<'_>) -> Poll<usize> {
+        if self.waits.is_none() {
+            if self.takes(least.saturating_sub(self.bytes), want.saturating_sub(self.bytes)) {
+                return Poll::Ready(self.bytes);
+            }
+            self.stand_in_line(least - self.bytes);
         }
-        let (ticket, granted) = {
-            let mut sum = budget.sum();
-            let room = budget.room(&sum, &self.account, self.bytes, true);
-            if least <= room.all || self.turn.is_some() {
-                let bytes = want.min(room.all).max(least);
-                Budget::give(&mut sum, &self.account, bytes);
-                self.bytes += bytes;
-                return self.bytes;
+        let Some(waits) = &mut self.waits else { return Poll::Ready(self.bytes) };
+        match Pin::new(&mut waits.granted).poll(task) {
+            Poll::Ready(grant) => {
+                self.waits = None;
+                // The sender lives as long as this stands in line.
+                if let Ok(grant) = grant {
+                    self.accept(grant);
+                }
+                Poll::Ready(self.bytes)
             }
-            let (grant, granted) = oneshot::channel();
-            let ticket = sum.number();
-            let waiter = Waiter { account: Arc::clone(&self.account), needs: least, grant };
-            if least > room.share {
-                sum.stand_apart(ticket, waiter);
-            } else {
-                sum.enter(ticket, waiter);
-                budget.admit(&mut sum);
+            Poll::Pending => {
+                while waits.look.as_mut().poll(task).is_ready() {
+                    let now = Instant::now();
+                    self.account.budget.look(now);
+                    waits.look.as_mut().reset(now + LOOK);
+                }
+                Poll::Pending
             }
-            (ticket, granted)
-        };
-        Waiting { lease: self, ticket, granted }.wait().await;
-        self.bytes
+        }
+    }
+
+    /// Takes `want` bytes more, or as many as there are, if that is `least`.
+    fn takes(&mut self, least: usize, want: usize) -> bool {
+        if want == 0 {
+            return true;
+        }
+        let budget = &self.account.budget;
+        let line = budget.line();
+        let room = budget.room(&line, &self.account, self.bytes, true);
+        let is_there = least <= room.all || self.turn.is_some();
+        if is_there {
+            let bytes = want.min(room.all).max(least);
+            budget.give(&self.account, bytes);
+            self.bytes += bytes;
+        }
+        is_there
+    }
+
+    fn stand_in_line(&mut self, needs: usize) {
+        let budget = &self.account.budget;
+        let (grant, granted) = oneshot::channel();
+        let waiter = Waiter { account: Arc::clone(&self.account), needs, grant };
+        let mut line = budget.line();
+        let ticket = (!self.account.known.load(Ordering::Relaxed), line.number());
+        if needs > budget.room(&line, &self.account, self.bytes, true).share {
+            line.stand_apart(ticket, waiter);
+        } else {
+            line.enter(ticket, waiter);
+        }
+        budget.reconsider(&mut line, &self.account);
+        self.waits = Some(Box::new(Waits { ticket, granted, look: Box::pin(tokio::time::sleep(LOOK)) }));
+    }
+
+    fn accept(&mut self, grant: Grant) {
+        self.bytes += grant.bytes;
+        if grant.turn {
+            self.turn = Some(Arc::new(Turn(Arc::clone(&self.account.budget))));
+        }
+    }
+
+    /// Leaves the line, and gives the turn back.
+    pub fn step_aside(&mut self) {
+        if let Some(mut waits) = self.waits.take() {
+            let gone = {
+                let mut line = self.account.budget.line();
+                // Dropped outside the lock, as is what it holds.
+                line.leave(waits.ticket).or_else(|| line.apart.remove(&(self.account.id, waits.ticket)))
+            };
+            drop(gone);
+            // It was let in at the same moment.
+            if let Ok(grant) = waits.granted.try_recv() {
+                self.accept(grant);
+            }
+        }
+        self.turn = None;
+    }
+
+    /// Whether it may go over the sum.
+    #[must_use]
+    pub fn has_turn(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// Whether it stands in line.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waits.is_some()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// What it takes from.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.account.budget
     }
 
     /// Gives back all but `bytes`.
@@ -395,14 +556,14 @@ impl Lease {
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Self { account: Arc::clone(&self.account), bytes, turn: self.turn.clone() }
+        Self { account: Arc::clone(&self.account), bytes, turn: self.turn.clone(), waits: None }
     }
 
     /// Counts `bytes` from now on, without waiting: they are there already.
     pub fn settle(&mut self, bytes: usize) {
         if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
             self.bytes = bytes;
-            Budget::give(&mut self.account.budget.sum(), &self.account, more);
+            self.account.budget.give(&self.account, more);
         } else {
             self.shrink(bytes);
         }
@@ -417,54 +578,21 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.step_aside();
         self.shrink(0);
     }
 }
 
-/// Somebody in line; it leaves when dropped.
-struct Waiting<'l> {
-    lease: &'l mut Lease,
-    ticket: u64,
-    granted: oneshot::Receiver<Grant>,
-}
-
-impl Waiting<'_> {
-    async fn wait(mut self) {
-        loop {
-            tokio::select! {
-                biased;
-                grant = &mut self.granted => {
-                    // The sender lives as long as this stands in line.
-                    if let Ok(grant) = grant {
-                        self.take(grant);
-                    }
-                    return;
-                }
-                () = tokio::time::sleep(LOOK) => self.lease.account.budget.look(Instant::now()),
-            }
-        }
-    }
-
-    fn take(&mut self, grant: Grant) {
-        self.lease.bytes += grant.bytes;
-        if grant.turn {
-            self.lease.turn = Some(Arc::new(Turn(Arc::clone(&self.lease.account.budget))));
-        }
-    }
-}
+/// Somebody in line, who leaves it when dropped.
+struct Waiting<'l>(&'l mut Lease);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let account = Arc::clone(&self.lease.account);
-        let gone = {
-            let mut sum = account.budget.sum();
-            // Dropped outside the lock, as is what it holds.
-            sum.leave(self.ticket).or_else(|| sum.apart.remove(&(account.id, self.ticket)))
-        };
-        drop(gone);
-        // It was let in at the same moment: the lease gives it back.
-        if let Ok(grant) = self.granted.try_recv() {
-            self.take(grant);
+        if self.0.is_waiting() {
+            let bytes = self.0.bytes;
+            self.0.step_aside();
+            // It may have been let in at the same moment.
+            self.0.shrink(bytes);
         }
     }
 }

@@ -58,13 +58,13 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request};
 use tokio::time::Instant;
 
 use super::answers::Answers;
-use super::budget::Share;
 use super::connection::Close;
 use super::out::Body;
 use super::schema;
 use super::wire::Malformed;
 use crate::broker::clients::{Meter, Meters};
 use crate::broker::{Core, IncidentKind, Refused, Wave};
+use crate::listen::Lease;
 use crate::topic::{Error, Partition};
 
 /// Requests above this are answered in a lane, save those that carry records.
@@ -73,6 +73,10 @@ const LARGE_BYTES: usize = 8 * 1024;
 const LARGE_FETCH_BYTES: usize = 64 * 1024;
 /// Produce requests above this are checked and appended in a lane.
 const LARGE_PRODUCE_BYTES: usize = 4 * 1024 * 1024;
+/// How much larger a request is once it is read, about: its elements are structures. Records stay where they are.
+const READ_FACTOR: usize = 4;
+/// With less memory than that no answer of unknown size is made.
+const LARGE_ANSWER_BYTES: usize = 64 * 1024;
 /// Elements of an answer that are still made on a worker.
 const FEW: usize = 64;
 
@@ -147,8 +151,15 @@ pub(super) enum Answer {
     Lane(Work),
 }
 
-/// Work of a lane, told whether it is done whatever memory answers hold. `None`: they hold too much, try again later.
-pub(super) type Work = Box<dyn Fn(bool) -> BoxFuture<Result<Option<Late>, Close>> + Send>;
+/// Work of a lane.
+pub(super) struct Work {
+    /// Begins it, told whether it is done whatever memory answers hold. `None`: they hold too much, try again later.
+    pub(super) begin: Box<dyn Fn(bool) -> BoxFuture<Result<Option<Late>, Close>> + Send>,
+    /// Memory that the request takes once it is read, beside its bytes.
+    pub(super) read_bytes: usize,
+    /// Memory without which its answer is not made.
+    pub(super) answer_bytes: usize,
+}
 
 /// What was answered in a lane.
 pub(super) struct Late {
@@ -158,7 +169,7 @@ pub(super) struct Late {
     /// Memory that the answer takes beside its request while it is still to come.
     pub(super) held_bytes: usize,
     /// Counts the answer's memory from before the lane is free until the connection does.
-    _share: Share,
+    _lease: Lease,
 }
 
 /// A typed answer of an API that is encoded by `kafka_protocol`.
@@ -376,17 +387,20 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
     let listener: Arc<str> = cx.listener.into();
     let client_id: Option<Arc<str>> = cx.client_id.map(Into::into);
     let (peer, local, meters) = (cx.peer, cx.local, cx.meters.cloned());
-    Box::new(move |at_any_rate| {
+    let is_produce = entry.key == produce::KEY;
+    let read_bytes = if is_produce { 0 } else { body.len() * READ_FACTOR };
+    let answer_bytes = if is_produce { 0 } else { LARGE_ANSWER_BYTES };
+    let begin: Box<dyn Fn(bool) -> _ + Send> = Box::new(move |at_any_rate| {
         let (core, answers, body, meters) =
             (Arc::clone(&core), Arc::clone(&answers), body.clone(), meters.clone());
         let (listener, client_id) = (Arc::clone(&listener), client_id.clone());
         let lane = Arc::clone(&core);
         let computed = lane.compute(move || {
-            if !at_any_rate && answers.budget.is_used_up() {
+            if !is_produce && !at_any_rate && answers.budget.is_used_up() {
                 return Ok(None);
             }
             let mut wave = Wave::default();
-            if entry.key == produce::KEY {
+            if is_produce {
                 wave.set_client(produce::client(client_id.as_deref().unwrap_or_default(), peer));
             }
             let mut cx = Context {
@@ -412,17 +426,18 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
                 wave.sync_elsewhere();
             }
             let answer = at_once(answer);
-            let mut share = answers.budget.share();
+            let mut lease = answers.budget.account().lease();
             if let Answer::Now(body) = &answer {
-                share.hold(body.heap_len());
+                lease.settle(body.heap_len());
             }
-            Ok(Some(Late { answer, throttle_ms, held_bytes, _share: share }))
+            Ok(Some(Late { answer, throttle_ms, held_bytes, _lease: lease }))
         });
         Box::pin(async move {
             let refused = || Close::Refused(format!("{} (key {}) failed", entry.name, entry.key));
             computed.await.unwrap_or_else(|| Err(refused()))
-        })
-    })
+        }) as BoxFuture<_>
+    });
+    Work { begin, read_bytes, answer_bytes }
 }
 
 /// What has nothing to wait for is encoded in the lane, too.

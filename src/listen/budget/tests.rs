@@ -51,10 +51,10 @@ async fn small_things_pass_one_goes_over_and_the_others_wait() {
     let mut small = accounts[2].lease();
     assert!(held(&mut small, OWN_BYTES), "its own is its own");
     assert!(!held(&mut small, OWN_BYTES + 1));
-    assert_eq!((small.bytes(), budget.sum().line.len()), (OWN_BYTES, 0), "who goes away leaves the line");
+    assert_eq!((small.bytes(), budget.line().waiting.len()), (OWN_BYTES, 0), "who goes away leaves the line");
 
     let waits = in_line(&accounts[3], 60_000);
-    soon(|| budget.sum().line.len() == 1).await;
+    soon(|| budget.line().waiting.len() == 1).await;
     // A part of what has the turn has it too.
     let part = over.split(10_000);
     drop(over);
@@ -63,7 +63,7 @@ async fn small_things_pass_one_goes_over_and_the_others_wait() {
     drop(part);
     soon(|| waits.is_finished()).await;
     drop((waits.await.unwrap(), full, small));
-    assert_eq!((budget.used(), budget.sum().turn), (0, false));
+    assert_eq!((budget.used(), budget.line().turn), (0, false));
 }
 
 #[tokio::test]
@@ -75,19 +75,51 @@ async fn what_becomes_free_goes_to_who_needs_least_and_the_turn_to_who_waited_lo
     let mut turn = accounts[1].lease();
     assert!(held(&mut turn, OWN_BYTES + 1));
     let (large, small) = (in_line(&accounts[2], 90_000), in_line(&accounts[3], 40_000));
-    soon(|| budget.sum().line.len() == 2).await;
+    soon(|| budget.line().waiting.len() == 2).await;
     full.shrink(OWN_BYTES + 60_000);
     soon(|| small.is_finished()).await;
     assert!(!large.is_finished());
     drop(turn);
     soon(|| large.is_finished()).await;
-    assert!(budget.sum().turn);
+    assert!(budget.line().turn);
     // Who comes later with little does not wait behind them, who comes with more does.
     let mut later = accounts[4].lease();
     assert!(held(&mut later, OWN_BYTES));
     assert!(!held(&mut later, OWN_BYTES + 90_000));
     drop((full, later, small.await.unwrap(), large.await.unwrap()));
-    assert_eq!((budget.used(), budget.sum().line.len()), (0, 0));
+    assert_eq!((budget.used(), budget.line().waiting.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn who_is_known_goes_before_strangers_and_every_other_turn_is_a_strangers() {
+    let budget = budget(100_000, usize::MAX);
+    let mut full = budget.account().lease();
+    full.settle(OWN_BYTES + 100_000);
+    let mut turn = budget.account().lease();
+    assert!(held(&mut turn, 50_000), "the turn of a stranger");
+    let strangers: Vec<_> = (0..2).map(|_| in_line(&budget.account(), 20_000)).collect();
+    soon(|| budget.line().waiting.len() == 2).await;
+    let known = budget.account();
+    known.know();
+    let [first, second] = [0, 1].map(|_| in_line(&known, 60_000));
+    soon(|| budget.line().waiting.len() == 4).await;
+    let done = || strangers.iter().filter(|one| one.is_finished()).count();
+    full.shrink(OWN_BYTES + 70_000);
+    tokio::task::yield_now().await;
+    assert_eq!(done(), 0, "what becomes free is kept for those that are known");
+    drop(turn);
+    soon(|| first.is_finished()).await;
+    assert_eq!((done(), second.is_finished()), (0, false));
+    drop(first.await.unwrap());
+    soon(|| done() == 1).await;
+    assert!(!second.is_finished());
+    full.settle(OWN_BYTES);
+    soon(|| second.is_finished() && done() == 2).await;
+    drop((full, second.await.unwrap()));
+    for one in strangers {
+        one.await.unwrap();
+    }
+    assert_eq!((budget.used(), budget.line().turn), (0, false));
 }
 
 #[tokio::test]
@@ -99,14 +131,14 @@ async fn a_connection_waits_for_its_own_share_and_nobody_waits_for_it() {
     let mut second = one.lease();
     assert_eq!(at_once(second.grow(10, 500_000)), None, "nothing is left of its share");
     let waits = in_line(&one, 50_000);
-    soon(|| budget.sum().apart.len() == 1).await;
-    assert!(budget.sum().line.is_empty());
+    soon(|| budget.line().apart.len() == 1).await;
+    assert!(budget.line().waiting.is_empty());
     let mut free = other.lease();
     assert_eq!(at_once(free.grow(10, 500_000)), Some(500_000));
     first.shrink(100_000);
     soon(|| waits.is_finished()).await;
     assert_eq!(waits.await.unwrap().bytes(), 50_000);
-    assert!(budget.sum().apart.is_empty());
+    assert!(budget.line().apart.is_empty());
 }
 
 #[tokio::test]
@@ -136,7 +168,7 @@ async fn who_holds_memory_and_moves_nothing_is_cut_while_others_wait() {
     assert!(!cut(0) && !cut(1), "they have a second");
     // The second goes on.
     let later = end + PATIENCE + Duration::from_millis(1);
-    if let Some(owed) = budget.sum().debts.get_mut(&debts[1].id) {
+    if let Some(owed) = budget.line().debts.get_mut(&debts[1].id) {
         (owed.last, owed.moved) = (later, 2 * PACE);
     }
     budget.look(later + LOOK);
@@ -147,7 +179,7 @@ async fn who_holds_memory_and_moves_nothing_is_cut_while_others_wait() {
     leases[0].shrink(0);
     assert!(poll());
     drop(debts);
-    assert!(budget.sum().debts.is_empty());
+    assert!(budget.line().debts.is_empty());
 }
 
 #[tokio::test]

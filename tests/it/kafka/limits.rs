@@ -100,6 +100,41 @@ fn more_large_requests_than_memory_are_all_answered() {
 }
 
 #[test]
+fn fetches_that_wait_and_frames_that_stall_do_not_keep_producers_out() {
+    let limit = (2 * MIB).to_string();
+    let house = house(&[("queued.max.request.bytes", &limit), ("flush", "never")]);
+    let mut known = house.client();
+    assert_eq!(known.create_topic("t", &[]), 0);
+    // Fetches of the same partition thousands of times that wait for days take all that there is.
+    let entry = |body: Out| body.i32(0).i64(0).i32(MIB as i32);
+    let body = Out::new().i32(-1).i32(i32::MAX).i32(1).i32(MIB as i32).i8(0).i32(1).string("t").i32(2_000);
+    let body = (0..2_000).fold(body, |body, _| entry(body));
+    let mut waiting: Vec<_> = (0..16).map(|_| house.client()).collect();
+    waiting.iter_mut().for_each(|client| {
+        client.send(1, 4, &body);
+    });
+    // And whose frame lacks one byte needs less than everybody else.
+    let mut stalled: Vec<_> = (0..4).map(|_| house.client()).collect();
+    for client in &mut stalled {
+        assert!(is_served(client));
+        client.stream.write_all(&[&(17_000_i32).to_be_bytes()[..], &vec![0; 16_999]].concat()).unwrap();
+    }
+    let large = large_batch(100 * KIB);
+    for mut client in [house.client(), known, house.client()] {
+        client.stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        for _ in 0..3 {
+            assert_eq!(client.produce("t", 1, &large).0, 0);
+        }
+    }
+    // Nobody waits in vain: what was held up is answered with what there is.
+    for client in &mut waiting {
+        client.stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        client.receive();
+    }
+    house.shutdown();
+}
+
+#[test]
 fn large_frames_that_never_end_hold_up_nobody_for_long() {
     let limit = MIB.to_string();
     let house = house(&[("queued.max.request.bytes", &limit), ("flush", "never")]);

@@ -11,10 +11,10 @@ use crate::broker::{Core, Slice};
 use crate::kafka::answers::Answers;
 use crate::kafka::api::produce::THROTTLE_MS_MAX;
 use crate::kafka::api::{FEW, charge};
-use crate::kafka::budget::SMALL_BYTES;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::{Body, Piece};
 use crate::kafka::wire::Writer;
+use crate::listen::OWN_BYTES;
 use crate::topic::{Error, Partition, Route};
 
 /// From this version on the protocol's flexible form is used.
@@ -73,6 +73,8 @@ pub(super) struct Found {
 pub(super) struct Attempt {
     pub(super) found: Vec<Found>,
     pub(super) bytes: usize,
+    /// What it holds of memory so far.
+    pub(super) heap: usize,
     /// What the request still allows.
     pub(super) left: usize,
     /// With so many the client waits no more.
@@ -98,14 +100,12 @@ impl Plan {
     /// A reading of all partitions, not begun.
     pub(super) fn attempt(&self) -> Attempt {
         let owed_ms = self.meter.as_ref().map_or(0, |meter| charge(&self.core, meter, 0));
-        // What is copied from logs is copied in small pieces only; those that are mapped cost no memory.
-        let tight = self.answers.budget.is_used_up();
-        let left = if tight { self.max_bytes.min(SMALL_BYTES) } else { self.max_bytes };
         Attempt {
             found: Vec::with_capacity(self.partitions().count()),
             bytes: 0,
-            left,
-            enough: self.min_bytes.min(left),
+            heap: 0,
+            left: self.max_bytes,
+            enough: self.min_bytes,
             notable: false,
             owed_ms,
             held_ms: (owed_ms > 0).then_some(owed_ms),
@@ -115,12 +115,18 @@ impl Plan {
     /// Reads the next partitions; whether all have been read.
     pub(super) fn step(&self, attempt: &mut Attempt) -> bool {
         let done = attempt.found.len();
+        if self.answers.budget.is_used_up() {
+            // What is copied from logs is copied in small pieces only; those that are mapped cost no memory.
+            attempt.left = attempt.left.min(OWN_BYTES.saturating_sub(attempt.bytes));
+            attempt.enough = attempt.enough.min(OWN_BYTES);
+        }
         for part in self.partitions().skip(done).take(STEP) {
             // Only the first partition with data may exceed the limits, and only by its first batch.
             let may_read = attempt.owed_ms == 0 && (attempt.bytes == 0 || attempt.left > 0);
             let limit = may_read.then(|| attempt.left.min(part.max_bytes));
             let found = part.read(&self.core, limit, attempt.bytes == 0);
             attempt.bytes += found.slice.len();
+            attempt.heap += found.slice.heap_len();
             attempt.left = attempt.left.saturating_sub(found.slice.len());
             attempt.notable |= found.code != Code::NONE || found.diverging.is_some();
             attempt.held_ms = attempt.held_ms.into_iter().chain(found.held_ms).min();

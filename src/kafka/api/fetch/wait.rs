@@ -133,6 +133,16 @@ impl LongPoll {
         }
     }
 
+    /// Memory of what it has read so far.
+    pub(in crate::kafka) fn heap_len(&self) -> usize {
+        if let Phase::Reading { attempt, .. } = &self.phase { attempt.heap } else { 0 }
+    }
+
+    /// Answers soon with what there is: others need the memory that waiting takes.
+    pub(in crate::kafka) fn hurry(&mut self) {
+        self.deadline.as_mut().reset(tokio::time::Instant::now());
+    }
+
     /// The client has to wait for so long at least. Milliseconds.
     pub(in crate::kafka::api) fn throttled(mut self, ms: u32) -> Self {
         self.plan.throttle_ms = ms;

@@ -6,8 +6,8 @@ use crate::batch::{Builder, Record};
 use crate::broker::{Core, Wave, in_memory};
 use crate::config::Config;
 use crate::kafka::answers::Answers;
-use crate::kafka::budget::SMALL_BYTES;
 use crate::kafka::out::Piece;
+use crate::listen::OWN_BYTES;
 use crate::topic::Topic;
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -199,7 +199,7 @@ async fn an_answer_without_a_wait_is_read_in_steps_too() {
 }
 
 #[tokio::test]
-async fn when_memory_of_answers_is_used_up_little_is_copied_from_logs() {
+async fn what_is_read_counts_and_when_memory_is_used_up_little_more_is_copied_from_logs() {
     let rig = rig(300).await;
     for partition in 0..300 {
         for _ in 0..5 {
@@ -208,15 +208,20 @@ async fn when_memory_of_answers_is_used_up_little_is_copied_from_logs() {
     }
     let mut plan = rig.plan(1, 0);
     plan.answers = Answers::new(Some(10));
-    let mut holder = plan.answers.budget.share();
-    holder.hold(10);
+    let mut holder = plan.answers.budget.account().lease();
+    holder.settle(OWN_BYTES + 10);
     let mut attempt = plan.attempt();
     while !plan.step(&mut attempt) {}
-    assert!((1..=SMALL_BYTES).contains(&attempt.bytes), "{}", attempt.bytes);
-    holder.hold(0);
+    assert!((1..=OWN_BYTES).contains(&attempt.bytes), "{}", attempt.bytes);
+    drop(holder);
     let mut attempt = plan.attempt();
+    assert!(!plan.step(&mut attempt));
+    let first = attempt.bytes;
+    assert!(first > 2 * OWN_BYTES && attempt.heap == first, "{first}");
+    let mut holder = plan.answers.budget.account().lease();
+    holder.settle(OWN_BYTES + 10);
     while !plan.step(&mut attempt) {}
-    assert!(attempt.bytes > 2 * SMALL_BYTES, "{}", attempt.bytes);
+    assert_eq!(attempt.bytes, first, "others have used it up meanwhile");
 }
 
 #[tokio::test]
