@@ -24,6 +24,7 @@ fn segment(dir: &TempDir, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
         let from = bytes.len();
         bytes.extend_from_slice(builder.build().unwrap().bytes());
         bytes[from..from + 8].copy_from_slice(&base.to_be_bytes());
+        bytes[from + 12..from + 16].copy_from_slice(&[0; 4]);
     }
     change(&mut bytes);
     let path = dir.path().join("00000000000000000000.log");

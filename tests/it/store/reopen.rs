@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use weir_broker::store::local::Local;
-use weir_broker::store::{Error, Placed, Put, Store};
+use weir_broker::store::{Error, Placed, Put, Replayed, Store};
 
 use super::{SMALL, batch, eager, id, open, push, read_all, wait_durable};
 
@@ -27,7 +27,9 @@ fn a_clean_close_keeps_logs_notes_and_small_state() {
         assert_eq!(store.incarnation(), 0);
         assert_eq!(store.logs().unwrap(), vec![id(1)]);
         let mut replayed = 0;
-        let opened = store.open_log(id(1), SMALL, &mut |_| replayed += 1).unwrap();
+        let opened = store
+            .open_log(id(1), SMALL, &mut |seen| replayed += usize::from(matches!(seen, Replayed::Batch(_))))
+            .unwrap();
         assert_eq!((replayed, opened.note.unwrap().offset), (0, 80));
         let span = opened.log.span();
         assert_eq!((span.start, span.durable, span.end), (31, 80, 80));
@@ -69,7 +71,9 @@ fn a_note_of_a_small_log_waits_in_memory_for_the_close() {
     let at = dir.path().join("topics").join(id(1).topic.to_string()).join("0");
     assert!(!at.join("checkpoint").exists());
     let store = Local::open(dir.path()).unwrap();
-    let note = store.open_log(id(1), SMALL, &mut |_| panic!("nothing to replay")).unwrap().note.unwrap();
+    let note = store
+        .open_log(id(1), SMALL, &mut |seen| assert!(matches!(seen, Replayed::Note(_)), "nothing to replay"));
+    let note = note.unwrap().note.unwrap();
     assert_eq!((note.offset, &note.bytes[..]), (2, &b"note"[..]));
 }
 
