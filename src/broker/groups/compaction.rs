@@ -20,7 +20,7 @@ use crate::group::{JournalRecord, Snapshot};
 use crate::topic::{self, Partition};
 
 /// How often somebody looks which partitions have grown.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// While the whole journal holds no more than this, or than one of its segments where those are smaller, it is left alone.
 const FLOOR_BYTES: u64 = 4 << 20;
 /// A partition below this is never worth the syncs: about ten of them.
