@@ -263,8 +263,8 @@ mod tests {
     #[tokio::test]
     async fn who_leaves_gives_his_turn_back_when_the_work_has_ended_and_not_before() {
         let core = crate::broker::in_memory(Config::default()).unwrap();
-        let (begun, begins) = std::sync::mpsc::channel();
-        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = std::sync::mpsc::sync_channel(AT_ONCE);
+        let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
         let released = Arc::new(std::sync::Mutex::new(released));
         let asked: Vec<_> = (0..AT_ONCE)
             .map(|_| {

@@ -85,7 +85,7 @@ enum State {
     Lane {
         work: api::Work,
         /// Before that it waits for memory.
-        begun: Option<BoxFuture<Result<Option<api::Late>, Close>>>,
+        begun: Option<api::Begun>,
     },
     /// Nothing is sent (acks=0).
     Silent,
@@ -126,9 +126,9 @@ struct Duty {
 }
 
 impl Duty {
-    fn new(account: &Arc<Account>) -> Box<Self> {
+    fn new(account: &Arc<Account>) -> Self {
         let cut = Arc::<Notify>::default();
-        Box::new(Self { debt: account.owe(&cut), cut: Box::pin(cut.notified_owned()) })
+        Self { debt: account.owe(&cut), cut: Box::pin(cut.notified_owned()) }
     }
 }
 
@@ -138,7 +138,7 @@ fn is_cut(duty: &mut Option<Box<Duty>>, owes: bool, account: &Arc<Account>, task
         *duty = None;
         return false;
     }
-    duty.get_or_insert_with(|| Duty::new(account)).cut.as_mut().poll(task).is_ready()
+    duty.get_or_insert_with(|| Box::new(Duty::new(account))).cut.as_mut().poll(task).is_ready()
 }
 
 /// An incomplete frame as it was at some time.

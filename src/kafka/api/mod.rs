@@ -151,10 +151,13 @@ pub(super) enum Answer {
     Lane(Work),
 }
 
+/// Work that has begun.
+pub(super) type Begun = BoxFuture<Result<Option<Late>, Close>>;
+
 /// Work of a lane.
 pub(super) struct Work {
     /// Begins it, told whether it is done whatever memory answers hold. `None`: they hold too much, try again later.
-    pub(super) begin: Box<dyn Fn(bool) -> BoxFuture<Result<Option<Late>, Close>> + Send>,
+    pub(super) begin: Box<dyn Fn(bool) -> Begun + Send>,
     /// Memory that the request takes once it is read, beside its bytes.
     pub(super) read_bytes: usize,
     /// Memory without which its answer is not made.

@@ -68,7 +68,8 @@ impl RedbMeta {
         let said = copy.read().map_err(super::failed("read", copy.path()))?;
         let copied = fs::metadata(copy.path()).is_ok_and(|found| found.len() > 0);
         if copied && said.as_ref().is_none_or(|said| !said.whole) {
-            let text = format_args!("{}: does not check out to its end and is made anew", copy.path().display());
+            let text =
+                format_args!("{}: does not check out to its end and is made anew", copy.path().display());
             before.incidents.note(Kind::FileDamaged, &text);
         }
         let bytes = match fs::metadata(path) {
@@ -255,7 +256,7 @@ impl Opened {
         // On some damage redb panics. By the thread's name the binary knows that this is told as damage.
         let checked = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(CHECK_THREAD.to_owned());
-            thread.spawn_scoped(scope, check).map(|thread| thread.join())
+            thread.spawn_scoped(scope, check).map(std::thread::ScopedJoinHandle::join)
         });
         match checked.map_err(super::failed("check", path))? {
             Ok(Ok(whole)) => {

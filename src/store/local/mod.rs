@@ -203,7 +203,8 @@ impl Local {
         } else {
             None
         };
-        let past = Past { opened: Some(HashSet::new()), ..Past::take(&*disk, dir, before, &options.incidents)? };
+        let past =
+            Past { opened: Some(HashSet::new()), ..Past::take(&*disk, dir, before, &options.incidents)? };
         let format = Format {
             version: FORMAT_VERSION,
             generation: before.map_or(1, |f| f.generation + 1),
@@ -629,7 +630,8 @@ impl Past {
         let Some(bytes) = read_all(disk, path).map_err(failed("read", path))? else { return Ok(None) };
         let records = Records::decode(bytes);
         if records.is_none() {
-            let text = format_args!("{}: does not check out: logs are read from what is older", path.display());
+            let text =
+                format_args!("{}: does not check out: logs are read from what is older", path.display());
             incidents.note(Kind::FileDamaged, &text);
         }
         Ok(records)

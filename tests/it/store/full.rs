@@ -121,7 +121,10 @@ fn space_is_kept_back_in_every_life_and_as_soon_as_there_is_some() {
         let store = held(&disk);
         let (data, more, journal) = (log(&store, id(1)), log(&store, id(2)), log(&store, id(3)));
         journal.may_use_reserve();
-        assert!(matches!(try_push(&*more, 10), Err(Error::Full { .. })), "life {life}: records take what is short");
+        assert!(
+            matches!(try_push(&*more, 10), Err(Error::Full { .. })),
+            "life {life}: records take what is short"
+        );
         assert!(store.incidents().stands(Kind::DiskFull), "life {life}");
         for _ in 0..10 {
             try_push(&*journal, 10_000).expect("what is essential goes on");
@@ -216,9 +219,8 @@ fn the_removal_of_many_files_lets_other_work_through() {
     (0..100).for_each(|t| _ = push(&*many, 1, t, 3000));
     push(&*other, 1, 0, 300);
     while store.run_jobs(100) > 0 {}
-    let files = |part: &str| {
-        disk.files().iter().filter(|(path, _)| path.to_string_lossy().contains(part)).count()
-    };
+    let files =
+        |part: &str| disk.files().iter().filter(|(path, _)| path.to_string_lossy().contains(part)).count();
     let index = format!("{}/0/00000000000000000000.index", id(2).topic);
     store.delete_log(id(1)).unwrap();
     other.seal().unwrap();
