@@ -507,8 +507,12 @@ impl Lease {
         if let Some(mut waits) = self.waits.take() {
             let gone = {
                 let mut line = self.account.budget.line();
+                let gone = line.leave(waits.ticket);
+                let gone = gone.or_else(|| line.apart.remove(&(self.account.id, waits.ticket)));
+                // It may have stood before others for whom there is room.
+                self.account.budget.reconsider(&mut line, &self.account);
                 // Dropped outside the lock, as is what it holds.
-                line.leave(waits.ticket).or_else(|| line.apart.remove(&(self.account.id, waits.ticket)))
+                gone
             };
             drop(gone);
             // It was let in at the same moment.
