@@ -31,6 +31,10 @@ use crate::topic::{self, Append, NewTopic, Partition, Topic};
 const JOURNAL: &str = "__consumer_offsets";
 /// A batch of the journal is closed before it grows past this, whatever larger ones the topic would take.
 const BATCH_BYTES: usize = 1 << 20;
+/// A deadline that is seen so much later than it was is one of a process that did not run meanwhile. Milliseconds.
+const LATE_MS: i64 = 1_000;
+/// So long what was sent to it meanwhile is read first. Milliseconds.
+const GRACE_MS: i64 = 1_000;
 /// How often somebody looks whether those who wait are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -57,6 +61,13 @@ struct State {
     foreign: BTreeSet<i32>,
 }
 
+/// Time in which the process did not run (SIGSTOP, a paused container) is nobody's silence: before a deadline of
+/// that time counts, the heartbeats that lie in the sockets are read.
+#[derive(Default)]
+struct Grace {
+    until_ms: Option<i64>,
+}
+
 /// Who waits for a reply.
 struct Waiter {
     sender: oneshot::Sender<Held>,
@@ -80,6 +91,17 @@ struct Journaled {
     ends: Vec<(Arc<Partition>, i64)>,
     /// Partitions that took none.
     failed: BTreeSet<i32>,
+}
+
+impl Grace {
+    /// Until when a deadline that was at `due_ms` has to wait, at `now_ms`; `None`: it counts.
+    fn after(&mut self, due_ms: i64, now_ms: i64) -> Option<i64> {
+        let late = now_ms.saturating_sub(due_ms) > LATE_MS;
+        let begun_ms = if late { now_ms.saturating_add(GRACE_MS) } else { now_ms };
+        let until_ms = self.until_ms.take().unwrap_or(begun_ms);
+        self.until_ms = Some(until_ms).filter(|until_ms| now_ms < *until_ms);
+        self.until_ms
+    }
 }
 
 impl Groups {
@@ -238,6 +260,7 @@ impl Core {
     /// Lets the coordinator's time pass until `stopped`.
     pub(super) async fn time_groups(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let mut look_ms = self.clock.steady_ms();
+        let mut grace = Grace::default();
         loop {
             let pause = {
                 let mut state = self.groups.state.lock();
@@ -247,12 +270,14 @@ impl Core {
                     self.see_who_left(&mut state, now);
                     self.end_damage(&state);
                 }
-                if state.coordinator.next_deadline().is_some_and(|at| at <= now.steady_ms) {
+                let due = state.coordinator.next_deadline().filter(|due_ms| *due_ms <= now.steady_ms);
+                let waits = due.and_then(|due_ms| grace.after(due_ms, now.steady_ms));
+                if due.is_some() && waits.is_none() {
                     let outcome = state.coordinator.tick(now);
                     self.carry_out(&mut state, now, outcome);
                 }
                 state.armed_ms = state.coordinator.next_deadline().unwrap_or(i64::MAX);
-                let pause_ms = state.armed_ms.saturating_sub(self.clock.steady_ms());
+                let pause_ms = waits.unwrap_or(state.armed_ms).saturating_sub(self.clock.steady_ms());
                 let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0));
                 if state.waiting.is_empty() { pause } else { pause.min(LOOK_EVERY) }
             };
