@@ -168,7 +168,8 @@ impl<'a> Plain<'a> {
     /// [`Halt::Spent`] before more is done than the budget has.
     pub fn more(&mut self, kept: &mut Kept, at: usize, budget: &mut usize) -> Result<usize, Halt> {
         loop {
-            if self.next_bytes() > *budget {
+            // What produces nothing wants some of it, too.
+            if self.next_bytes().max(usize::from(!self.has_ended())) > *budget {
                 return Err(Halt::Spent);
             }
             let before = self.rest().len();
