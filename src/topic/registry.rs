@@ -639,7 +639,8 @@ impl Registry {
         config: &Arc<RwLock<rank::TopicConfig, Arc<TopicConfig>>>,
         internal: bool,
     ) -> Arc<Partition> {
-        let epoch = self.store.incarnation() - born;
+        // Never below 0: somebody may have put back a file that counts fewer lives.
+        let epoch = self.store.incarnation().saturating_sub(born).max(0);
         let id = LogId { topic, partition: index };
         Arc::new(Partition::new(
             id,
@@ -875,5 +876,38 @@ mod tests {
         let (store, _registry) = load();
         assert!(!topic.exists(), "swept");
         store.close().unwrap();
+    }
+
+    #[test]
+    fn epochs_do_not_go_below_zero_where_the_count_of_lives_was_set_back() {
+        use crate::store::local::Local;
+
+        let dir = tempfile::tempdir().unwrap();
+        let load = || {
+            let store = Arc::new(Local::open(dir.path()).unwrap());
+            (store.clone(), Registry::load(store, Box::new(|_| None), 100, 100).unwrap())
+        };
+        let new = |n, name: &str| NewTopic {
+            id: Uuid::from_u128(n),
+            name: name.to_owned(),
+            partitions: 1,
+            overrides: BTreeMap::new(),
+            created_ms: 0,
+        };
+        let format = dir.path().join("format");
+        let mut saved = None;
+        for life in 0..4 {
+            let (_store, registry) = load();
+            registry.create(new(life, &format!("t{life}"))).unwrap();
+            // Not closed.
+            saved = saved.or_else(|| std::fs::read(&format).ok());
+        }
+        std::fs::write(&format, saved.unwrap()).unwrap();
+        std::fs::remove_file(dir.path().join("life")).unwrap();
+        let (_store, registry) = load();
+        let epochs: Vec<_> = (0..4)
+            .map(|life| registry.by_id(Uuid::from_u128(life)).unwrap().partitions()[0].leader_epoch())
+            .collect();
+        assert_eq!(epochs, [1, 0, 0, 0]);
     }
 }
