@@ -1,6 +1,7 @@
 //! Damaged places of a segment: bytes that hold no readable batch, between batches that do.
 //!
-//! Invariant: holes of a segment ascend, do not touch batches, and their offsets are never given to other records.
+//! Invariant: holes of a segment ascend and do not touch one another: what is found beside a known one makes that larger. Their
+//! offsets are never given to other records.
 //! Deliberately absent: how damage is told from a torn tail (`recovery.rs`), repair.
 
 use std::sync::Arc;
@@ -27,10 +28,10 @@ pub(super) struct Holes {
 }
 
 impl Holes {
-    /// As recovery found them, in order.
+    /// As a record or recovery has them.
     pub fn new(list: Vec<Hole>) -> Self {
-        let news = AtomicBool::new(!list.is_empty());
-        Self { any: AtomicBool::new(!list.is_empty()), news, list: Mutex::new(list.into()) }
+        let (news, any) = (AtomicBool::new(!list.is_empty()), AtomicBool::new(!list.is_empty()));
+        Self { any, news, list: Mutex::new(merged(list).into()) }
     }
 
     /// All of them.
@@ -43,27 +44,31 @@ impl Holes {
         self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::AcqRel)
     }
 
-    /// Remembers several.
-    pub fn add_all(&self, holes: &[Hole]) {
-        for hole in holes {
-            self.add(*hole);
-        }
-    }
-
-    /// Remembers one more; false when one is there already.
-    pub fn add(&self, hole: Hole) -> bool {
+    /// Remembers more, as one with those that they reach into.
+    pub fn add(&self, holes: &[Hole]) {
         let mut list = locked(&self.list);
-        if list.iter().any(|known| known.at < hole.until && hole.at < known.until) {
-            return false;
+        let grown = merged([&**list, holes].concat());
+        if *grown == **list {
+            return;
         }
-        let mut grown = list.to_vec();
-        grown.push(hole);
-        grown.sort_unstable_by_key(|hole| hole.at);
         *list = grown.into();
         self.any.store(true, Ordering::Release);
         self.news.store(true, Ordering::Release);
-        true
     }
+}
+
+/// In order; those that overlap or touch are one.
+pub(super) fn merged(mut holes: Vec<Hole>) -> Vec<Hole> {
+    holes.sort_unstable_by_key(|hole| (hole.at, hole.until));
+    holes.dedup_by(|next, last| {
+        let one = next.at <= last.until;
+        if one {
+            last.until = last.until.max(next.until);
+            (last.from, last.to) = (last.from.min(next.from), last.to.max(next.to));
+        }
+        one
+    });
+    holes
 }
 
 /// The hole around `position`.
@@ -79,4 +84,23 @@ pub(super) fn of(holes: &[Hole], offset: i64) -> Option<Hole> {
 /// The first hole that begins at or past `position`.
 pub(super) fn next(holes: &[Hole], position: u64) -> Option<Hole> {
     holes.iter().find(|hole| hole.at >= position).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_that_reaches_into_a_known_one_makes_it_larger() {
+        let hole = |at, until, from, to| Hole { at, until, from, to };
+        let holes = Holes::new(vec![hole(40, 50, 4, 5)]);
+        assert!(holes.take_news() && !holes.take_news());
+        holes.add(&[hole(42, 48, 4, 5)]);
+        assert!(!holes.take_news(), "inside of a known one");
+        holes.add(&[hole(40, 60, 4, 6), hole(80, 90, 8, 9), hole(0, 10, 0, 1)]);
+        assert!(holes.take_news());
+        assert_eq!(*holes.list(), [hole(0, 10, 0, 1), hole(40, 60, 4, 6), hole(80, 90, 8, 9)]);
+        holes.add(&[hole(60, 80, 6, 8)]);
+        assert_eq!(*holes.list(), [hole(0, 10, 0, 1), hole(40, 90, 4, 9)], "what touches is one");
+    }
 }

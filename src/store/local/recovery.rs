@@ -14,7 +14,7 @@ use super::disk::{Disk, Entry, File, read_exact};
 use super::hole::Hole;
 use super::index::Index;
 use super::log::CHECKPOINT;
-use super::scan::{Ahead, Scan};
+use super::scan::{Ahead, Bounds, Scan};
 use super::segment::{Segment, log_path};
 use super::{failed, is_full};
 use crate::batch::Header;
@@ -291,7 +291,7 @@ impl Finder<'_> {
             found.end = found.end.max(floor);
             return Ok(end == End::Torn);
         }
-        if end == End::Torn && scan.part.bytes < bytes {
+        if matches!(end, End::Torn | End::Surplus) && scan.part.bytes < bytes {
             self.cut(found, &*file, &mut scan, bytes)?;
         }
         if scan.part.bytes != known.bytes || end != End::Whole || cut.is_some() {
@@ -317,13 +317,22 @@ impl Finder<'_> {
         while let Some(bad) = scan.run()? {
             let (at, expected) = (scan.part.bytes, scan.part.next_offset);
             let certain = expected < floor || self.was_durable(expected);
-            let (until, to) = match scan.ahead()? {
-                Ahead::Batch(until, to) if certain || !scan.lost_writes(until)? => (until, to),
-                Ahead::Batch(..) => return Ok(End::Torn),
+            // The next segment tells where the records of this one end; else what is known to have been there.
+            let next = later.iter().find(|later| later.part.is_some() || self.begins_whole(later));
+            let told = next.map(|next| next.base).filter(|to| *to >= expected);
+            let bounds =
+                Bounds { limit: told.unwrap_or(i64::MAX), told: floor.max(told.map_or(self.mark, |_| 0)) };
+            let (until, to) = match scan.ahead(bounds)? {
+                Ahead::Batch(until, to) => {
+                    let torn = !certain && (scan.lost_writes(until)? || scan.may_be_inside(until, to)?);
+                    if torn {
+                        return Ok(End::Torn);
+                    }
+                    (until, to)
+                }
+                // The records go on in the next one: nothing is lost with what stands here.
+                _ if told == Some(expected) && at > 0 => return Ok(End::Surplus),
                 ahead => {
-                    // The next segment tells where the records of this place end; else what is known to have been there.
-                    let next = later.iter().find(|later| later.part.is_some() || self.begins_whole(later));
-                    let told = next.map(|next| next.base).filter(|to| *to >= expected);
                     // Whole, but from elsewhere: at the front it is another segment's content.
                     let here = |header: &Header| told.is_none() && (at > 0 || header.base_offset > expected);
                     let misplaced = bad.whole.filter(here).map(|header| {
@@ -475,6 +484,8 @@ enum End {
     Damaged,
     /// At a tail that was never synced.
     Torn,
+    /// At bytes that hold no records: the next segment goes on from before them.
+    Surplus,
 }
 
 /// Files and what the record names, by base offset.

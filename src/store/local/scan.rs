@@ -1,14 +1,16 @@
 //! Reads a segment batch by batch and believes only those that check out; past a bad place it looks for the next.
 //!
-//! Invariant: what it takes has a right checksum, follows the batch before it and does not go back in epochs. The search for
-//! whole batches past a bad place is bounded in what it checksums, whatever lengths the bytes there pretend to.
+//! Invariant: what it takes has a right checksum, follows the batch before it, and does not stand alone with its epoch. What it
+//! takes for the next batch past a bad place is led to or leads on, and ends where the log is known to end at the latest. The
+//! search for it is bounded in what it checksums, whatever lengths the bytes there pretend to.
 //! Deliberately absent: what a bad place means (`recovery.rs`).
 
 use std::io;
+use std::sync::Arc;
 
 use super::checkpoint::Part;
 use super::disk::File;
-use super::hole::Hole;
+use super::hole::{self, Hole};
 use super::index::Index;
 use super::window::Window;
 use crate::batch::{HEADER_BYTES, Header, MAX_RECORDS};
@@ -26,11 +28,23 @@ pub(super) struct Scan<'a> {
     /// What has been taken.
     pub part: Part,
     pub index: Index,
+    /// Found or stepped over, in no order.
     pub holes: Vec<Hole>,
+    /// Those to step over.
+    known: Arc<[Hole]>,
     interval: u32,
-    epoch: i32,
-    /// What was known before the one batch that has raised the epoch so far.
-    raised: Option<(Part, i32)>,
+    /// The last two batches taken, the older one first, each with what was known before it.
+    recent: [Option<(Part, Header)>; 2],
+    taken: u64,
+}
+
+/// What is known of where a segment's records end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// None of them has this offset or a larger one.
+    pub limit: i64,
+    /// At least those below were there.
+    pub told: i64,
 }
 
 /// Why a batch was not taken.
@@ -56,38 +70,64 @@ impl<'a> Scan<'a> {
     /// Begins behind `part`, in a file of `until` bytes.
     pub fn new(file: &'a dyn File, part: Part, until: u64, interval: u32) -> Self {
         let (window, index) = (Window::new(file, until), Index::after(&part));
-        Self { window, part, index, holes: Vec::new(), interval, epoch: i32::MIN, raised: None }
+        let (holes, known) = (Vec::new(), Arc::default());
+        Self { window, part, index, holes, known, interval, recent: [None, None], taken: 0 }
+    }
+
+    /// Steps over places that are known to be damaged.
+    pub fn over(self, known: Arc<[Hole]>) -> Self {
+        Self { known, ..self }
     }
 
     /// Runs to the end or to the first batch that does not fit, and says why it does not.
     pub fn run(&mut self) -> io::Result<Option<Bad>> {
         while self.part.bytes < self.window.until() {
             let at = self.part.bytes;
-            let (header, total) = match self.window.batch(at)? {
+            if let Some(hole) = hole::around(&self.known, at) {
+                self.skip(hole.until, hole.to);
+                continue;
+            }
+            let (header, _) = match self.window.batch(at)? {
                 Ok(found) => found,
                 Err(what) => return Ok(Some(Bad { what, whole: None })),
             };
             if header.base_offset != self.part.next_offset {
                 return Ok(Some(Bad { what: "offset does not follow", whole: Some(header) }));
             }
-            if header.leader_epoch < self.epoch {
-                // The checksum does not cover the epoch. Either this batch's is wrong, or that of the only one with the higher.
-                let next = self.window.plausible(at + total)?.map(|(next, _)| next.leader_epoch);
-                let raised = self.raised.take().filter(|(_, epoch)| header.leader_epoch >= *epoch);
-                let Some((before, epoch)) = raised.filter(|_| next.is_none_or(|next| next < self.epoch))
-                else {
-                    return Ok(Some(Bad { what: "leader epoch goes back", whole: Some(header) }));
-                };
-                let behind = std::mem::replace(&mut self.part, before);
-                self.epoch = epoch;
-                self.skip(behind.bytes, behind.next_offset);
-            }
-            self.raised = (header.leader_epoch > self.epoch).then_some((self.part, self.epoch));
-            self.epoch = header.leader_epoch;
+            self.set_lone_epochs_aside(header.leader_epoch);
+            let [_, last] = self.recent;
+            self.recent = [last, Some((self.part, header))];
+            self.taken += 1;
             self.index.push(self.part.base, &header, at, self.part.newest.0, self.interval);
             self.part.add(&header, self.index.rest(self.part.base));
         }
         Ok(None)
+    }
+
+    /// The checksum does not cover the epoch. One that differs from those before and after it, which are the same, is damage;
+    /// so is that of the very first batch if those after it are smaller. Anything else is how the log went, even if it went back.
+    fn set_lone_epochs_aside(&mut self, next: i32) {
+        let [Some((before_first, first)), Some((before, last))] = self.recent else { return };
+        if first.leader_epoch == next && last.leader_epoch != next {
+            self.set_aside(before, &last);
+            self.recent = [None, Some((before_first, first))];
+        } else if self.taken == 2 && last.leader_epoch == next && first.leader_epoch > next {
+            self.set_aside(before_first, &first);
+            self.recent = [None, Some((before, last))];
+            if last.max_timestamp > self.part.newest.0 {
+                self.part.newest = (last.max_timestamp, last.base_offset);
+            }
+        }
+    }
+
+    /// Takes back a batch, with what was known `before` it.
+    fn set_aside(&mut self, before: Part, batch: &Header) {
+        let until = before.bytes + batch.total_bytes().unwrap_or(0) as u64;
+        let (from, to) = (batch.base_offset, batch.next_offset());
+        self.holes.push(Hole { at: before.bytes, until, from, to });
+        if self.part.newest.1 == batch.base_offset {
+            self.part.newest = before.newest;
+        }
     }
 
     /// Whether a whole batch stands at the front, and with the offset of the file's name.
@@ -101,14 +141,13 @@ impl<'a> Scan<'a> {
         let hole = Hole { at: self.part.bytes, until, from: self.part.next_offset, to };
         self.holes.push(hole);
         (self.part.bytes, self.part.next_offset) = (until, to);
-        self.raised = None;
     }
 
     /// Runs to the end over places that do not check out; what follows the last of them begins with offset `end`.
     pub fn run_over(&mut self, end: i64) -> io::Result<()> {
         while self.run()?.is_some() {
-            match self.ahead()? {
-                Ahead::Batch(until, to) if to <= end => self.skip(until, to),
+            match self.ahead(Bounds { limit: end, told: end })? {
+                Ahead::Batch(until, to) => self.skip(until, to),
                 _ => self.skip(self.window.until(), end.max(self.part.next_offset)),
             }
         }
@@ -116,13 +155,18 @@ impl<'a> Scan<'a> {
     }
 
     /// Looks past the bad place for a whole batch that may follow what has been taken.
-    pub fn ahead(&mut self) -> io::Result<Ahead> {
+    pub fn ahead(&mut self, bounds: Bounds) -> io::Result<Ahead> {
         let (at, expected) = (self.part.bytes, self.part.next_offset);
         // Most often only the batch's inside is damaged, and its length leads to the next.
-        if let Some((_, total)) = self.window.plausible(at)?
-            && let Some(base) = self.follows(at + total)?
+        if let Some((bad, total)) = self.window.plausible(at)?
+            && let Ok((header, more)) = self.window.batch(at + total)?
         {
-            return Ok(Ahead::Batch(at + total, base));
+            let led_to = header.base_offset == expected.saturating_add(records(&bad));
+            if (led_to && header.next_offset() <= bounds.limit)
+                || self.belongs(&header, at + total, more, bounds)?
+            {
+                return Ok(Ahead::Batch(at + total, header.base_offset));
+            }
         }
         let mut budget = 4 * (self.window.until() - at) + SEARCH_BYTES;
         let mut position = at + 1;
@@ -135,9 +179,7 @@ impl<'a> Scan<'a> {
             };
             position += skip as u64;
             if let Some((header, total)) = self.window.plausible(position)?
-                && header.base_offset >= expected
-                && header.base_offset - expected <= most_records(position - at)
-                && header.leader_epoch >= self.epoch
+                && self.may_follow(&header, position, bounds.limit)
                 && header.record_count <= header.last_offset_delta.saturating_add(1)
             {
                 if budget < total {
@@ -145,16 +187,10 @@ impl<'a> Scan<'a> {
                 }
                 budget -= total;
                 // What a client wrote into a record may look like a batch; it does not lead to the next one.
-                if self.window.checksum(position, total)? == header.crc {
-                    let next = position + total;
-                    let more = self.window.plausible(next)?.map_or(0, |(_, total)| total);
-                    if budget < more {
-                        return Ok(Ahead::TooMuch);
-                    }
-                    budget -= more;
-                    if next == self.window.until() || self.follows(next)? == Some(header.next_offset()) {
-                        return Ok(Ahead::Batch(position, header.base_offset));
-                    }
+                if self.window.checksum(position, total)? == header.crc
+                    && self.belongs(&header, position, total, bounds)?
+                {
+                    return Ok(Ahead::Batch(position, header.base_offset));
                 }
             }
             position += 1;
@@ -162,16 +198,32 @@ impl<'a> Scan<'a> {
         Ok(Ahead::Nothing)
     }
 
-    /// The base offset of the whole batch at `at`, if there is one that may follow.
-    fn follows(&mut self, at: u64) -> io::Result<Option<i64>> {
-        let expected = self.part.next_offset;
-        let most = most_records(at.saturating_sub(self.part.bytes));
-        Ok(self
-            .window
-            .batch(at)?
-            .ok()
-            .map(|(header, _)| header.base_offset)
-            .filter(|base| *base >= expected && base.saturating_sub(expected) <= most))
+    /// Whether a batch at `at` with this header has offsets that it can have.
+    fn may_follow(&self, header: &Header, at: u64, limit: i64) -> bool {
+        let lost = header.base_offset.saturating_sub(self.part.next_offset);
+        (0..=most_records(at.saturating_sub(self.part.bytes))).contains(&lost)
+            && header.next_offset() <= limit
+    }
+
+    /// Whether the whole batch at `at` is what follows the bad place: its own offset may be damaged, so something else must say
+    /// the same. What is known of the end does, or the batch behind it.
+    fn belongs(&mut self, header: &Header, at: u64, total: u64, bounds: Bounds) -> io::Result<bool> {
+        let (next, end) = (at + total, header.next_offset());
+        if !self.may_follow(header, at, bounds.limit) {
+            return Ok(false);
+        }
+        let last = next == self.window.until() && bounds.told <= self.part.next_offset;
+        Ok(last || end == bounds.limit || end == bounds.told || self.leads_on(next, end)?)
+    }
+
+    /// Whether what stands at `at` begins with `offset`, whole or not, or what stands behind that goes on from there.
+    fn leads_on(&mut self, at: u64, offset: i64) -> io::Result<bool> {
+        if let Some(hole) = hole::around(&self.known, at) {
+            return Ok(hole.at == at && hole.from == offset);
+        }
+        let Some((header, total)) = self.window.plausible_length(at)? else { return Ok(false) };
+        let behind = self.window.plausible(at.saturating_add(total))?.map(|(behind, _)| behind.base_offset);
+        Ok(header.base_offset == offset || behind == Some(offset.saturating_add(records(&header))))
     }
 
     /// Whether the bytes `..until` of the bad place look like what a power cut leaves of bytes that were never synced:
@@ -211,6 +263,22 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Whether the batches from `at` on, the first with offset `next`, may be what a record of the bad one holds: they do not reach
+    /// the end of what that claims to be.
+    pub fn may_be_inside(&mut self, mut at: u64, mut next: i64) -> io::Result<bool> {
+        let from = self.part.bytes;
+        let claimed = self.window.plausible_length(from)?.map_or(0, |(_, total)| total);
+        while at < (from + claimed).min(self.window.until()) {
+            match self.window.plausible(at)? {
+                Some((header, total)) if header.base_offset == next => {
+                    (at, next) = (at + total, header.next_offset());
+                }
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the file holds nothing but zeros from the bad place on.
     pub fn only_zeros(&mut self) -> io::Result<bool> {
         self.window.only_zeros(self.part.bytes)
@@ -224,8 +292,14 @@ impl<'a> Scan<'a> {
 /// The system's.
 pub fn batch_behind(file: &std::fs::File, at: u64, expected: i64) -> io::Result<Option<(u64, i64)>> {
     let part = Part { bytes: at, ..Part::empty(expected, -1) };
-    let found = Scan::new(file, part, file.metadata()?.len(), u32::MAX).ahead()?;
+    let bounds = Bounds { limit: i64::MAX, told: 0 };
+    let found = Scan::new(file, part, file.metadata()?.len(), u32::MAX).ahead(bounds)?;
     Ok(if let Ahead::Batch(position, offset) = found { Some((position, offset)) } else { None })
+}
+
+/// How many offsets a batch with this header takes.
+fn records(header: &Header) -> i64 {
+    i64::from(header.last_offset_delta).saturating_add(1)
 }
 
 /// How many records so many bytes can have held.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::checkpoint::{Part, Rest, read_all};
+use super::checkpoint::{Part, Rest, read_all, write_whole};
 use super::disk::{Disk, File, read_exact};
 use super::handle::{Handle, Known};
 use super::hole::{self, Hole, Holes};
@@ -18,7 +18,7 @@ use super::index::{Anchor, Index};
 use super::outline::{Outline, Want};
 use super::place::{Place, in_place};
 use super::scan::Scan;
-use super::verify::{Checked, Verified, check};
+use super::verify::{Checked, Verified, between, check};
 use super::window::Window;
 use super::{failed, locked};
 use crate::batch::{HEADER_BYTES, Header};
@@ -67,6 +67,8 @@ pub(super) struct Segment {
     pub verified: Verified,
     /// Bytes that its index file covers.
     pub indexed: AtomicU64,
+    /// How often its index was made anew.
+    remade: AtomicU64,
     /// Whether its name in the directory is durable.
     pub named: AtomicBool,
 }
@@ -95,6 +97,7 @@ impl Segment {
             dirty_to: AtomicU64::new(part.bytes),
             synced_to: AtomicU64::new(part.bytes),
             indexed: AtomicU64::new(0),
+            remade: AtomicU64::new(0),
             named: AtomicBool::new(true),
         }
     }
@@ -210,14 +213,12 @@ impl Segment {
         if let Some(position) = recent {
             return Ok((position, offset));
         }
-        let from = self.with_index(handle, interval, Want::Offset(offset - self.base), |index| {
-            index.floor_offset(offset - self.base)
-        })?;
-        self.verify(handle, from, interval)?;
+        let relative = offset - self.base;
+        let from = self.floor(handle, interval, Want::Offset(relative), |i| i.floor_offset(relative))?;
         if let Some(hole) = hole::of(&self.holes.list(), offset) {
             return Err(self.damaged(hole.at, offset, hole.to));
         }
-        let found = self.walk(handle, from, part.bytes, |header, at| {
+        let found = self.walk_verified(handle, from, part.bytes, interval, |header, at| {
             if header.last_offset() >= offset {
                 ControlFlow::Break((at, header.base_offset))
             } else {
@@ -238,9 +239,31 @@ impl Segment {
         offset: i64,
         interval: u32,
     ) -> Result<Boundary> {
-        match self.locate(handle, offset, interval) {
-            Err(Error::Damaged { to, .. }) => self.locate(handle, to, interval),
-            found => found,
+        let mut offset = offset;
+        loop {
+            match self.locate(handle, offset, interval) {
+                Err(Error::Damaged { to, .. }) if to > offset => offset = to,
+                found => return found,
+            }
+        }
+    }
+
+    /// A boundary from the index, verified with what follows it.
+    pub fn floor(
+        &self,
+        handle: &Handle,
+        interval: u32,
+        want: Want,
+        ask: impl Fn(&Index) -> u64,
+    ) -> Result<u64> {
+        loop {
+            let index = self.remade.load(Ordering::Acquire);
+            let from = self.with_index(handle, interval, want, &ask)?;
+            self.verify(handle, from, interval)?;
+            // It may have been the boundary of something else.
+            if self.remade.load(Ordering::Acquire) == index {
+                return Ok(from);
+            }
         }
     }
 
@@ -321,10 +344,14 @@ impl Segment {
             Known::Nothing => {
                 let (index, outline) = in_place(handle.place, || self.load_index(handle, part, interval))?;
                 let answer = ask(&index);
-                *locked(&handle.index) = match outline {
-                    Some(outline) => Known::Outline(Arc::new(outline), 0..0, Arc::default()),
-                    None => Known::Whole(Arc::new(index)),
-                };
+                let mut known = locked(&handle.index);
+                // Unless it was made anew meanwhile.
+                if matches!(*known, Known::Nothing) {
+                    *known = match outline {
+                        Some(outline) => Known::Outline(Arc::new(outline), 0..0, Arc::default()),
+                        None => Known::Whole(Arc::new(index)),
+                    };
+                }
                 return Ok(Some(answer));
             }
         };
@@ -358,34 +385,70 @@ impl Segment {
     fn load_index(&self, handle: &Handle, part: &Part, interval: u32) -> Result<(Index, Option<Outline>)> {
         let path = self.index_path();
         let bytes = read_all(&*handle.disk, &path).ok().flatten().unwrap_or_default();
-        let Some((mut index, covered)) = Index::decode(&bytes, part) else {
-            if !bytes.is_empty() || part.bytes > REBUILT_BYTES {
-                let text = format_args!("{} is missing or does not fit: made anew", path.display());
-                handle.incidents.note(Kind::FileDamaged, &text);
+        if let Some((index, covered)) = Index::decode(&bytes, part) {
+            let whole = (covered.bytes, covered.next_offset) == (part.bytes, part.next_offset);
+            if whole {
+                let outline = Outline::new(&index, &bytes);
+                return Ok((index, outline));
             }
-            return Ok((self.scan(handle, part, interval)?, None));
-        };
-        let outline = Outline::new(&index, &bytes).filter(|_| covered.bytes == part.bytes);
-        if covered.bytes < part.bytes {
-            let mut scan = Scan::new(&*handle.file, covered, part.bytes, interval);
-            scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
-            self.holes.add_all(&scan.holes);
-            scan.index.prepend(index);
-            index = scan.index;
+            if let Some(mut rest) = self.scan_behind(handle, covered, part, interval)? {
+                rest.prepend(index);
+                return Ok((rest, None));
+            }
         }
-        Ok((index, outline))
-    }
-
-    /// Looks at every byte of the front that `part` names: its index and its holes.
-    fn scan(&self, handle: &Handle, part: &Part, interval: u32) -> Result<Index> {
-        let empty = Part::empty(part.base, part.opened_ms);
-        let mut scan = Scan::new(&*handle.file, empty, part.bytes, interval);
-        scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
-        self.holes.add_all(&scan.holes);
-        self.check_rest(handle, 0, u64::MAX)?;
+        if !bytes.is_empty() || part.bytes > REBUILT_BYTES {
+            let text = format_args!("{} is missing or does not fit: made anew", path.display());
+            handle.incidents.note(Kind::FileDamaged, &text);
+        }
+        let index = self.scan(handle, part, interval)?;
+        self.check_rest(handle)?;
+        self.replace_index(handle, &index, part);
         // Whoever looks at more than the front looks at all of it.
         self.verified.mark_all();
+        Ok((index, None))
+    }
+
+    /// The index of what lies past the front that a file of an index says it covers; `None` where the bytes do not go on
+    /// there. Then nothing that it says is believed: a search that begins inside a batch finds no end of damage.
+    fn scan_behind(
+        &self,
+        handle: &Handle,
+        covered: Part,
+        part: &Part,
+        interval: u32,
+    ) -> Result<Option<Index>> {
+        let holes = self.holes.list();
+        let mut scan = Scan::new(&*handle.file, covered, part.bytes, interval).over(holes);
+        let run = scan.run().map_err(failed("read", &self.path()))?;
+        if covered.bytes >= part.bytes || (run.is_some() && scan.part.bytes == covered.bytes) {
+            return Ok(None);
+        }
+        scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
+        self.holes.add(&scan.holes);
+        Ok(Some(scan.index))
+    }
+
+    /// Looks at every byte of the front that `part` names, from the first on: its index, and its holes are remembered.
+    fn scan(&self, handle: &Handle, part: &Part, interval: u32) -> Result<Index> {
+        let empty = Part::empty(part.base, part.opened_ms);
+        let mut scan = Scan::new(&*handle.file, empty, part.bytes, interval).over(self.holes.list());
+        scan.run_over(part.next_offset).map_err(failed("read", &self.path()))?;
+        self.holes.add(&scan.holes);
         Ok(scan.index)
+    }
+
+    /// Has the index that was made from the bytes stand for the file that was of no use. Without a sync, and no harm when it
+    /// fails: then it is made once more.
+    fn replace_index(&self, handle: &Handle, index: &Index, part: &Part) {
+        let (disk, path) = (&*handle.disk, self.index_path());
+        let finished = {
+            let tail = locked(&self.tail);
+            tail.sealed && tail.index.is_none()
+        };
+        self.indexed.store(0, Ordering::Relaxed);
+        if !finished || write_whole(disk, &path, &index.encode(part)).is_err() {
+            drop(disk.remove_file(&path));
+        }
     }
 
     /// Verifies the batches of the chunk around `at` unless that has been done since they came from the disk. What does not
@@ -400,10 +463,13 @@ impl Segment {
             // An index that was just made from the bytes has looked at them.
             if self.verified.until(at) == at {
                 in_place(handle.place, || {
-                    self.check_rest(handle, from, to)?;
-                    match self.check(handle, &anchors, &part)? {
-                        Checked::Fine => self.verified.mark(at),
-                        Checked::Sum | Checked::Bad => self.look_at_all(handle, &part, fresh, interval)?,
+                    let mut checked = self.check(handle, &anchors, &part)?;
+                    if checked == Checked::Fine {
+                        checked = self.check(handle, &self.rest_between(from, to), &part)?;
+                    }
+                    match checked {
+                        Checked::Same | Checked::Fine => self.verified.mark(at),
+                        _ => self.look_at_all(handle, &part, fresh, interval)?,
                     }
                     Ok(())
                 })?;
@@ -412,17 +478,24 @@ impl Segment {
         Ok(self.verified.until(at))
     }
 
-    /// Checks what is recorded of the last batches of an earlier life, where they reach into `from..to`. The index knows
-    /// nothing of them: it was made from the bytes themselves.
-    fn check_rest(&self, handle: &Handle, from: u64, to: u64) -> Result<()> {
+    /// What is recorded of the last batches of an earlier life, where they reach into `from..to`. The index knows nothing of
+    /// them: it was made from the bytes themselves.
+    fn rest_between(&self, from: u64, to: u64) -> Vec<Anchor> {
         let (end, rest) = (&self.recorded, self.recorded.rest);
         if rest.sum == 0 || rest.at >= to || end.bytes <= from {
-            return Ok(());
+            return Vec::new();
         }
         let front = Anchor { position: rest.at, offset: rest.offset, sum: 0 };
-        let back = Anchor { position: end.bytes, offset: end.next_offset, sum: rest.sum };
-        if self.check(handle, &[front, back], end)? == Checked::Sum {
-            self.holes.add(Hole { at: rest.at, until: end.bytes, from: rest.offset, to: end.next_offset });
+        vec![front, Anchor { position: end.bytes, offset: end.next_offset, sum: rest.sum }]
+    }
+
+    /// After a scan, which has set aside what it found.
+    fn check_rest(&self, handle: &Handle) -> Result<()> {
+        let anchors = self.rest_between(0, u64::MAX);
+        if let [from, to] = &*anchors
+            && self.check(handle, &anchors, &self.recorded)? == Checked::Sum
+        {
+            self.holes.add(&[somewhere_between(from, to)]);
         }
         Ok(())
     }
@@ -436,31 +509,44 @@ impl Segment {
     fn look_at_all(&self, handle: &Handle, part: &Part, fresh: u64, interval: u32) -> Result<()> {
         let anchors =
             self.with_index(handle, interval, Want::Span(0, fresh), |index| index.anchors(part, 0, fresh))?;
-        let fresh = self.scan(handle, part, interval)?;
+        let index = self.scan(handle, part, interval)?;
+        let (holes, mut window) = (self.holes.list(), Window::new(&*handle.file, part.bytes));
+        let (mut same, mut wrong, mut foreign) = (0, Vec::new(), false);
         for pair in anchors.windows(2) {
             let [from, to] = pair else { continue };
-            match self.check(handle, pair, part)? {
-                Checked::Fine => {}
-                // Somewhere in it, outside of what Kafka's checksum covers.
-                Checked::Sum => {
-                    let (at, until) = (from.position, to.position);
-                    self.holes.add(Hole { at, until, from: from.offset, to: to.offset });
-                }
-                Checked::Bad => {
-                    let path = self.index_path();
-                    let text = format_args!("{} is of another content: made anew", path.display());
-                    handle.incidents.note(Kind::FileDamaged, &text);
-                    let mut tail = locked(&self.tail);
-                    if tail.index.is_none() {
-                        *locked(&handle.index) = Known::Whole(Arc::new(fresh));
-                    } else if tail.part == *part {
-                        tail.index = Some(fresh);
-                    }
-                    break;
-                }
+            match between(&mut window, from, to, &holes).map_err(failed("read", &self.path()))? {
+                Checked::Fine | Checked::Odd => {}
+                Checked::Same => same += 1,
+                Checked::Sum => wrong.push(somewhere_between(from, to)),
+                Checked::Bad => foreign = true,
             }
         }
+        // Sums of which most are wrong are those of other bytes. What the file did not cover has right ones in any case.
+        foreign |= wrong.len() > same;
+        if foreign {
+            let path = self.index_path();
+            let text = format_args!("{} is of another content: made anew", path.display());
+            handle.incidents.note(Kind::FileDamaged, &text);
+            self.remake_index(handle, index, part);
+        } else {
+            self.holes.add(&wrong);
+        }
+        self.check_rest(handle)?;
+        self.verified.mark_all();
         Ok(())
+    }
+
+    fn remake_index(&self, handle: &Handle, index: Index, part: &Part) {
+        self.replace_index(handle, &index, part);
+        let mut tail = locked(&self.tail);
+        if tail.index.is_some() {
+            // Batches may have come since; whoever asks has the front read, which is no longer on file.
+            tail.index = Some(Index::after(&tail.part));
+        } else {
+            drop(tail);
+            *locked(&handle.index) = Known::Whole(Arc::new(index));
+        }
+        self.remade.fetch_add(1, Ordering::AcqRel);
     }
 
     /// As [`Segment::walk`], over batches that have been verified.
@@ -566,6 +652,11 @@ impl Tail {
         self.sealed = true;
         self.recent = VecDeque::new();
     }
+}
+
+/// Somewhere in here, outside of what Kafka's checksum covers.
+fn somewhere_between(from: &Anchor, to: &Anchor) -> Hole {
+    Hole { at: from.position, until: to.position, from: from.offset, to: to.offset }
 }
 
 fn plausible(header: &Header, at: u64, until: u64) -> Option<u64> {

@@ -75,9 +75,14 @@ impl Verified {
 /// What became of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checked {
+    /// Checksums and offsets are right, and so is the sum over what the checksums do not cover.
+    Same,
+    /// As far as anybody knows.
     Fine,
-    /// Checksums and offsets are right, the sum over what the checksums do not cover is not.
+    /// Checksums and offsets are right, that sum is not.
     Sum,
+    /// Checksums and offsets are right. A hole keeps the sum from being checked, and leader epochs change.
+    Odd,
     Bad,
 }
 
@@ -85,30 +90,50 @@ pub(super) enum Checked {
 pub(super) fn check(window: &mut Window<'_>, anchors: &[Anchor], holes: &[Hole]) -> io::Result<Checked> {
     for pair in anchors.windows(2) {
         let [from, to] = pair else { continue };
-        let (mut at, mut expected, mut sum, mut whole) = (from.position, from.offset, 0, true);
-        while at < to.position {
-            if let Some(hole) = hole::around(holes, at) {
-                (at, expected, whole) = (hole.until, hole.to, false);
-                continue;
-            }
-            match window.batch(at)? {
-                Ok((header, total)) if header.base_offset == expected => {
-                    sum = sum_of(sum, &header);
-                    at += total;
-                    expected = header.next_offset();
-                }
-                _ => return Ok(Checked::Bad),
-            }
-        }
-        // A hole may reach past the anchor.
-        if whole && (at != to.position || expected != to.offset) {
-            return Ok(Checked::Bad);
-        }
-        if whole && to.sum != 0 && to.sum != sum {
-            return Ok(Checked::Sum);
+        match between(window, from, to, holes)? {
+            Checked::Same | Checked::Fine => {}
+            bad => return Ok(bad),
         }
     }
     Ok(Checked::Fine)
+}
+
+/// The same between two of them.
+pub(super) fn between(
+    window: &mut Window<'_>,
+    from: &Anchor,
+    to: &Anchor,
+    holes: &[Hole],
+) -> io::Result<Checked> {
+    let (mut at, mut expected, mut sum, mut whole) = (from.position, from.offset, 0, true);
+    let (mut epoch, mut odd) = (None, false);
+    while at < to.position {
+        if let Some(hole) = hole::around(holes, at) {
+            (at, expected, whole) = (hole.until, hole.to, false);
+            continue;
+        }
+        match window.batch(at)? {
+            Ok((header, total)) if header.base_offset == expected => {
+                sum = sum_of(sum, &header);
+                at += total;
+                expected = header.next_offset();
+                odd |= epoch.replace(header.leader_epoch).is_some_and(|before| before != header.leader_epoch);
+            }
+            _ => return Ok(Checked::Bad),
+        }
+    }
+    // A hole may reach past the anchor.
+    let covered = hole::around(holes, to.position).is_some_and(|hole| hole.at < to.position);
+    if !covered && (at != to.position || expected != to.offset) {
+        return Ok(Checked::Bad);
+    }
+    Ok(match whole {
+        true if to.sum == 0 => Checked::Fine,
+        true if to.sum == sum => Checked::Same,
+        true => Checked::Sum,
+        false if odd => Checked::Odd,
+        false => Checked::Fine,
+    })
 }
 
 #[cfg(test)]

@@ -49,10 +49,7 @@ impl<'a> Window<'a> {
     pub fn plausible(&mut self, at: u64) -> io::Result<Option<(Header, u64)>> {
         let until = self.until;
         let found = self.plausible_length(at)?.filter(|(header, total)| {
-            *total <= until - at
-                && header.base_offset >= 0
-                && header.leader_epoch >= 0
-                && header.last_offset_delta >= 0
+            *total <= until - at && header.base_offset >= 0 && header.last_offset_delta >= 0
         });
         Ok(found)
     }

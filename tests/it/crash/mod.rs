@@ -11,8 +11,8 @@ mod told;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::faulty::{Dice, Names};
-pub use self::faulty::{Fault, Faulty};
+use self::faulty::Names;
+pub use self::faulty::{Dice, Fault, Faulty};
 use crate::store::{batch, headers, id, read_all};
 use weir_broker::batch::{Batch, Header};
 use weir_broker::store::local::{Local, LocalOptions};

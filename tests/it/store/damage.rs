@@ -50,11 +50,11 @@ fn killed_with_segments() -> (tempfile::TempDir, PathBuf) {
     (dir, at)
 }
 
-fn log_dir(dir: &Path, n: u128) -> PathBuf {
+pub(super) fn log_dir(dir: &Path, n: u128) -> PathBuf {
     dir.join("topics").join(id(n).topic.to_string()).join("0")
 }
 
-fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
     found.retain(|path| path.to_str().unwrap().ends_with(suffix));
     found.sort();
@@ -188,7 +188,7 @@ fn a_first_read_near_the_end_of_a_closed_segment_looks_at_little_of_it() {
 }
 
 /// Everything that can be read from `from` on, and the damaged places in between.
-fn read_around(log: &dyn Log, from: i64) -> (Vec<i64>, Vec<(i64, i64)>) {
+pub(super) fn read_around(log: &dyn Log, from: i64) -> (Vec<i64>, Vec<(i64, i64)>) {
     let (mut read, mut lost) = (Vec::new(), Vec::new());
     let (mut offset, end) = (from, log.span().end);
     while offset < end {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod full;
+mod growing;
 mod laws;
 mod reopen;
 mod small_state;

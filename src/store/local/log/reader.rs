@@ -132,7 +132,7 @@ impl LocalLog {
                 continue;
             }
             let handle = segment.handle(&self.shared.files)?;
-            let mut from = segment.with_index(&handle, self.interval(), Want::Time(timestamp), |index| {
+            let mut from = segment.floor(&handle, self.interval(), Want::Time(timestamp), |index| {
                 index.floor_time(timestamp)
             })?;
             if start > segment.base {
