@@ -230,9 +230,14 @@ impl Finder<'_> {
                     (found.end, found.changed) = (place.base, true);
                 }
             }
-            if torn {
+            if torn && place.part.is_none() {
                 self.set_aside(&mut found, place.base, bytes, "segment past a torn tail")?;
                 continue;
+            }
+            if place.base > found.end && torn {
+                // What a record names was durable, and so was what came before it.
+                self.say(place.base, 0, "records before it are missing", found.end, place.base);
+                (found.end, found.changed) = (place.base, true);
             }
             let holes = known.map(|record| record.holes_of(place.base)).unwrap_or_default();
             torn = self.take(&mut found, &mut pieces, place, bytes, holes, later)?;
@@ -261,8 +266,14 @@ impl Finder<'_> {
         holes: Vec<Hole>,
         later: &[Place],
     ) -> Result<bool> {
-        let sealed = place.part.filter(|_| later.iter().any(|later| later.part.is_some()));
-        if let Some(part) = sealed.filter(|part| bytes >= part.bytes) {
+        let next = later.iter().find_map(|later| later.part);
+        // What a record names of a later one was synced after all of this one.
+        let is_all = |part: &Part| {
+            next.is_some_and(|next| {
+                bytes == part.bytes || (bytes > part.bytes && next.base <= part.next_offset)
+            })
+        };
+        if let Some(part) = place.part.filter(is_all) {
             if bytes > part.bytes {
                 self.say(part.base, part.bytes, "longer than when it was sealed: the rest is not read", 0, 0);
             }
@@ -279,7 +290,11 @@ impl Finder<'_> {
         let mut scan = Scan::new(&*file, known, bytes, self.interval);
         scan.holes = holes;
         // Offsets below this are this file's, whatever is left of it.
-        let floor = cut.map_or(0, |part| part.next_offset);
+        let floor = match (cut, place.part, next) {
+            (Some(part), ..) => part.next_offset,
+            (None, Some(_), Some(next)) => next.base,
+            _ => 0,
+        };
         let read = failed("read", &path);
         let end = self.scan(&mut scan, place.base, bytes, floor, later).map_err(read)?;
         if scan.part.next_offset < floor {

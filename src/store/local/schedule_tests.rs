@@ -120,6 +120,33 @@ fn appends_syncs_upkeep_reads_and_trims_never_wait_for_each_other_in_a_circle() 
 }
 
 #[test]
+fn a_record_names_all_of_a_segment_if_it_names_anything_of_a_later_one() {
+    for seed in 0..4 * SEEDS {
+        let dir = place();
+        let store = open(dir.path());
+        let log = local(&store);
+        let end = AtomicI64::new(0);
+        let (end, log_ref) = (&end, &*log);
+        let threads: Vec<Thread<'_>> = vec![
+            ("writer", Box::new(move || (0..APPENDS).for_each(|_| append(log_ref, end).unwrap()))),
+            ("syncer", Box::new(move || (0..APPENDS).for_each(|_| log_ref.flush().unwrap()))),
+            (
+                "recorder",
+                Box::new(move || {
+                    for _ in 0..APPENDS {
+                        let parts = log_ref.record().parts;
+                        let whole = parts.windows(2).all(|two| two[0].next_offset == two[1].base);
+                        assert!(whole, "seed {seed}: {parts:?}");
+                    }
+                }),
+            ),
+        ];
+        schedule::run(seed, threads);
+        store.close().unwrap();
+    }
+}
+
+#[test]
 fn a_log_is_deleted_under_everybody_and_all_of_them_come_to_an_end() {
     use crate::store::Log;
     for seed in 0..SEEDS {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
+use super::checkpoint::Records;
 use super::disk::{Directory, Disk, Entry, File, Guard, RealDisk};
 use super::map::Mapping;
 use super::{Local, LocalOptions};
@@ -428,4 +429,45 @@ fn whoever_appends_or_reads_waits_for_the_disk_in_its_place() {
     assert_eq!(watched(|| read(&*one)), Vec::<String>::new(), "of which nothing is verified or known");
     assert_eq!(watched(|| append(&*one).unwrap()), Vec::<String>::new(), "behind what was there");
     store.close().unwrap();
+}
+
+/// What is there of a log that ends at `end`, read around what is refused, a batch at a time.
+fn offsets(log: &dyn Log, end: i64) -> Vec<i64> {
+    let (mut at, mut found) = (log.span().start, Vec::new());
+    while at < end {
+        match log.read(at, 1, end) {
+            Ok(slice) => {
+                found.extend(at..slice.next_offset());
+                assert_eq!(slice.to_bytes().unwrap().len(), slice.len());
+                at = slice.next_offset();
+            }
+            Err(Error::Damaged { to, .. }) if to > at => at = to,
+            Err(error) => panic!("{at}: {error}"),
+        }
+    }
+    found
+}
+
+#[test]
+fn what_a_record_leaves_out_of_a_segment_is_read_where_it_names_the_next() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, true);
+    let log_of = |store: &Local| super::locked(&store.open).get(&id(0)).unwrap().clone();
+    let written = log(&store, 0);
+    let mut records = Vec::new();
+    for _ in 0..8 {
+        append(&*written).unwrap();
+        written.sync();
+        records.push(log_of(&store).record());
+    }
+    // The last segment but one as it was before its second batch.
+    let mut record = records[7].clone();
+    assert_eq!(record.parts.len(), 4);
+    record.parts[2] = records[4].parts[2];
+    let path = store.shared.log_dir(id(0)).join("checkpoint");
+    let file = Records::encode(store.shared.generation, [(&id(0), &record)].into_iter());
+    drop((written, store));
+    std::fs::write(path, file).unwrap();
+    let store = open(dir.path(), &disk, true);
+    assert_eq!(offsets(&*log(&store, 0), 8), (0..8).collect::<Vec<_>>());
 }

@@ -329,13 +329,17 @@ impl LocalLog {
     pub fn record(&self) -> Record {
         let start = self.start.load(Ordering::Acquire);
         let segments = self.list();
-        let parts: Vec<_> = segments.iter().map(|s| s.synced()).filter(|p| p.bytes > 0).collect();
-        let holes = segments.iter().flat_map(|s| {
-            let until = s.synced().bytes;
-            let inside = move |hole: &&Hole| hole.until <= until;
-            s.holes.list().iter().filter(inside).map(|hole| (s.base, *hole)).collect::<Vec<_>>()
+        // The newest first: by the time that something of one is synced, all of those before it is.
+        let mut synced: Vec<_> = segments.iter().rev().map(|s| (s, s.synced())).collect();
+        synced.reverse();
+        synced.retain(|(_, part)| part.bytes > 0);
+        let holes = synced.iter().flat_map(|(segment, part)| {
+            let holes = segment.holes.list();
+            let inside = |hole: &&Hole| hole.until <= part.bytes;
+            holes.iter().filter(inside).map(|hole| (part.base, *hole)).collect::<Vec<_>>()
         });
         let holes = holes.collect();
+        let parts = synced.iter().map(|(_, part)| *part).collect();
         let mut record = Record { start, end: self.opened_end, parts, holes, notes: Vec::new() };
         // A note of what was never synced (a log that a failed sync has fenced) would tell of records that are not there.
         let end = record.end();
