@@ -2,7 +2,8 @@
 //!
 //! Owns: the file `marks`, one slot of 32 bytes per log, written after every sync of the log and before anybody hears of
 //! it. It is not synced itself: after a kill it is exact, after a power cut it may be behind, and it is never ahead.
-//! Invariant: a slot that does not check out says nothing. Deliberately absent: what it means (`recovery.rs`).
+//! Invariant: while a slot does not check out nobody knows whose it was, nor how much of that log was promised. Deliberately
+//! absent: what it means (`recovery.rs`).
 
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -35,6 +36,8 @@ struct State {
     slots: HashMap<LogId, (u64, i64)>,
     free: Vec<u64>,
     next: u64,
+    /// A slot holds what nobody wrote there: sectors are written whole, so it is damage, and not what a power cut leaves.
+    unclear: bool,
 }
 
 /// A log's place in the file.
@@ -44,31 +47,40 @@ pub(super) struct Slot {
 }
 
 impl Marks {
-    /// Reads what earlier lives left in `dir`. A file is made with the first slot.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, incidents: &Incidents) -> Result<Self> {
+    /// Reads what earlier lives left in `dir`. A file is made with the first slot. After a clean close nothing of it is needed.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, clean: bool, incidents: &Incidents) -> Result<Self> {
         let path = dir.join("marks");
         let bytes = read_all(&*disk, &path).map_err(failed("read", &path))?.unwrap_or_default();
         let (mut state, mut scrambled) = (State::default(), 0);
-        for slot in bytes.chunks_exact(SLOT_BYTES) {
+        for slot in bytes.chunks(SLOT_BYTES) {
             match decode(slot) {
                 Some((id, offset)) => drop(state.slots.insert(id, (state.next, offset))),
                 None => {
-                    scrambled += usize::from(slot.iter().any(|byte| *byte != 0));
-                    state.free.push(state.next);
+                    let wrong = slot.iter().any(|byte| *byte != 0);
+                    scrambled += usize::from(wrong);
+                    // It stays as it is until a clean close, or each life would know less than the one before.
+                    if clean || !wrong {
+                        state.free.push(state.next);
+                    } else {
+                        state.unclear = true;
+                    }
                 }
             }
             state.next += 1;
         }
         if scrambled > 0 {
-            let text = format_args!("{}: {scrambled} marks do not check out and say nothing", path.display());
+            let text =
+                format_args!("{}: {scrambled} marks do not check out: nobody knows whose", path.display());
             incidents.note(Kind::FileDamaged, &text);
         }
         Ok(Self { disk, path, state: Mutex::new(state) })
     }
 
-    /// Everything below was told durable in an earlier life; 0 when nobody knows.
-    pub fn of(&self, id: LogId) -> i64 {
-        locked(&self.state).slots.get(&id).map_or(0, |(_, offset)| *offset)
+    /// Everything below was told durable in an earlier life; `None` when nobody knows.
+    pub fn of(&self, id: LogId) -> Option<i64> {
+        let state = locked(&self.state);
+        let told = state.slots.get(&id).map(|(_, offset)| *offset);
+        told.or(if state.unclear { None } else { Some(0) })
     }
 
     /// The log's place; `None` where the file cannot be had: a mark that is missing costs certainty, nothing else.
@@ -144,9 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn marks_outlive_the_process_and_a_scrambled_slot_says_nothing() {
+    fn marks_outlive_the_process_and_a_scrambled_slot_says_that_nobody_knows() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Marks::open(Arc::new(RealDisk), dir.path(), &Incidents::default()).unwrap();
+        let open = || Marks::open(Arc::new(RealDisk), dir.path(), false, &Incidents::default()).unwrap();
         let marks = open();
         for n in 0..20 {
             let slot = marks.slot(id(n)).unwrap();
@@ -157,14 +169,20 @@ mod tests {
         let path = dir.path().join("marks");
         let mut bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes.len(), 20 * SLOT_BYTES);
+        assert_eq!(open().of(id(4)), Some(0), "nothing was promised");
         bytes[6 * SLOT_BYTES + 22] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         let marks = open();
         let told: Vec<_> = (0..20).map(|n| marks.of(id(n))).collect();
-        let expected: Vec<_> = (0..20).map(|n| if n == 4 || n == 6 { 0 } else { 7 + n }).collect();
+        let expected: Vec<_> = (0..20).map(|n| (n != 4 && n != 6).then_some(7 + n)).collect();
         assert_eq!(told, expected);
+        assert_eq!(
+            Marks::open(Arc::new(RealDisk), dir.path(), true, &Incidents::default()).unwrap().of(id(6)),
+            Some(0),
+            "closed"
+        );
         marks.slot(id(99)).unwrap().tell(id(99), 1);
         assert_eq!(std::fs::read(&path).unwrap().len(), 20 * SLOT_BYTES, "places are used again");
-        assert_eq!(open().of(id(99)), 1);
+        assert_eq!((open().of(id(99)), open().of(id(6))), (Some(1), None));
     }
 }

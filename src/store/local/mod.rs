@@ -222,7 +222,7 @@ impl Local {
             checkpoint_bytes: options.checkpoint_bytes,
             ballast: Ballast::new(disk.clone(), dir, options.ballast_bytes),
             reserving: Mutex::default(),
-            marks: Marks::open(disk.clone(), dir, &incidents)?,
+            marks: Marks::open(disk.clone(), dir, past.clean, &incidents)?,
             files: Files::new(
                 disk,
                 options.place,

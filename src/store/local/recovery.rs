@@ -48,8 +48,8 @@ pub(super) struct Known {
     pub record: Option<Record>,
     pub generation: u64,
     pub clean: bool,
-    /// Everything below had been told durable; 0 when nobody knows.
-    pub mark: i64,
+    /// Everything below had been told durable; `None` when nobody knows.
+    pub mark: Option<i64>,
 }
 
 /// Looks into `dir`.
@@ -61,7 +61,7 @@ pub(super) fn find(
     interval: u32,
     incidents: &Incidents,
 ) -> Result<Found> {
-    let (clean, mark) = (known.clean, known.mark);
+    let (clean, mark, unclear) = (known.clean, known.mark.unwrap_or(0), known.mark.is_none());
     if let Some(record) = known.record.as_ref().filter(|_| clean)
         && sizes_fit(disk, dir, record)?
     {
@@ -72,13 +72,14 @@ pub(super) fn find(
     if entries.is_empty() {
         let above = dir.parent().unwrap_or(dir);
         present = holds(&disk.list(above).map_err(failed("list", above))?, id);
-        let (parts, mark) = (known.record.as_ref().map_or(0, |record| record.parts.len()), known.mark);
+        let parts = known.record.as_ref().map_or(0, |record| record.parts.len());
         if !present && parts == 0 && mark == 0 {
             return Ok(Found::default());
         }
     }
     let (record, damaged) = newest_record(disk, dir, id, known, incidents)?;
-    Finder { disk, dir, interval, incidents, damaged, mark, present }.run(&entries, record)
+    let unclear = unclear || damaged;
+    Finder { disk, dir, interval, incidents, damaged, unclear, mark, present }.run(&entries, record)
 }
 
 fn holds(above: &[Entry], id: LogId) -> bool {
@@ -150,8 +151,10 @@ struct Finder<'a> {
     dir: &'a Arc<Path>,
     interval: u32,
     incidents: &'a Incidents,
-    /// A checkpoint is there but unreadable: nothing says what had been synced.
+    /// A checkpoint is there but unreadable: what is known is older.
     damaged: bool,
+    /// Nothing says what had been synced: that, or the log's mark is unreadable.
+    unclear: bool,
     /// Everything below was on stable storage.
     mark: i64,
     /// Whether the directory is there.
@@ -209,6 +212,13 @@ impl Finder<'_> {
             let later = places.get(i + 1..).unwrap_or_default();
             let Some(bytes) = place.bytes else {
                 let end = place.part.map_or(place.base, |part| part.next_offset);
+                if self.damaged && pieces.is_empty() {
+                    // The record is an older one than the checkpoint that cannot be read, which may have named a later start.
+                    found.start = found.start.max(later.first().map_or(end, |next| next.base));
+                    self.tell_start(found.start);
+                    (found.end, found.changed) = (found.end.max(found.start), true);
+                    continue;
+                }
                 self.say(place.base, 0, "segment is missing", found.end, end);
                 (found.end, found.changed) = (found.end.max(end), true);
                 continue;
@@ -253,7 +263,7 @@ impl Finder<'_> {
 
     /// Whether bytes at `offset` had been synced, as far as anybody can tell.
     fn was_durable(&self, offset: i64) -> bool {
-        self.damaged || offset < self.mark
+        self.unclear || offset < self.mark
     }
 
     /// Takes what is readable of one file into `found`; true when its tail was torn off, and nothing may follow.
@@ -478,6 +488,15 @@ impl Finder<'_> {
         // A note that does not fit must not come back when the log has grown past it again.
         found.notes_dropped = found.notes.len() < before;
         found.changed |= found.notes_dropped;
+    }
+
+    fn tell_start(&self, start: i64) {
+        let path = self.dir.join(CHECKPOINT);
+        let text = format_args!(
+            "{} cannot be read and files before offset {start} are gone: the log starts there",
+            path.display()
+        );
+        self.incidents.note(Kind::FileDamaged, &text);
     }
 
     fn say(&self, base: i64, position: u64, what: &str, from: i64, to: i64) {

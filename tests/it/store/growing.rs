@@ -173,6 +173,48 @@ fn an_index_of_other_bytes_costs_nothing() {
 }
 
 #[test]
+fn a_start_that_a_damaged_checkpoint_knew_comes_back_as_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(dir.path());
+    let log = open(&store, 1, SMALL);
+    (0..200).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
+    store.close().unwrap();
+    drop((log, store));
+    let store = open_store(dir.path());
+    let log = open(&store, 1, SMALL);
+    log.trim_to(130).unwrap();
+    drop((log, store));
+    flip(&log_dir(dir.path(), 1).join("checkpoint"), 60, 1);
+    let store = open_store(dir.path());
+    let log = open(&store, 1, SMALL);
+    let start = log.span().start;
+    assert!(start > 40 && start <= 130, "{start}");
+    let (read, lost) = read_around(&*log, start);
+    assert_eq!((read, lost), ((start..200).collect(), Vec::new()));
+    assert!(!store.incidents().stands(Kind::LogDamaged));
+    assert!(store.incidents().counted(Kind::FileDamaged) > 0);
+}
+
+#[test]
+fn a_mark_that_does_not_check_out_makes_no_tear_of_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LocalOptions { inline: true, ..LocalOptions::default() };
+    let store = Local::open_with(dir.path(), options).unwrap();
+    let log = open(&store, 1, ONE_FILE);
+    // Zeros to the end of a sector, as if a write had been lost.
+    let body = super::batch_of(1, 7, &[0; 939]);
+    for base_offset in 0..20 {
+        log.append(&[Placed { base_offset, leader_epoch: 3, batch: body.clone() }], 0).unwrap();
+    }
+    wait_durable(&*log);
+    drop((log, store));
+    let file = log_dir(dir.path(), 1).join(format!("{:020}.log", 0));
+    flip(&file, 5 * 1000 + 40, 1);
+    flip(&dir.path().join("marks"), 25, 1);
+    assert_lost(dir.path(), 20, &[(5, 6)], "no mark");
+}
+
+#[test]
 fn what_stands_behind_a_segments_last_batch_takes_no_later_segment_out() {
     for marks in [true, false] {
         for junk in [vec![0; 100], vec![0; 5000], vec![7; 100], batch(1, 39, 39).placed(39, 3).to_vec()] {
