@@ -201,7 +201,8 @@ impl Finder<'_> {
         let trimmed =
             |entry: &&Entry| index_base(entry).is_some_and(|base| base < start && !has(&files, base));
         found.leftovers.extend(entries.iter().filter(trimmed).map(|entry| self.dir.join(&entry.name)));
-        let first = files.first().map_or(0, |(base, _)| *base);
+        // A log begins at 0, and a later start is always recorded.
+        let first = files.first().filter(|_| self.damaged).map_or(0, |(base, _)| *base);
         found.start = known.map_or(first, |record| record.start);
         let parts = known.map(|record| record.parts.as_slice()).unwrap_or_default();
         let live: Vec<Part> = parts.iter().filter(|part| part.next_offset > found.start).copied().collect();

@@ -239,6 +239,32 @@ fn what_stands_behind_a_segments_last_batch_takes_no_later_segment_out() {
 }
 
 #[test]
+fn a_log_without_a_record_begins_where_logs_begin() {
+    for marks in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open_store(dir.path());
+        let log = open(&store, 1, SMALL);
+        (0..100).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
+        wait_durable(&*log);
+        drop((log, store));
+        let at = log_dir(dir.path(), 1);
+        drop(fs::remove_file(at.join("checkpoint")));
+        fs::remove_file(&files(&at, ".log")[0]).unwrap();
+        if !marks {
+            // As a power cut leaves it: the first name was never durable.
+            fs::remove_file(dir.path().join("marks")).unwrap();
+        }
+        let second: i64 = files(&at, ".log")[0].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let store = open_store(dir.path());
+        let log = open(&store, 1, SMALL);
+        assert_eq!((log.span().start, log.span().end), (0, if marks { 100 } else { 0 }));
+        let lost = if marks { vec![(0, second)] } else { Vec::new() };
+        assert_eq!(read_around(&*log, 0).1, lost);
+        assert_eq!(store.incidents().stands(Kind::LogDamaged), marks);
+    }
+}
+
+#[test]
 fn batches_inside_a_torn_one_are_no_records_of_the_log() {
     let (dir, file) = lived(&[3; 6], false);
     // As after a power cut: nothing says that all of it had been synced.
