@@ -572,9 +572,12 @@ impl Partition {
     pub fn max_timestamp(&self, max_plain_bytes: usize) -> Result<Option<(i64, i64)>> {
         let log = self.log()?;
         let (start, end) = (log.span().start, self.high_watermark.value());
-        let at = |offset| {
-            let read = log.read(offset, 1, end).map_err(|error| self.unless_deleted(error))?;
-            self.bytes_of(&read)
+        // The first batch from `offset` on that can be read, unless the end comes before.
+        let at = |mut offset| loop {
+            match log.read(offset, 1, end) {
+                Err(crate::store::Error::Damaged { to, .. }) if offset < to => offset = to.min(end),
+                read => break self.bytes_of(&read.map_err(|error| self.unless_deleted(error))?),
+            }
         };
         let bytes = at(start)?;
         let Some(first) = Batches::new(&bytes).next().transpose()? else { return Ok(None) };
@@ -583,13 +586,19 @@ impl Partition {
         let left = if is_cut { first.first_of_max(start, max_plain_bytes)? } else { None };
         let later = |timestamp: i64| left.is_none_or(|(_, largest)| timestamp > largest);
         let from = if is_cut { first.header.next_offset() } else { start };
-        let newest = log.max_timestamp(from).map_err(|error| self.unless_deleted(error))?;
-        let Some((base, _)) = newest.filter(|(base, timestamp)| *base < end && later(*timestamp)) else {
-            return Ok(left);
-        };
-        let bytes = at(base)?;
-        let Some(newest) = Batches::new(&bytes).next().transpose()? else { return Ok(left) };
-        Ok(newest.first_of_max(start, max_plain_bytes)?.filter(|(_, t)| later(*t)).or(left))
+        let mut before = None;
+        loop {
+            let newest = log.max_timestamp(from).map_err(|error| self.unless_deleted(error))?;
+            let Some((base, _)) = newest.filter(|(base, timestamp)| *base < end && later(*timestamp)) else {
+                return Ok(left);
+            };
+            let bytes = at(base)?;
+            let Some(newest) = Batches::new(&bytes).next().transpose()? else { return Ok(left) };
+            // Its own place was found to be damaged just now: another one is the newest that there is.
+            if newest.header.base_offset <= base || before.replace(base) == Some(base) {
+                return Ok(newest.first_of_max(start, max_plain_bytes)?.filter(|(_, t)| later(*t)).or(left));
+            }
+        }
     }
 
     /// A copy of what was read here, that user space may look into: reads the disk where the slice is a mapping.

@@ -164,13 +164,14 @@ impl LocalLog {
             if part.bytes == 0 || part.next_offset <= start || best.is_some_and(|(_, t)| t >= part.newest.0) {
                 continue;
             }
-            if part.newest.1 >= start {
+            let damaged = hole::of(&segment.holes.list(), part.newest.1).is_some();
+            if part.newest.1 >= start && !damaged {
                 best = Some((part.newest.1, part.newest.0));
                 continue;
             }
-            // The newest batch may begin below the start: look at what is left of this segment.
+            // The newest batch may begin below the start, or be damaged: look at what is left of this segment.
             let handle = segment.handle(&self.shared.files)?;
-            let (from, _) = segment.locate_readable(&handle, start, self.interval())?;
+            let (from, _) = segment.locate_readable(&handle, start.max(part.base), self.interval())?;
             segment.walk_verified::<()>(&handle, from, part.bytes, self.interval(), |header, _| {
                 if header.base_offset >= start && best.is_none_or(|(_, t)| header.max_timestamp > t) {
                     best = Some((header.base_offset, header.max_timestamp));
