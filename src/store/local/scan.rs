@@ -19,6 +19,8 @@ use crate::batch::{HEADER_BYTES, Header, MAX_RECORDS};
 const SECTOR_BYTES: u64 = 512;
 /// Zeros before the end of a sector that tell of a write that was lost. Fewer are seen in good batches.
 const LOST_BYTES: usize = 16;
+/// Bytes at the front of a batch that may be zeros in good ones, too: its offset, and all but the last of its length.
+const ZERO_FRONT_BYTES: u64 = 11;
 /// Bytes that a search may checksum beside four times those that it looks through.
 const SEARCH_BYTES: u64 = 256 << 20;
 
@@ -244,7 +246,8 @@ impl<'a> Scan<'a> {
         }
         let mut end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
         loop {
-            let end_here = end.min(until);
+            // The sector that the bad place ends in may have taken the front of the next batch along, of which it shows nothing.
+            let end_here = if end.saturating_sub(until) <= ZERO_FRONT_BYTES { end } else { end.min(until) };
             if end_here - at >= 12 && (end_here == end || until == self.window.until()) {
                 let from = end_here.saturating_sub(LOST_BYTES as u64).max(at);
                 let mut zeros = [0; LOST_BYTES];

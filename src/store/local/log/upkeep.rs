@@ -318,8 +318,8 @@ impl LocalLog {
         let file = segment.with_index(&handle, self.interval(), ALL, |index| index.encode(&part))?;
         let (disk, path) = (&*self.shared.files.disk, segment.index_path());
         let written = replace_unnamed(disk, &path, &file).map_err(failed("write", &path));
-        if let Err(error) = &written {
-            self.shared.incidents.note_error(Kind::UpkeepFailed, error);
+        let written = self.noted(Kind::UpkeepFailed, written);
+        if written.is_err() {
             locked(&self.state).wanted = true;
         }
         Ok(written.is_ok())
