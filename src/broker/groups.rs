@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Core, IncidentKind, Receipt, journal};
@@ -31,10 +32,10 @@ use crate::topic::{self, Append, NewTopic, Partition, Topic};
 const JOURNAL: &str = "__consumer_offsets";
 /// A batch of the journal is closed before it grows past this, whatever larger ones the topic would take.
 const BATCH_BYTES: usize = 1 << 20;
-/// A deadline that is seen so much later than it was is one of a process that did not run meanwhile. Milliseconds.
-const LATE_MS: i64 = 1_000;
-/// So long what was sent to it meanwhile is read first. Milliseconds.
-const GRACE_MS: i64 = 1_000;
+/// A timer that runs so much later than it was set for is one of a process that did not run meanwhile.
+const LATE: Duration = Duration::from_secs(1);
+/// So long what was sent to it meanwhile is read first.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often somebody looks whether those who wait are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -62,10 +63,13 @@ struct State {
 }
 
 /// Time in which the process did not run (SIGSTOP, a paused container) is nobody's silence: before a deadline of
-/// that time counts, the heartbeats that lie in the sockets are read.
+/// that time counts, the heartbeats that lie in the sockets are read. Told by the timer, not by the clock of the groups,
+/// which a test sets forward as it likes.
 #[derive(Default)]
 struct Grace {
-    until_ms: Option<i64>,
+    /// When the timer was to run.
+    set_for: Option<Instant>,
+    until: Option<Instant>,
 }
 
 /// Who waits for a reply.
@@ -94,13 +98,18 @@ struct Journaled {
 }
 
 impl Grace {
-    /// Until when a deadline that was at `due_ms` has to wait, at `now_ms`; `None`: it counts.
-    fn after(&mut self, due_ms: i64, now_ms: i64) -> Option<i64> {
-        let late = now_ms.saturating_sub(due_ms) > LATE_MS;
-        let begun_ms = if late { now_ms.saturating_add(GRACE_MS) } else { now_ms };
-        let until_ms = self.until_ms.take().unwrap_or(begun_ms);
-        self.until_ms = Some(until_ms).filter(|until_ms| now_ms < *until_ms);
-        self.until_ms
+    /// How long deadlines have to wait, at `now`; `None`: they count.
+    fn left(&mut self, now: Instant) -> Option<Duration> {
+        if self.set_for.take().is_some_and(|at| now.saturating_duration_since(at) > LATE) {
+            self.until = Some(now + GRACE);
+        }
+        self.until = self.until.filter(|until| now < *until);
+        self.until.map(|until| until.saturating_duration_since(now))
+    }
+
+    /// The timer sleeps from `now` on.
+    fn sleep(&mut self, now: Instant, pause: Duration) {
+        self.set_for = now.checked_add(pause);
     }
 }
 
@@ -270,17 +279,19 @@ impl Core {
                     self.see_who_left(&mut state, now);
                     self.end_damage(&state);
                 }
-                let due = state.coordinator.next_deadline().filter(|due_ms| *due_ms <= now.steady_ms);
-                let waits = due.and_then(|due_ms| grace.after(due_ms, now.steady_ms));
-                if due.is_some() && waits.is_none() {
+                let waits = grace.left(Instant::now());
+                if waits.is_none() && state.coordinator.next_deadline().is_some_and(|at| at <= now.steady_ms)
+                {
                     let outcome = state.coordinator.tick(now);
                     self.carry_out(&mut state, now, outcome);
                 }
                 state.armed_ms = state.coordinator.next_deadline().unwrap_or(i64::MAX);
-                let pause_ms = waits.unwrap_or(state.armed_ms).saturating_sub(self.clock.steady_ms());
+                let pause_ms = state.armed_ms.saturating_sub(self.clock.steady_ms());
                 let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0));
+                let pause = waits.map_or(pause, |waits| waits.max(pause));
                 if state.waiting.is_empty() { pause } else { pause.min(LOOK_EVERY) }
             };
+            grace.sleep(Instant::now(), pause);
             tokio::select! {
                 _ = stopped.changed() => return,
                 () = self.groups.sooner.notified() => {}

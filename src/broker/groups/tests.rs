@@ -359,51 +359,21 @@ async fn the_journals_topic_is_made_before_the_groups_lock_is_taken() {
     assert!(core.has_journal());
 }
 
-/// A process that stood still for longer than a session, while heartbeats came: nobody is out who was not silent.
-#[tokio::test]
-async fn time_in_which_the_broker_did_not_run_is_nobodys_silence() {
-    let clock = Clock::Manual(Arc::default());
-    let Clock::Manual(time) = clock.clone() else { unreachable!() };
-    let memory = Arc::new(crate::store::memory::Memory::new());
-    let core = crate::broker::open::open_on(memory, "memory".into(), config(&[]), clock).unwrap();
-    core.prepare_groups().await.unwrap();
-    for group in ["beats", "silent"] {
-        let join = Join {
-            group: group.into(),
-            new_member_id: "m".into(),
-            session_timeout_ms: 10_000,
-            rebalance_timeout_ms: 10_000,
-            protocol_type: "consumer".into(),
-            protocols: vec![("range".into(), bytes::Bytes::new())],
-            ..Join::default()
-        };
-        assert!(matches!(core.group(Event::Join(join)).await, Ok(Reply::Join(Ok(_)))));
-        let sync = Sync { group: group.into(), member_id: "m".into(), generation: 1, ..Sync::default() };
-        assert!(matches!(core.group(Event::Sync(sync)).await, Ok(Reply::Sync(Ok(_)))));
-    }
-    let beat = |group: &str| {
-        let beat =
-            Heartbeat { group: group.into(), member_id: "m".into(), generation: 1, ..Heartbeat::default() };
-        core.group(Event::Heartbeat(beat))
-    };
-    let (stop, stopped) = watch::channel(false);
-    let timer = tokio::spawn(Arc::clone(&core).time_groups(stopped));
-    // The timer has a look, and is done with it.
-    let look = || async {
-        core.groups.sooner.notify_one();
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
-    };
-    look().await;
-    time.now_ms.fetch_add(30_000, Ordering::Relaxed);
-    // It runs before a connection does.
-    look().await;
-    assert_eq!(beat("beats").await, Ok(Reply::Heartbeat(Ok(()))));
-    time.now_ms.fetch_add(GRACE_MS, Ordering::Relaxed);
-    look().await;
-    assert_eq!(beat("beats").await, Ok(Reply::Heartbeat(Ok(()))));
-    assert_eq!(beat("silent").await, Ok(Reply::Heartbeat(Err(Error::UnknownMember))));
-    drop(stop);
-    timer.await.unwrap();
+/// A process that stood still for longer than a session reads what came meanwhile before anybody is out, and no longer.
+#[test]
+fn time_in_which_the_broker_did_not_run_is_nobodys_silence() {
+    let (mut grace, second) = (Grace::default(), Duration::from_secs(1));
+    let start = Instant::now();
+    assert_eq!(grace.left(start), None);
+    grace.sleep(start, 10 * second);
+    assert_eq!(grace.left(start + 10 * second + LATE), None, "a busy machine");
+    grace.sleep(start, 10 * second);
+    let woken = start + 40 * second;
+    assert_eq!(grace.left(woken), Some(GRACE));
+    grace.sleep(woken, GRACE);
+    assert_eq!(grace.left(woken + GRACE / 2), Some(GRACE / 2), "somebody was heard");
+    grace.sleep(woken + GRACE / 2, GRACE / 2);
+    assert_eq!(grace.left(woken + GRACE), None);
+    grace.sleep(start, Duration::MAX);
+    assert_eq!(grace.left(woken), None);
 }

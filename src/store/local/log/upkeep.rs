@@ -192,6 +192,7 @@ impl LocalLog {
         // A sync that failed was told, and a deleted log has nothing to tell; anything else is tried again with the next.
         if let Err(error) = self.tidy()
             && !self.durable.is_fenced()
+            && !self.deleted.load(Ordering::Acquire)
         {
             self.shared.incidents.note_error(Kind::UpkeepFailed, &error);
         }
@@ -286,8 +287,13 @@ impl LocalLog {
         let mut indexed = Vec::new();
         let finish = |segment: &_| self.finish_one(segment);
         for (at, written) in side_by_side(&pending, self.shared.side_by_side, finish) {
-            if written? {
-                indexed.extend(pending.get(at));
+            let Some(segment) = pending.get(at) else { continue };
+            match written {
+                Ok(true) => indexed.push(segment),
+                Ok(false) => {}
+                // It was trimmed meanwhile, and its file is gone.
+                Err(_) if segment.part().next_offset <= self.start.load(Ordering::Acquire) => {}
+                Err(error) => return Err(error),
             }
         }
         if !indexed.is_empty() {
