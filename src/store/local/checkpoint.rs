@@ -10,7 +10,7 @@ use std::path::Path;
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-use super::disk::{Disk, File, read_over};
+use super::disk::{Disk, File, read_exact};
 use super::hole::Hole;
 use crate::batch::Header;
 use crate::store::{LogId, Note};
@@ -263,15 +263,14 @@ pub(super) fn write_all(file: &dyn File, bytes: &[u8]) -> io::Result<()> {
 /// Most that is read as a file of the engine's own.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 
-/// Reads a small file whole; `None` when there is none. What of it cannot be read makes it one that does not check out. Files
-/// of the engine's own stay below the cap.
+/// Reads a small file whole; `None` when there is none. Files of the engine's own stay below the cap.
 pub(super) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let bytes = match disk.file_bytes(path)? {
         Some(bytes) if bytes <= MAX_BYTES => bytes,
         _ => return Ok(None),
     };
     let mut buf = vec![0; usize::try_from(bytes).unwrap_or(0)];
-    read_over(&*disk.open(path)?, &mut buf, 0)?;
+    read_exact(&*disk.open(path)?, &mut buf, 0)?;
     Ok(Some(buf))
 }
 

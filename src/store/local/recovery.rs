@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{Part, Record, Records, read_all};
-use super::disk::{Disk, Entry, File, read_over};
+use super::disk::{Disk, Entry, File, read_exact};
 use super::hole::Hole;
 use super::index::Index;
 use super::log::CHECKPOINT;
@@ -552,7 +552,7 @@ fn copy_range(from: &dyn File, to: &dyn File, mut at: u64, until: u64) -> io::Re
     while at < until {
         let len = usize::try_from(until - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
         let part = buf.get_mut(..len).unwrap_or_default();
-        read_over(from, part, at)?;
+        read_exact(from, part, at)?;
         let mut done = 0;
         while let Some(rest) = part.get(done..).filter(|rest| !rest.is_empty()) {
             match to.write_at(&[io::IoSlice::new(rest)], at - start + done as u64)? {

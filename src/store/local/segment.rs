@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::checkpoint::{Part, Rest, read_all, write_whole};
-use super::disk::{Disk, File, is_unreadable, read_exact};
+use super::disk::{Disk, File, read_exact};
 use super::handle::{Handle, Known};
 use super::hole::{self, Hole, Holes};
 use super::index::{Anchor, Index};
@@ -505,12 +505,6 @@ impl Segment {
         check(&mut window, anchors, &self.holes.list()).map_err(failed("read", &self.path()))
     }
 
-    /// Looks at everything once more: what had been verified cannot be read now.
-    pub fn look_again(&self, handle: &Handle, interval: u32) -> Result<()> {
-        let (part, fresh) = (self.part(), self.verified.fresh());
-        in_place(handle.place, || self.look_at_all(handle, &part, fresh, interval))
-    }
-
     /// Finds the holes of the whole segment; an index that its bytes contradict is made anew.
     fn look_at_all(&self, handle: &Handle, part: &Part, fresh: u64, interval: u32) -> Result<()> {
         let anchors =
@@ -611,12 +605,7 @@ impl Segment {
                     from = at;
                     let some = usize::try_from(until - at).unwrap_or(usize::MAX).min(buf.len());
                     let some = buf.get_mut(..some).unwrap_or_default();
-                    let read = handle.read(some, at).or_else(|error| match some.get_mut(..HEADER_BYTES) {
-                        // What cannot be read may lie behind it.
-                        Some(header) if is_unreadable(&error) => handle.read(header, at),
-                        _ => Err(error),
-                    });
-                    have = read.map_err(failed("read", &self.path()))?;
+                    have = handle.read(some, at).map_err(failed("read", &self.path()))?;
                     0
                 }
             };

@@ -4,15 +4,12 @@
 //! Deliberately absent: what follows what.
 
 use std::io;
-use std::ops::Range;
 
-use super::disk::{File, read_over};
+use super::disk::{File, read_exact};
 use crate::batch::{CRC_FROM, HEADER_BYTES, Header, crc32c};
 
 /// Read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
-/// Places that cannot be read: with more than so many it is not the file, and each costs a slow disk seconds.
-const MOST_UNREADABLE: usize = 1024;
 
 /// The first `until` bytes of a file.
 pub(super) struct Window<'a> {
@@ -20,14 +17,12 @@ pub(super) struct Window<'a> {
     until: u64,
     buf: Vec<u8>,
     buf_at: u64,
-    /// What could not be read: no batch that reaches in there is whole.
-    unreadable: Vec<Range<u64>>,
 }
 
 impl<'a> Window<'a> {
     /// Nothing is read yet.
     pub fn new(file: &'a dyn File, until: u64) -> Self {
-        Self { file, until, buf: Vec::new(), buf_at: 0, unreadable: Vec::new() }
+        Self { file, until, buf: Vec::new(), buf_at: 0 }
     }
 
     /// Where it ends.
@@ -44,11 +39,7 @@ impl<'a> Window<'a> {
             let zeros = self.peek(at)?.get(..HEADER_BYTES).is_some_and(|b| b.iter().all(|byte| *byte == 0));
             return Ok(Err(if zeros { "zeros" } else { "impossible length or magic" }));
         };
-        let checksum = self.checksum(at, total)?;
-        if self.unreadable.iter().any(|bad| bad.start < at + total && at < bad.end) {
-            return Ok(Err("unreadable"));
-        }
-        if checksum != header.crc {
+        if self.checksum(at, total)? != header.crc {
             return Ok(Err("checksum mismatch"));
         }
         Ok(Ok((header, total)))
@@ -123,14 +114,6 @@ impl<'a> Window<'a> {
         let want = usize::try_from(self.until.saturating_sub(at)).unwrap_or(WINDOW_BYTES).min(WINDOW_BYTES);
         self.buf.resize(want, 0);
         self.buf_at = at;
-        for bad in read_over(self.file, &mut self.buf, at)? {
-            if !self.unreadable.contains(&bad) {
-                self.unreadable.push(bad);
-            }
-        }
-        if self.unreadable.len() > MOST_UNREADABLE {
-            return Err(io::Error::from(rustix::io::Errno::IO));
-        }
-        Ok(())
+        read_exact(self.file, &mut self.buf, at)
     }
 }
