@@ -21,10 +21,11 @@ from broker import Broker, BrokerFailed, end_group, spawn
 HERE = Path(__file__).resolve().parent
 BASE = {"node.id": 1, "num.partitions": 4, "group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000}
 STAYED_UP = "broker-stayed-up"
-# librdkafka's longest numbers first, so that its brokers end together; 0102 and 0118 expect their two members in one
-# generation (0118's second member commits in every revocation and wants to be refused, which only its last one is)
+# librdkafka's longest numbers first, so that its brokers end together; 0089, 0102 and 0118 expect their two members in one
+# generation (0089's second member is to get nothing before the first has been put out, 0118's commits in every revocation and
+# wants to be refused, which only its last one is)
 LONGEST = "0089 0033 0026 0137 0045 0091 0018 0030 0122 0093 0050 0061 0084 0114 0052 0069 0020 0132 0123 0125 0051 0118 0015".split()
-JOIN_DELAY_3000 = {"0102", "0118"}
+JOIN_DELAY_3000 = {"0089", "0102", "0118"}
 
 
 # what installs together -> how its lines begin
