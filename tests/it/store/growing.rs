@@ -214,18 +214,24 @@ fn a_mark_that_does_not_check_out_makes_no_tear_of_damage() {
     assert_lost(dir.path(), 20, &[(5, 6)], "no mark");
 }
 
+/// A hundred durable records in small segments of log 1, which no record names; and where its files are.
+fn killed_without_a_record() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(dir.path());
+    let log = open(&store, 1, SMALL);
+    (0..100).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
+    wait_durable(&*log);
+    drop((log, store));
+    let at = log_dir(dir.path(), 1);
+    drop(fs::remove_file(at.join("checkpoint")));
+    (dir, at)
+}
+
 #[test]
 fn what_stands_behind_a_segments_last_batch_takes_no_later_segment_out() {
     for marks in [true, false] {
         for junk in [vec![0; 100], vec![0; 5000], vec![7; 100], batch(1, 39, 39).placed(39, 3).to_vec()] {
-            let dir = tempfile::tempdir().unwrap();
-            let store = open_store(dir.path());
-            let log = open(&store, 1, SMALL);
-            (0..100).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
-            wait_durable(&*log);
-            drop((log, store));
-            let at = log_dir(dir.path(), 1);
-            drop(fs::remove_file(at.join("checkpoint")));
+            let (dir, at) = killed_without_a_record();
             if !marks {
                 fs::remove_file(dir.path().join("marks")).unwrap();
             }
@@ -241,14 +247,7 @@ fn what_stands_behind_a_segments_last_batch_takes_no_later_segment_out() {
 #[test]
 fn a_log_without_a_record_begins_where_logs_begin() {
     for marks in [true, false] {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open_store(dir.path());
-        let log = open(&store, 1, SMALL);
-        (0..100).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
-        wait_durable(&*log);
-        drop((log, store));
-        let at = log_dir(dir.path(), 1);
-        drop(fs::remove_file(at.join("checkpoint")));
+        let (dir, at) = killed_without_a_record();
         fs::remove_file(&files(&at, ".log")[0]).unwrap();
         if !marks {
             // As a power cut leaves it: the first name was never durable.
