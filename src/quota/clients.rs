@@ -17,7 +17,7 @@ use crate::lock::{Mutex, MutexGuard, rank};
 /// nobody holds go.
 const MAX_BUCKETS: usize = 10_000;
 /// Bytes of a user or a client id that tell it from others.
-const MAX_NAME_BYTES: usize = 256;
+pub const MAX_NAME_BYTES: usize = 256;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,7 +126,7 @@ impl Clients {
         Arc::clone(&self.state().quotas)
     }
 
-    /// Sets all quotas. Buckets of those that stay keep their debt.
+    /// Sets all quotas. Buckets of those that stay keep their debt, to be paid at the new rate.
     pub fn replace(&self, quotas: Quotas) {
         let mut state = self.state();
         state.quotas = Arc::new(quotas);
@@ -152,7 +152,9 @@ impl Clients {
                 state.buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1);
                 state.held = state.buckets.len();
             }
-            let holder = (holder.0.map(shortened), holder.1.map(shortened));
+            let [user, client] =
+                [holder.0, holder.1].map(|name| name.map(|name| shortened(&name).to_owned()));
+            let holder = (user, client);
             let bucket = Arc::clone(state.buckets.entry((kind, holder)).or_default());
             Some(Meter { rate, bucket })
         };
@@ -169,9 +171,10 @@ impl Clients {
     }
 }
 
-fn shortened(mut name: String) -> String {
-    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
-    name
+/// As much of a user or client id as counts.
+#[must_use]
+pub fn shortened(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or(name)
 }
 
 /// The quota that counts, and who shares it.
@@ -260,17 +263,17 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_seen_and_debt_stays() {
+    fn a_change_is_seen_and_debt_stays_to_be_paid_at_the_new_rate() {
         let all = clients(&[("u", "", 10.0)]);
         let before = all.of("u", "c");
         assert!(before.produce.unwrap().charge(100, NOW) > 0);
         all.replace(BTreeMap::from([(
             Entity { user: name("u"), client: None },
-            BTreeMap::from([(Kind::Produce, 1000.0), (Kind::Request, 2.0)]),
+            BTreeMap::from([(Kind::Produce, 20.0), (Kind::Request, 2.0)]),
         )]));
         assert_ne!(all.version(), before.version);
         let after = all.of("u", "c");
-        assert!(after.produce.unwrap().charge(0, NOW) > 8_000_000_000);
+        assert_eq!(after.produce.unwrap().charge(0, NOW), 4_000_000_001);
         assert_eq!(after.request.unwrap().rate.per_second(), 20_000_000);
         assert_eq!(Clients::default().version(), 0);
     }

@@ -3,6 +3,7 @@
 //! A bucket holds one second of its rate and is one atomic number: the time at which it will be full again (GCRA's
 //! theoretical arrival time), in nanoseconds. Every charge moves that time ahead by what the units take to
 //! flow in; a time more than a second ahead of now is debt. No lock, no timer, nothing to refill.
+//! A rate that is raised counts at once, for a debt too; one that is lowered counts for what comes from then on.
 //! Invariant: concurrent charges add up exactly; a clock that steps back grants nothing.
 //! Deliberately absent: clocks, waiting, what a unit is.
 
@@ -29,6 +30,8 @@ pub struct Rate(NonZeroU64);
 #[derive(Debug, Default)]
 pub struct Bucket {
     full_at_ns: AtomicU64,
+    /// Units per second that it was last charged at; 0 before the first time.
+    rate: AtomicU64,
 }
 
 /// Whether something may pass.
@@ -71,6 +74,7 @@ impl Rate {
 impl Bucket {
     /// Takes `units` when they are there. More than a full bucket holds passes when it is full, and leaves a debt.
     pub fn take(&self, rate: Rate, units: u64, now_ns: u64) -> Verdict {
+        self.follow(rate, now_ns);
         let time = rate.time_ns(units);
         let most = now_ns.saturating_add(CAPACITY_NS - time.min(CAPACITY_NS));
         let mut present = self.full_at_ns.load(Ordering::Relaxed);
@@ -87,6 +91,7 @@ impl Bucket {
 
     /// Charges `units`, into debt if need be; how long until something is there again.
     pub fn charge(&self, rate: Rate, units: u64, now_ns: u64) -> u64 {
+        self.follow(rate, now_ns);
         let time = rate.time_ns(units);
         let mut present = self.full_at_ns.load(Ordering::Relaxed);
         loop {
@@ -99,7 +104,8 @@ impl Bucket {
 
     /// How long until something is there: 0 when something is.
     #[must_use]
-    pub fn wait_ns(&self, now_ns: u64) -> u64 {
+    pub fn wait_ns(&self, rate: Rate, now_ns: u64) -> u64 {
+        self.follow(rate, now_ns);
         wait(self.full_at_ns.load(Ordering::Relaxed), now_ns)
     }
 
@@ -118,6 +124,22 @@ impl Bucket {
         let ahead = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
         let missing = i64::try_from(ahead / (CAPACITY_NS / 1000)).unwrap_or(i64::MAX);
         1000_i64.saturating_sub(missing)
+    }
+
+    /// What is missing is there sooner if the rate was raised.
+    fn follow(&self, rate: Rate, now_ns: u64) {
+        let (last, rate) = (self.rate.load(Ordering::Relaxed), rate.per_second());
+        if last == rate {
+            return;
+        }
+        let is_mine = self.rate.compare_exchange(last, rate, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_mine && last != 0 && last < rate {
+            let scaled = |ahead: u64| u128::from(ahead) * u128::from(last) / u128::from(rate);
+            let _ = self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |present| {
+                let ahead = present.checked_sub(now_ns)?;
+                now_ns.checked_add(u64::try_from(scaled(ahead)).ok()?)
+            });
+        }
     }
 
     fn advance(&self, present: u64, time: u64, now_ns: u64) -> Result<u64, u64> {

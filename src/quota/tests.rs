@@ -134,13 +134,31 @@ fn more_than_a_bucket_holds_passes_when_it_is_full_and_is_paid_for() {
     let (rate, bucket) = (rate(1_048_576), Bucket::default());
     assert_eq!(bucket.take(rate, 10 * 1_048_576, START), Verdict::Admitted);
     // Ten seconds' worth were taken, one was there.
-    assert_eq!(bucket.wait_ns(START), 9 * SECOND + 1);
+    assert_eq!(bucket.wait_ns(rate, START), 9 * SECOND + 1);
     assert_eq!(bucket.fill_permille(START), -9000);
     let small = |at| bucket.take(rate, 1024, at);
     assert!(matches!(small(START + 9 * SECOND), Verdict::Refused { wait_ns } if wait_ns < SECOND / 100));
     assert_eq!(small(START + 9 * SECOND + SECOND / 100), Verdict::Admitted);
     assert!(matches!(bucket.take(rate, 2 * 1_048_576, START + 10 * SECOND), Verdict::Refused { .. }));
     assert_eq!(bucket.take(rate, 2 * 1_048_576, START + 11 * SECOND), Verdict::Admitted);
+}
+
+#[test]
+fn a_rate_that_is_raised_counts_for_the_debt_and_one_that_is_lowered_for_what_comes() {
+    let (slow, fast) = (rate(1000), rate(1_000_000));
+    let bucket = Bucket::default();
+    assert_eq!(bucket.charge(slow, 501_000, START), 500 * SECOND + 1);
+    assert_eq!(bucket.wait_ns(fast, START), 0, "half a second's worth is missing");
+    assert_eq!(bucket.fill_permille(START), 499);
+    assert_eq!(bucket.take(fast, 499_000, START), Verdict::Admitted);
+    assert!(matches!(bucket.take(fast, 1_001, START), Verdict::Refused { .. }));
+    assert_eq!(
+        bucket.wait_ns(slow, START),
+        1,
+        "nobody waits a quarter of an hour for a rate that was allowed"
+    );
+    assert_eq!(bucket.charge(slow, 1000, START), SECOND + 1);
+    assert_eq!(bucket.wait_ns(rate(2000), START), 1, "the second behind the bucket's own is half of one");
 }
 
 #[test]
@@ -173,7 +191,7 @@ fn concurrent_charges_add_up_exactly() {
         .collect();
     assert!(threads.into_iter().all(|t| t.join().unwrap() > Some(0)));
     // 600,000 units of 1 ms each, less the second that was there.
-    assert_eq!(bucket.wait_ns(START), (4 * EACH * 3 - 1000) * 1_000_000 + 1);
+    assert_eq!(bucket.wait_ns(rate, START), (4 * EACH * 3 - 1000) * 1_000_000 + 1);
 }
 
 #[test]

@@ -104,9 +104,10 @@ impl Core {
             partition.tally().throttled_read();
             return Err(throttled(Limit::ReadCalls, wait_ns));
         }
-        if config.shard_read_bytes.is_some() && bytes.wait_ns(now_ns) > 0 {
+        let wait_ns = config.shard_read_bytes.map_or(0, |rate| bytes.wait_ns(rate, now_ns));
+        if wait_ns > 0 {
             partition.tally().throttled_read();
-            return Err(throttled(Limit::ReadBytes, bytes.wait_ns(now_ns)));
+            return Err(throttled(Limit::ReadBytes, wait_ns));
         }
         let plain_bytes = self.topic_settings.max_decompressed_bytes;
         let bounds = Bounds { most, plain_bytes, horizon_ms: self.horizon_ms(topic) };
