@@ -19,7 +19,6 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::answers::{NextTurn, Turn};
@@ -28,9 +27,9 @@ use super::api::{self, Answer, BoxFuture, produce};
 use super::door::Shared;
 use super::out::{Body, Out};
 use super::schema;
-use crate::broker::clients::Meters;
+use crate::broker::clients::{self, Meters};
 use crate::broker::{Core, IncidentKind, Refused, Wave};
-use crate::listen::{Account, Debt, Guest, Lease, OWN_BYTES, Seat};
+use crate::listen::{Account, Duty, Guest, Lease, OWN_BYTES, Seat};
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -118,27 +117,13 @@ struct Parked {
     opened: Option<Refused>,
 }
 
-/// Memory that others wait for or may soon, and that this client is to give back by going on.
-struct Duty {
-    debt: Debt,
-    /// It did not, and others wait.
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Duty {
-    fn new(account: &Arc<Account>) -> Self {
-        let cut = Arc::<Notify>::default();
-        Self { debt: account.owe(&cut), cut: Box::pin(cut.notified_owned()) }
-    }
-}
-
 /// Whether a duty that holds as long as `owes` was not done.
 fn is_cut(duty: &mut Option<Box<Duty>>, owes: bool, account: &Arc<Account>, task: &mut Task<'_>) -> bool {
     if !owes {
         *duty = None;
         return false;
     }
-    duty.get_or_insert_with(|| Box::new(Duty::new(account))).cut.as_mut().poll(task).is_ready()
+    duty.get_or_insert_with(|| Box::new(account.duty())).poll_cut(task).is_ready()
 }
 
 /// An incomplete frame as it was at some time.
@@ -262,6 +247,7 @@ impl Connection {
         poll_fn(move |task| {
             if !draining && stopping.as_mut().poll(task).is_ready() {
                 draining = true;
+                self.hurry();
                 self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
             }
             if self.must_wait(task) {
@@ -417,11 +403,6 @@ impl Connection {
 
     fn hold_answers(&mut self) {
         self.answers.settle(self.answers_heap().max(self.answer_room));
-        let begun =
-            matches!(self.pending.front(), Some(Pending { state: State::Lane { begun: Some(_), .. }, .. }));
-        if self.answers.has_turn() && self.out.is_empty() && !begun {
-            self.answers.step_aside();
-        }
     }
 
     /// How many bytes may be read now; none while it stands in line for the rest of a frame.
@@ -440,6 +421,10 @@ impl Connection {
         let Some(missing) = self.frame_len.map(|len| len.saturating_sub(self.input.len())) else {
             return Some(READ_BYTES_MIN);
         };
+        // Its turn is for one request: the next one comes when that one's memory is back.
+        if self.requests.has_turn() && self.pending_bytes > 0 {
+            return None;
+        }
         if self.frames > 0 {
             self.requests.account().know();
         }
@@ -468,6 +453,16 @@ impl Connection {
             return Ok(());
         }
         self.to_send = None;
+        if self.hurry() {
+            task.waker().wake_by_ref();
+            return Ok(());
+        }
+        let why = "memory for requests is used up (queued.max.request.bytes), and this one takes too long";
+        Err(Close::Refused(why.into()))
+    }
+
+    /// Fetches wait for records no more; whether there were any.
+    fn hurry(&mut self) -> bool {
         let mut waited = false;
         for pending in &mut self.pending {
             if let State::Fetch(poll) = &mut pending.state {
@@ -475,12 +470,7 @@ impl Connection {
                 waited = true;
             }
         }
-        if waited {
-            task.waker().wake_by_ref();
-            return Ok(());
-        }
-        let why = "memory for requests is used up (queued.max.request.bytes), and this one takes too long";
-        Err(Close::Refused(why.into()))
+        waited
     }
 
     /// Moves replies that are ready from the front of the queue to the output.
@@ -591,14 +581,16 @@ impl Connection {
         if let Answer::Produce(reply) = &answer {
             self.mute(reply.throttle_ms());
         }
+        let waits = matches!(answer, Answer::Waits(_));
         let state = match answer {
             Answer::Produce(reply) if reply.is_silent() => State::Silent,
             answer => self.state_of(answer),
         };
         if let Some(front) = self.pending.front_mut() {
+            self.pending_bytes -= front.request_bytes;
             front.state = state;
-            front.request_bytes += held_bytes;
-            self.pending_bytes += held_bytes;
+            front.request_bytes = if waits { 0 } else { front.request_bytes + held_bytes };
+            self.pending_bytes += front.request_bytes;
         }
     }
 
@@ -612,8 +604,14 @@ impl Connection {
             }
             // What it appends is with the log when this wake-up ends.
             Answer::Produce(reply) => State::Produce(reply),
-            Answer::Phased(future) | Answer::Alone(future) => State::Future(future),
-            Answer::Fetch(poll) => State::Fetch(poll),
+            Answer::Phased(future) | Answer::Alone(future) | Answer::Waits(future) => State::Future(future),
+            Answer::Fetch(mut poll) => {
+                // Who is above what all share does not wait for records.
+                if self.requests.has_turn() {
+                    poll.hurry();
+                }
+                State::Fetch(poll)
+            }
             Answer::Lane(work) => State::Lane { work, begun: None },
             Answer::Long => {
                 debug_assert!(false, "api::answer makes it the work of a lane");
@@ -632,7 +630,7 @@ impl Connection {
                     let taken = taken?;
                     progress |= taken > 0;
                     if let Some(duty) = &self.to_take {
-                        duty.debt.moved(taken);
+                        duty.moved(taken);
                     }
                     self.wake_up.bytes += taken;
                     if self.wake_up.is_over(self.last_frame) {
@@ -663,7 +661,7 @@ impl Connection {
                     self.read_bytes = (self.read_bytes * 4).min(READ_BYTES);
                 }
                 if let Some(duty) = &self.to_send {
-                    duty.debt.moved(self.input.len() - before);
+                    duty.moved(self.input.len() - before);
                 }
                 self.dispatch()?;
                 Ok(true)
@@ -744,7 +742,6 @@ impl Connection {
         }
         self.frame_len = None;
         self.admitted = 0;
-        self.requests.step_aside();
         self.last_frame = Instant::now();
         self.wake_up.began.get_or_insert(self.last_frame);
         self.frames += 1;
@@ -768,11 +765,12 @@ impl Connection {
             self.commit(settled)?;
             settled = self.pending.len();
         }
+        let client_id = clients::shortened(header.client_id.as_deref().unwrap_or_default());
         if header.api_key == produce::KEY {
-            self.name_client(header.client_id.as_deref().unwrap_or_default());
+            self.name_client(client_id);
         }
         if self.shared.core.client_quotas().version() != 0 {
-            self.look_up_meters(header.client_id.as_deref().unwrap_or_default());
+            self.look_up_meters(client_id);
         }
         let before = self.wave.len();
         let mut cx = api::Context {
@@ -803,7 +801,7 @@ impl Connection {
         let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);
         self.mute(throttle_ms);
         let request_bytes = match &answer {
-            Answer::Now(_) | Answer::Produce(_) | Answer::Long => 0,
+            Answer::Now(_) | Answer::Produce(_) | Answer::Waits(_) | Answer::Long => 0,
             Answer::Phased(_) | Answer::Alone(_) | Answer::Fetch(_) | Answer::Lane(_) => {
                 frame.len() + held_bytes
             }

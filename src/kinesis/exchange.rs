@@ -17,7 +17,6 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -29,7 +28,7 @@ use super::signature::Signature;
 use super::writer::{Form, Writer};
 use super::{cbor, json, shape};
 use crate::broker::Operation;
-use crate::listen::{Debt, Lease};
+use crate::listen::{Duty, Lease};
 
 /// Longest head: request line and headers.
 pub(super) const HEAD_BYTES_MAX: u32 = 16 * 1024;
@@ -288,7 +287,7 @@ async fn collect(client: &Arc<Connection>, mut body: Incoming, most: usize) -> R
     let mut left = BODY_TIME;
     loop {
         let begin = Instant::now();
-        let Some(frame) = next(&mut body, duty.as_ref(), left).await? else { break };
+        let Some(frame) = next(&mut body, duty.as_mut(), left).await? else { break };
         left = left.saturating_sub(begin.elapsed());
         let frame = frame.map_err(|_| Fault::new(Kind::Serialization, "The body ended early."))?;
         let Ok(chunk) = frame.into_data() else { continue };
@@ -310,33 +309,24 @@ async fn collect(client: &Arc<Connection>, mut body: Incoming, most: usize) -> R
         }
         whole.extend_from_slice(&chunk);
         match &duty {
-            Some(duty) => duty.debt.moved(chunk.len()),
-            None if lease.is_shared() => {
-                let cut = Arc::default();
-                duty = Some(Duty { debt: client.requests.owe(&cut), cut });
-            }
-            None => {}
+            Some(duty) => duty.moved(chunk.len()),
+            // To go on.
+            None => duty = lease.is_shared().then(|| client.requests.duty()),
         }
     }
     Ok(Held { bytes: whole.into(), lease })
 }
 
-/// What a client whose body takes memory that others could use has to do: go on.
-struct Duty {
-    debt: Debt,
-    cut: Arc<Notify>,
-}
-
 /// The next part of a body.
 async fn next(
     body: &mut Incoming,
-    duty: Option<&Duty>,
+    duty: Option<&mut Duty>,
     left: Duration,
 ) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Fault> {
     let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx));
     let cut = async {
         match duty {
-            Some(duty) => duty.cut.notified().await,
+            Some(duty) => std::future::poll_fn(|cx| duty.poll_cut(cx)).await,
             None => std::future::pending().await,
         }
     };

@@ -3,7 +3,8 @@
 //! Who wants to hold bytes takes them from the budget *before* they are allocated, and gives them back by dropping its
 //! [`Lease`]. Each connection has a little of its own that nobody else can take; the rest is one sum.
 //! Above the sum people stand in line. Who needs least goes first into what becomes free, and one that has waited
-//! longest has the turn: it alone may go over the sum, so nothing locks up and nobody waits for ever behind small ones.
+//! longest has the turn until its bytes are back: it alone may go over the sum, so nothing locks up and nobody waits for
+//! ever behind small ones.
 //! Those whose clients have moved something before go first, and every other turn is a stranger's: a crowd that came only
 //! to hold memory does not stand between the others and it.
 //! Invariant: the sum is at most its limit and what one turn needs; a connection holds at most its share of it.
@@ -107,7 +108,8 @@ pub struct Account {
 pub struct Lease {
     account: Arc<Account>,
     bytes: usize,
-    turn: Option<Arc<Turn>>,
+    /// And what it held before it got it: once it holds no more than that the turn is another's.
+    turn: Option<(Arc<Turn>, usize)>,
     waits: Option<Box<Waits>>,
 }
 
@@ -118,13 +120,19 @@ struct Waits {
     look: Pin<Box<Sleep>>,
 }
 
-/// The right to go over the sum; given back with the last lease that has it.
+/// The right to go over the sum; given back with the last of the bytes that it was for.
 struct Turn(Arc<Budget>);
 
 /// A client's duty to move the bytes that are held for it, while it lasts.
 pub struct Debt {
     budget: Arc<Budget>,
     id: u64,
+}
+
+/// The same, of who is told by itself that it was not done.
+pub struct Duty {
+    debt: Debt,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Budget {
@@ -392,6 +400,25 @@ impl Account {
         line.debts.insert(id, owed);
         Debt { budget: Arc::clone(&self.budget), id }
     }
+
+    /// The same, for one thing.
+    #[must_use]
+    pub fn duty(self: &Arc<Self>) -> Duty {
+        let cut = Arc::<Notify>::default();
+        Duty { debt: self.owe(&cut), cut: Box::pin(cut.notified_owned()) }
+    }
+}
+
+impl Duty {
+    /// The client moved so many bytes.
+    pub fn moved(&self, bytes: usize) {
+        self.debt.moved(bytes);
+    }
+
+    /// Ready once it was not done and others wait.
+    pub fn poll_cut(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        self.cut.as_mut().poll(task)
+    }
 }
 
 impl Debt {
@@ -496,13 +523,13 @@ impl Lease {
     }
 
     fn accept(&mut self, grant: Grant) {
-        self.bytes += grant.bytes;
         if grant.turn {
-            self.turn = Some(Arc::new(Turn(Arc::clone(&self.account.budget))));
+            self.turn = Some((Arc::new(Turn(Arc::clone(&self.account.budget))), self.bytes));
         }
+        self.bytes += grant.bytes;
     }
 
-    /// Leaves the line, and gives the turn back.
+    /// Leaves the line.
     pub fn step_aside(&mut self) {
         if let Some(mut waits) = self.waits.take() {
             let gone = {
@@ -520,7 +547,6 @@ impl Lease {
                 self.accept(grant);
             }
         }
-        self.turn = None;
     }
 
     /// Whether it may go over the sum.
@@ -552,6 +578,9 @@ impl Lease {
         if let Some(less) = self.bytes.checked_sub(bytes).filter(|less| *less > 0) {
             self.bytes = bytes;
             self.account.budget.take_back(&self.account, less);
+            if self.turn.as_ref().is_some_and(|(_, before)| bytes <= *before) {
+                self.turn = None;
+            }
         }
     }
 
@@ -560,7 +589,8 @@ impl Lease {
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Self { account: Arc::clone(&self.account), bytes, turn: self.turn.clone(), waits: None }
+        let turn = self.turn.as_ref().map(|(turn, _)| (Arc::clone(turn), 0));
+        Self { account: Arc::clone(&self.account), bytes, turn, waits: None }
     }
 
     /// Counts `bytes` from now on, without waiting: they are there already.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use budget::{Account, Budget, Debt, Lease, OWN_BYTES};
+pub use budget::{Account, Budget, Debt, Duty, Lease, OWN_BYTES};
 pub use census::{Census, Limits, Open, Seat};
 pub use line::line;
 

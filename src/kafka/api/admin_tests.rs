@@ -99,7 +99,7 @@ impl Rig {
             }
             return match reply {
                 Reply::Now(response) => response,
-                Reply::Phased(future) | Reply::Alone(future) => future.await,
+                Reply::Phased(future) | Reply::Waits(future) | Reply::Alone(future) => future.await,
             };
         }
     }

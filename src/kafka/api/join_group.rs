@@ -27,7 +27,7 @@ impl Api for JoinGroup {
     const VERSIONS: RangeInclusive<i16> = 0..=9;
 
     fn answer(cx: &mut Context<'_>, version: i16, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
-        let asked_id = request.member_id.clone();
+        let asked_id = StrBytes::from_string(request.member_id.to_string());
         let join = Event::Join(join(cx, version, request));
         let answer = move |reply| match reply {
             Ok(group::Reply::Join(Ok(joined))) => respond(version, joined),
@@ -39,7 +39,7 @@ impl Api for JoinGroup {
             return Reply::alone(async move { answer(reply.await) });
         }
         let reply = cx.core.group(join);
-        Reply::phased(async move { answer(reply.await) })
+        Reply::waits(async move { answer(reply.await) })
     }
 }
 

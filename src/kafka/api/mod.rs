@@ -2,7 +2,7 @@
 //!
 //! To add an API: one file here, one `mod` line, one table line. Two phases for free: `answer` is a plain
 //! function. What its body does happens in request order; a future that it returns completes out of order
-//! (`Phased`) or holds back the next request (`Alone`), and is always written in order.
+//! (`Phased`; `Waits` where it hangs on other clients) or holds back the next request (`Alone`), and is always written in order.
 //! What is answered on a worker is short work with a short answer: a large request, and one whose answer may be large
 //! (`is_large`), is answered in a lane (`broker::Core::compute`), once there is memory for its answer.
 //! Deliberately absent: frames and sockets.
@@ -73,8 +73,9 @@ const LARGE_BYTES: usize = 8 * 1024;
 const LARGE_FETCH_BYTES: usize = 64 * 1024;
 /// Produce requests above this are checked and appended in a lane.
 const LARGE_PRODUCE_BYTES: usize = 4 * 1024 * 1024;
-/// How much larger a request is once it is read, about: its elements are structures. Records stay where they are.
-const READ_FACTOR: usize = 4;
+/// How many times the bytes of a request it takes to read and to answer it, about: its elements are structures, and so are
+/// those of its answer. Records stay where they are.
+const READ_FACTOR: usize = 8;
 /// With less memory than that no answer of unknown size is made.
 const LARGE_ANSWER_BYTES: usize = 64 * 1024;
 /// Elements of an answer that are still made on a worker.
@@ -141,6 +142,8 @@ pub(super) enum Answer {
     Produce(produce::Reply),
     /// All effects have happened in order; only the response is still to come.
     Phased(BoxFuture<Body>),
+    /// The same, and it waits for other clients: it keeps nothing of the request, whose memory others may need.
+    Waits(BoxFuture<Body>),
     /// The same, of a fetch, which may have much to do.
     Fetch(Box<fetch::LongPoll>),
     /// Nothing after it on this connection starts before it is done.
@@ -179,12 +182,17 @@ pub(super) struct Late {
 pub(super) enum Reply<R> {
     Now(R),
     Phased(BoxFuture<R>),
+    Waits(BoxFuture<R>),
     Alone(BoxFuture<R>),
 }
 
 impl<R> Reply<R> {
     pub(super) fn phased(future: impl Future<Output = R> + Send + 'static) -> Self {
         Self::Phased(Box::pin(future))
+    }
+
+    pub(super) fn waits(future: impl Future<Output = R> + Send + 'static) -> Self {
+        Self::Waits(Box::pin(future))
     }
 
     pub(super) fn alone(future: impl Future<Output = R> + Send + 'static) -> Self {
@@ -336,7 +344,7 @@ pub(super) fn refuse_transaction(cx: &Context<'_>) {
     }
 }
 
-/// A client id for the log: nothing raw, and not longer than a line has room for.
+/// A client id for people: nothing raw, and not longer than a line has room for.
 fn named(client_id: Option<&str>) -> String {
     let id = client_id.unwrap_or_default();
     let cut = id.floor_char_boundary(CLIENT_ID_BYTES_SHOWN);
@@ -451,6 +459,10 @@ fn at_once(answer: Answer) -> Answer {
             Poll::Ready(body) => Answer::Now(body),
             Poll::Pending => Answer::Phased(future),
         },
+        Answer::Waits(mut future) => match future.as_mut().poll(&mut nobody) {
+            Poll::Ready(body) => Answer::Now(body),
+            Poll::Pending => Answer::Waits(future),
+        },
         Answer::Alone(mut future) => match future.as_mut().poll(&mut nobody) {
             Poll::Ready(body) => Answer::Now(body),
             Poll::Pending => Answer::Alone(future),
@@ -479,6 +491,7 @@ fn throttled(answer: Answer, key: i16, version: i16, throttle_ms: u32) -> Answer
         Answer::Produce(reply) => Answer::Produce(reply.throttled(throttle_ms)),
         Answer::Fetch(poll) => Answer::Fetch(Box::new(poll.throttled(throttle_ms))),
         Answer::Phased(future) => Answer::Phased(Box::pin(async move { raise(future.await) })),
+        Answer::Waits(future) => Answer::Waits(Box::pin(async move { raise(future.await) })),
         Answer::Alone(future) => Answer::Alone(Box::pin(async move { raise(future.await) })),
         answer @ (Answer::Long | Answer::Lane(_)) => answer,
     }
@@ -515,6 +528,7 @@ fn typed<A: Api<Request: Request<Response: Send + 'static>>>(
     Ok(match A::answer(cx, version, request) {
         Reply::Now(response) => Answer::Now(encode(&response)),
         Reply::Phased(future) => Answer::Phased(Box::pin(async move { encode(&future.await) })),
+        Reply::Waits(future) => Answer::Waits(Box::pin(async move { encode(&future.await) })),
         Reply::Alone(future) => Answer::Alone(Box::pin(async move { encode(&future.await) })),
     })
 }

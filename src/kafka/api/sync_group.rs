@@ -35,7 +35,7 @@ impl Api for SyncGroup {
             protocol: request.protocol_name.map(|n| n.to_string()),
             assignments,
         }));
-        Reply::phased(async move {
+        Reply::waits(async move {
             let synced = match reply.await {
                 Ok(group::Reply::Sync(synced)) => synced,
                 Ok(_) | Err(_) => Err(Error::Storage),

@@ -67,6 +67,28 @@ async fn small_things_pass_one_goes_over_and_the_others_wait() {
 }
 
 #[tokio::test]
+async fn who_has_the_turn_keeps_it_until_the_memory_is_back() {
+    let budget = budget(100_000, usize::MAX);
+    let mut full = budget.account().lease();
+    full.settle(OWN_BYTES + 100_000);
+    let mut over = budget.account().lease();
+    assert!(held(&mut over, 10_000) && held(&mut over, 60_000), "its own, then the turn");
+    let waits = in_line(&budget.account(), 50_000);
+    soon(|| budget.line().waiting.len() == 1).await;
+    over.settle(90_000);
+    over.step_aside();
+    over.shrink(10_001);
+    tokio::task::yield_now().await;
+    assert!(!waits.is_finished() && over.has_turn());
+    over.shrink(10_000);
+    assert!(!over.has_turn());
+    soon(|| waits.is_finished()).await;
+    assert!(waits.await.unwrap().has_turn());
+    drop((full, over));
+    assert_eq!((budget.used(), budget.line().turn), (0, false));
+}
+
+#[tokio::test]
 async fn what_becomes_free_goes_to_who_needs_least_and_the_turn_to_who_waited_longest() {
     let budget = budget(100_000, usize::MAX);
     let accounts: Vec<_> = (0..5).map(|_| budget.account()).collect();

@@ -1,5 +1,6 @@
 //! What the metrics say after traffic that is known to the record.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use weir_broker::Broker;
@@ -235,5 +236,32 @@ fn the_public_page_says_the_same_by_redpandas_names() {
     );
     let connections = r#"kafka_server_socket_server_metrics_connection_count{listener="KINESIS"}"#;
     assert_eq!(all.of(connections), "2", "of both doors");
+    house.shutdown();
+}
+
+#[test]
+fn memory_of_large_requests_is_never_more_than_the_sum_and_what_one_turn_needs() {
+    const LIMIT: usize = 2 << 20;
+    const CLIENTS: usize = 8;
+    let limit = LIMIT.to_string();
+    let house = House::configured(&[("queued.max.request.bytes", &limit), ("flush", "never")]);
+    assert_eq!(house.kafka().create_topic("t", &[]), 0);
+    // What it is once it is read is several times its bytes, and it takes a while.
+    let askers: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = house.kafka();
+            thread::spawn(move || client.delete_records_often("t", 2_000, 80_000))
+        })
+        .collect();
+    let mut most = 0;
+    while askers.iter().any(|asker| !asker.is_finished()) {
+        let budget = "weir_memory_in_flight_bytes{budget=\"queued.max.request.bytes\"}";
+        most = most.max(house.metrics().number(budget) as usize);
+    }
+    let answered: Vec<_> = askers.into_iter().map(|asker| asker.join().unwrap()).collect();
+    let one = 10 * answered[0].0;
+    assert!(answered.iter().all(|answered| answered.1 > 80_000 * 14));
+    assert!(most > LIMIT / 2, "they were not seen: {most}");
+    assert!(most < LIMIT + one + CLIENTS * 64 * 1024, "{most} of {LIMIT} and {one}");
     house.shutdown();
 }

@@ -120,6 +120,16 @@ impl Client {
         answer.i16()
     }
 
+    /// DeleteRecords v1 that names partition 0 of a topic `there` times and one that is not there `nowhere` times; the bytes of
+    /// the request and of its answer.
+    pub(crate) fn delete_records_often(&mut self, topic: &str, there: i32, nowhere: i32) -> (usize, usize) {
+        let body = Out::new().i32(1).string(topic).i32(there + nowhere);
+        let body = (0..there).fold(body, |body, _| body.i32(0).i64(0));
+        let body = (0..nowhere).fold(body, |body, _| body.i32(7).i64(0)).i32(30_000);
+        let answer = self.call(21, 1, &body);
+        (body.0.len(), answer.bytes.len())
+    }
+
     /// Produce v7 to partition 0: error code, base offset, append time.
     pub(crate) fn produce(&mut self, topic: &str, acks: i16, records: &[u8]) -> (i16, i64, i64) {
         produced(self.call(0, 7, &produce_body(topic, acks, records)))
