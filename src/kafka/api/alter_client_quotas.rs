@@ -22,7 +22,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::describe_client_quotas::{CLIENT, USER, key_of};
 use super::{Api, Context, Reply};
-use crate::broker::clients::{Entity, Kind, Name};
+use crate::broker::clients::{Entity, Kind, MAX_NAME_BYTES, Name};
 use crate::kafka::error::{Code, Refused};
 
 pub(super) struct AlterClientQuotas;
@@ -38,29 +38,33 @@ impl Api for AlterClientQuotas {
     ) -> Reply<AlterClientQuotasResponse> {
         let core = Arc::clone(cx.core);
         Reply::alone(async move {
-            let mut entries = Vec::with_capacity(request.entries.len());
-            for EntryData { entity, ops, .. } in request.entries {
-                let outcome = match read(&entity, &ops) {
-                    Ok(change) => core
-                        .alter_client_quotas(vec![change], request.validate_only)
-                        .await
-                        .map_err(Refused::from),
-                    Err(refused) => Err(refused),
+            let mut changes = Vec::new();
+            let read: Vec<_> = request
+                .entries
+                .into_iter()
+                .map(|EntryData { entity, ops, .. }| {
+                    (read(&entity, &ops).map(|one| changes.push(one)), entity)
+                })
+                .collect();
+            // One change: each is written with all quotas that there are.
+            let outcome =
+                core.alter_client_quotas(changes, request.validate_only).await.map_err(Refused::from);
+            let entries = read.into_iter().map(|(read, entity)| {
+                let (code, message) = match &read {
+                    Ok(()) => Refused::fields(&outcome),
+                    Err(_) => Refused::fields(&read),
                 };
-                let (code, message) = Refused::fields(&outcome);
                 let named = entity.into_iter().map(|part| {
                     EntityAnswer::default()
                         .with_entity_type(part.entity_type)
                         .with_entity_name(part.entity_name)
                 });
-                entries.push(
-                    EntryAnswer::default()
-                        .with_error_code(code)
-                        .with_error_message(message)
-                        .with_entity(named.collect()),
-                );
-            }
-            AlterClientQuotasResponse::default().with_entries(entries)
+                EntryAnswer::default()
+                    .with_error_code(code)
+                    .with_error_message(message)
+                    .with_entity(named.collect())
+            });
+            AlterClientQuotasResponse::default().with_entries(entries.collect())
         })
     }
 }
@@ -80,6 +84,9 @@ fn read(parts: &[EntityData], ops: &[OpData]) -> Result<Change, Refused> {
         };
         let name = match part.entity_name.as_ref().map(StrBytes::as_str) {
             Some("") => return Err(invalid(format!("Empty {} not supported", part.entity_type.as_str()))),
+            Some(name) if name.len() > MAX_NAME_BYTES => {
+                return Err(invalid(format!("a name is longer than {MAX_NAME_BYTES} bytes")));
+            }
             Some(name) => Name::Exact(name.to_owned()),
             None => Name::Default,
         };

@@ -126,7 +126,7 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
 
 /// Whose batches these are, in words for people.
 pub(in crate::kafka) fn client(client_id: &str, peer: SocketAddr) -> Arc<str> {
-    format!("{client_id:?} at {}", peer.ip()).into()
+    format!("{} at {}", super::named(Some(client_id)), peer.ip()).into()
 }
 
 struct Request<'r, 'b> {

@@ -167,3 +167,27 @@ fn a_client_over_its_share_of_time_is_told_by_every_api() {
     assert!(begun.elapsed().as_millis() as i32 > told - 50, "and held");
     house.shutdown();
 }
+
+#[test]
+fn entities_of_one_request_are_one_change_and_have_their_own_outcomes() {
+    let house = House::ephemeral();
+    let mut client = house.client();
+    let one = |body: Out, name: &str| {
+        let body = body.i32(1).string("client-id").string(name);
+        body.i32(1).string("producer_byte_rate").raw(&1e6_f64.to_be_bytes()).i8(0)
+    };
+    let (long, longest) = ("x".repeat(257), "é".repeat(128));
+    let names = ["a", &long, &longest];
+    let body = names.iter().fold(Out::new().i32(3), |body, name| one(body, name));
+    let mut answer = client.call(49, 0, &body.i8(0));
+    answer.i32();
+    assert_eq!(answer.i32(), 3);
+    for (name, expected) in names.iter().zip([0, 42, 0]) {
+        assert_eq!(answer.i16(), expected, "{name}");
+        answer.string();
+        assert_eq!((answer.i32(), answer.string(), answer.string()), (1, "client-id".into(), (*name).into()));
+    }
+    let told = ["a", &longest].map(|name| format!("client-id={name} producer_byte_rate:1000000"));
+    assert_eq!(describe(&mut client, None, false), told);
+    house.shutdown();
+}
