@@ -15,6 +15,9 @@ use crate::topic::{Append, Appended, Error, Partition};
 /// Bytes to sync after which it is better to sync while reading than to wait for the last request.
 const AHEAD_BYTES: usize = 320 << 10;
 
+/// Logs of one wave that are synced among those of everybody else.
+const FEW_LOGS: usize = 16;
+
 /// Batches on their way, in request order.
 #[derive(Default)]
 pub struct Wave {
@@ -99,7 +102,8 @@ impl Wave {
         let job = self.jobs.get(place).ok_or(Error::Storage(store::Error::Fenced))?;
         let log = job.partition.log()?;
         self.owed_bytes += job.append.batch.bytes().len();
-        if !self.owed.iter().any(|owed| Arc::ptr_eq(owed, log)) {
+        // One that is owed twice is synced once: it is not asked twice before it is.
+        if !self.owed.last().is_some_and(|owed| Arc::ptr_eq(owed, log)) {
             self.owed.push(Arc::clone(log));
         }
         Ok(Receipt { log: Arc::clone(log), until, place: Registration::default() })
@@ -116,16 +120,20 @@ impl Wave {
     /// the engine's threads side by side.
     pub fn sync(&mut self) {
         match self.owed.as_slice() {
-            [log] if may_block() => log.sync_in(|work| tokio::task::block_in_place(work)),
-            several => several.iter().for_each(|log| log.sync()),
+            [log] if may_block() => {
+                log.sync_in(|work| tokio::task::block_in_place(work));
+                self.owed.clear();
+                self.owed_bytes = 0;
+            }
+            _ => self.sync_elsewhere(),
         }
-        self.owed.clear();
-        self.owed_bytes = 0;
     }
 
     /// Has the engine's threads make durable what receipts wait for.
     pub fn sync_elsewhere(&mut self) {
-        self.owed.drain(..).for_each(|log| log.sync());
+        let first = self.owed.len().min(FEW_LOGS);
+        self.owed.drain(..first).for_each(|log| log.sync());
+        self.owed.drain(..).for_each(|log| log.sync_among_many());
         self.owed_bytes = 0;
     }
 

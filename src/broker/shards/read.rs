@@ -235,6 +235,11 @@ impl<'a> Look<'a> {
             let outcome = match self.partition.read(self.got.next_offset, wanted) {
                 // What lies before lost records is given first; whoever asks at them is told.
                 Err(Error::Storage(store::Error::Damaged { .. })) if !self.got.records.is_empty() => break,
+                // Retention took it meanwhile: it goes on where the log begins now, as it does for who comes later.
+                Err(Error::OffsetOutOfRange { start, .. }) if self.got.next_offset < start => {
+                    self.got.next_offset = start.min(self.until);
+                    continue;
+                }
                 outcome => outcome?,
             };
             if outcome.slice.is_empty() {

@@ -290,7 +290,13 @@ impl Log for LocalLog {
 
     fn sync(&self) {
         if self.is_dirty() && self.syncing.ask() {
-            self.queue_sync();
+            self.queue_sync(&self.shared.syncers);
+        }
+    }
+
+    fn sync_among_many(&self) {
+        if self.is_dirty() && self.syncing.ask() {
+            self.queue_sync(&self.shared.wide_syncers);
         }
     }
 
@@ -302,7 +308,7 @@ impl Log for LocalLog {
         if turn {
             place(&|| {
                 if self.sync_turn() != Again::No {
-                    self.queue_sync();
+                    self.queue_sync(&self.shared.syncers);
                 }
             });
         }

@@ -145,6 +145,8 @@ pub(in crate::store) struct Shared {
     /// Logs that may hold blocks past their end.
     reserving: Mutex<rank::Reserving, HashMap<LogId, Weak<LocalLog>>>,
     syncers: Arc<Workers>,
+    /// The same, of those who have many logs to sync at once: who has one does not wait for them.
+    wide_syncers: Arc<Workers>,
     tidier: Arc<Workers>,
     /// See [`LocalOptions::side_by_side`].
     side_by_side: usize,
@@ -231,6 +233,7 @@ impl Local {
                 options.early_writeback,
             ),
             syncers: workers("weir-sync", threads[0]),
+            wide_syncers: workers("weir-sync-wide", threads[0]),
             tidier: workers("weir-tidy", threads[1]),
             side_by_side: if options.inline { 1 } else { options.side_by_side },
             generation: format.generation,
@@ -269,7 +272,8 @@ impl Local {
 
     /// Runs up to `count` of the jobs that wait, of both kinds ([`LocalOptions::held`]); answers how many there were.
     pub fn run_jobs(&self, count: usize) -> usize {
-        let ran = |_: &usize| self.shared.syncers.run_one() | self.shared.tidier.run_one();
+        let Shared { syncers, wide_syncers, tidier, .. } = &*self.shared;
+        let ran = |_: &usize| syncers.run_one() | wide_syncers.run_one() | tidier.run_one();
         (0..count).take_while(ran).count()
     }
 
@@ -434,6 +438,7 @@ impl Store for Local {
         let shared = &self.shared;
         // What their queues hold is done by what follows, side by side and once per log.
         shared.syncers.stop();
+        shared.wide_syncers.stop();
         shared.tidier.stop();
         let mut records = {
             let mut past = locked(&shared.past);
@@ -475,6 +480,7 @@ impl Store for Local {
 impl Drop for Local {
     fn drop(&mut self) {
         self.shared.syncers.stop();
+        self.shared.wide_syncers.stop();
         self.shared.tidier.stop();
     }
 }

@@ -361,6 +361,24 @@ fn a_close_syncs_many_logs_at_once() {
 }
 
 #[test]
+fn who_syncs_many_logs_at_once_does_not_stand_before_who_syncs_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LocalOptions { held: true, ..LocalOptions::default() };
+    let store = Local::open_with(dir.path(), options).unwrap();
+    let logs: Vec<_> = (0..40).map(|partition| log(&store, partition)).collect();
+    logs.iter().for_each(|log| append(&**log).unwrap());
+    let (one, many) = logs.split_last().unwrap();
+    many.iter().for_each(|log| log.sync_among_many());
+    one.sync();
+    let durable = |logs: &[Arc<dyn Log>]| logs.iter().filter(|log| log.span().durable == 1).count();
+    assert!(store.shared.syncers.run_one());
+    assert_eq!((one.span().durable, durable(many)), (1, 0));
+    while store.shared.wide_syncers.run_one() {}
+    assert_eq!(durable(many), many.len());
+    store.close().unwrap();
+}
+
+#[test]
 fn a_close_syncs_many_segments_of_a_log_at_once() {
     const BATCHES: usize = 20;
     let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());

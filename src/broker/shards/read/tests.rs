@@ -129,3 +129,20 @@ async fn a_read_that_finds_nothing_looks_through_no_more_than_a_little_at_a_time
     };
     assert_eq!((reads, last.records[0].offset, last.behind_ms), (5, 1500, 0));
 }
+
+#[tokio::test]
+async fn what_retention_takes_while_a_read_is_under_way_is_passed_over() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = topic(&core, &[]).await;
+    for n in 0..10 {
+        core.put(&topic, vec![put_of("k", n)]).await.unwrap()[0].as_ref().unwrap();
+    }
+    let (shard, partition) = (first(&topic), topic.partition(0).unwrap());
+    let most = Most::new(100, MOST);
+    let bounds = Bounds { most: &most, plain_bytes: MOST, horizon_ms: i64::MIN };
+    let mut look = Look::begin(&partition, &shard, 0, bounds).unwrap();
+    partition.delete_records(6).unwrap();
+    assert!(look.go_on(Place::Worker).unwrap());
+    assert!(look.got.records.iter().map(|record| record.offset).eq(6..10));
+    assert_eq!(look.got.next_offset, 10);
+}

@@ -12,7 +12,7 @@ use super::super::handle::Handle;
 use super::super::hole::Hole;
 use super::super::outline::Want;
 use super::super::segment::Segment;
-use super::super::sync::{Again, Job, side_by_side};
+use super::super::sync::{Again, Job, Workers, side_by_side};
 use super::super::{failed, locked};
 use super::{CHECKPOINT, LocalLog, SPARE};
 use crate::store::{Error, Kind, LogOptions, Note, Result};
@@ -168,9 +168,9 @@ impl LocalLog {
         self.syncing.abandon();
     }
 
-    pub(super) fn queue_sync(&self) {
+    pub(super) fn queue_sync(&self, syncers: &Arc<Workers>) {
         if let Some(this) = self.this.upgrade() {
-            self.shared.syncers.submit(Job::Sync(this));
+            syncers.submit(Job::Sync(this));
         }
     }
 
