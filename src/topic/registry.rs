@@ -272,7 +272,9 @@ impl Registry {
                 new.name
             )));
         }
-        self.check_count(new.partitions, new.partitions, &maps)?;
+        // The broker's own are let in whatever is there: without them there are no groups.
+        let added = if is_internal(&new.name) { 0 } else { new.partitions };
+        self.check_count(new.partitions, added, &maps)?;
         Ok(config)
     }
 

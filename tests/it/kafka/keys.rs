@@ -556,11 +556,15 @@ fn partitions_are_bounded_in_number_and_in_an_answer() {
         ("max.partitions", "4"),
         ("max.partitions.per.topic", "3"),
         ("max.request.partition.size.limit", "2"),
+        ("offsets.topic.num.partitions", "2"),
     ]);
     let mut client = house.client();
     assert_eq!(client.create_partitioned("a", 4, &[]), 37);
     assert_eq!(client.create_partitioned("a", 3, &[]), 0);
     assert_eq!(client.create_partitioned("b", 2, &[]), 44);
+    assert_eq!(client.create_partitioned("b", 1, &[]), 0);
+    assert_eq!(client.commit("g", (-1, "", None), ("a", 0, 1), None), 0, "the journal does not count");
+    assert_eq!(client.create_partitioned("c", 1, &[]), 44);
     let body = Out::new().count(1).text("a").tags().i32(10).i8(-1).tags();
     let mut answer = client.call_flexible(75, 0, &body);
     assert_eq!((answer.i32(), answer.count(), answer.i16(), answer.text()), (0, 1, 0, "a".to_owned()));
