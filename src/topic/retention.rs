@@ -2,6 +2,8 @@
 //!
 //! As in Kafka, time counts from a segment's largest record timestamp (the client's, unless the topic uses
 //! log-append time), and only whole segments go. The active segment is sealed first when all of it is due.
+//! A time that is still to come tells nothing of an age (a producer that sends microseconds, a clock that was wrong): such a
+//! segment is as old as the one that follows it. In Apache Kafka it stays for ever, and what follows it, too.
 //! Deliberately absent: I/O; compaction.
 
 use super::TopicConfig;
@@ -12,7 +14,10 @@ use crate::store::Segment;
 pub(super) fn must_seal(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> bool {
     let keeps_nothing = config.cleanup_policy.delete && config.retention_bytes == 0;
     segments.last().is_some_and(|active| {
-        !active.sealed && active.bytes > 0 && (keeps_nothing || is_expired(config, active, now_ms))
+        // What came last may be new: it is as old as what comes next.
+        !active.sealed
+            && active.bytes > 0
+            && (keeps_nothing || is_expired(config, active, active.opened_ms, now_ms))
     })
 }
 
@@ -24,10 +29,11 @@ pub(super) fn cut(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> Op
     let mut total: u64 = segments.iter().map(|s| s.bytes).sum();
     let limit = u64::try_from(config.retention_bytes).ok();
     let mut cut = None;
-    for segment in segments.iter().filter(|s| s.sealed) {
+    let followed_ms = segments.iter().skip(1).map(|next| next.opened_ms).chain([-1]);
+    for (segment, followed_ms) in segments.iter().zip(followed_ms).filter(|(segment, _)| segment.sealed) {
         let rest = total.saturating_sub(segment.bytes);
         let too_many = limit.is_some_and(|limit| rest >= limit);
-        if !too_many && !is_expired(config, segment, now_ms) {
+        if !too_many && !is_expired(config, segment, followed_ms, now_ms) {
             break;
         }
         total = rest;
@@ -36,12 +42,17 @@ pub(super) fn cut(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> Op
     cut
 }
 
-fn is_expired(config: &TopicConfig, segment: &Segment, now_ms: i64) -> bool {
+/// `instead_ms` counts where the records' own time is still to come; -1 where nobody knows.
+fn is_expired(config: &TopicConfig, segment: &Segment, instead_ms: i64, now_ms: i64) -> bool {
     if config.retention_ms < 0 || !config.cleanup_policy.delete {
         return false;
     }
-    // A batch without timestamps (-1) ages from the segment's own birth.
-    let newest = if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.opened_ms };
+    let newest = match segment.max_timestamp {
+        // A batch without timestamps (-1) ages from the segment's own birth.
+        ..0 => segment.opened_ms,
+        newest if newest > now_ms => instead_ms,
+        newest => newest,
+    };
     newest >= 0 && now_ms.saturating_sub(newest) > config.retention_ms
 }
 
@@ -63,6 +74,26 @@ mod tests {
         assert_eq!(cut(&config(500, -1), &parts, 1000), Some(10));
         assert_eq!(cut(&config(-1, -1), &parts, 1000), None);
         assert_eq!(cut(&config(50, -1), &parts, 1000), Some(30));
+    }
+
+    #[test]
+    fn a_time_that_is_still_to_come_does_not_keep_a_segment() {
+        let opened = |opened_ms, part: Segment| Segment { opened_ms, ..part };
+        let parts = [
+            opened(100, segment(0, 5, 9_000_000, true)),
+            opened(300, segment(10, 5, 310, true)),
+            opened(700, segment(20, 5, 9_000_000, false)),
+        ];
+        assert_eq!(cut(&config(500, -1), &parts, 800), None, "the next one began 500 ms ago");
+        assert_eq!(cut(&config(500, -1), &parts, 801), Some(10));
+        assert_eq!(cut(&config(500, -1), &parts, 811), Some(20));
+        assert!(!must_seal(&config(500, -1), &parts, 1200));
+        assert!(must_seal(&config(500, -1), &parts, 1201));
+        let sealed = [Segment { sealed: true, ..parts[2] }];
+        assert_eq!(cut(&config(500, -1), &sealed, 5000), None, "nothing follows it yet");
+        let unknown = [parts[0], Segment { opened_ms: -1, ..parts[1] }];
+        assert_eq!(cut(&config(500, -1), &unknown, 5000), None);
+        assert_eq!(cut(&config(500, -1), &parts, -1_000_000), None, "a clock that is wrong takes nothing");
     }
 
     #[test]
