@@ -17,7 +17,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -882,6 +882,15 @@ impl Connection {
         }
     }
 
+    /// Whether the client has said its last, behind what is not read yet. Else work would go on for nobody.
+    fn is_left(&self, task: &mut Task<'_>) -> bool {
+        match pin!(self.stream.ready(Interest::READABLE)).poll(task) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
     /// Every few seconds: idle for too long, or a frame that does not come along?
     fn look_at_age(&mut self, task: &mut Task<'_>) -> Result<(), Close> {
         self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
@@ -890,6 +899,10 @@ impl Connection {
         // What has arrived and is not read is not late.
         let waits = self.requests.is_waiting() && self.stream.poll_read_ready(task).is_ready();
         let reads = self.may_start() && !self.held_back && !waits && self.muted.is_none();
+        if !reads && !self.eof && self.is_left(task) {
+            self.eof = true;
+            self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
+        }
         if self.frames == 0 && reads && age >= Duration::from_millis(settings.first_frame_timeout_ms) {
             return Err(Close::Refused("no request within the time for the first one".into()));
         }
