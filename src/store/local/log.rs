@@ -17,7 +17,7 @@ use self::writer::{Active, Writer};
 use super::disk::File;
 use super::marks::Slot;
 use super::place::in_place;
-use super::segment::Segment;
+use super::segment::{Owner, Segment};
 use super::sync::{Again, Job, Turn};
 use super::{Shared, locked};
 use crate::lock::{Mutex, RwLock, rank};
@@ -82,8 +82,8 @@ impl LocalLog {
             Active { segment: segment.clone(), part, reserved: part.bytes, torn: false }
         });
         Arc::new_cyclic(|this| Self {
+            this: own(this, &found.segments),
             id,
-            this: this.clone(),
             dir,
             shared,
             start: AtomicI64::new(found.start),
@@ -210,12 +210,32 @@ impl Log for LocalLog {
         }
         let written = self.append_or_make_room(batches, now_ms);
         self.noted_unless_fenced(Kind::WriteFailed, written)
+/// Tells segments whose they are.
+fn own(log: &Weak<LocalLog>, segments: &[Arc<Segment>]) -> Weak<LocalLog> {
+    segments.iter().for_each(|segment| segment.belongs_to(log.clone()));
+    log.clone()
+}
+
+impl Owner for LocalLog {
+    fn sync_soon(&self) {
+        self.sync();
+    }
+
+    fn sync_now(&self) {
+        // What was in the way is told by the turn that comes.
+        if self.flush().is_err() {
+            self.sync();
+        }
+    }
+}
+
     }
 
     fn may_use_reserve(&self) {
         self.essential.store(true, Ordering::Relaxed);
     }
 
+        self.shared.files.make_room();
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
         self.reading(|| self.read_slice(offset, max_bytes, until))
     }

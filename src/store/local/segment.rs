@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::checkpoint::{Part, Rest, read_all, write_whole};
 use super::disk::{Disk, File, read_exact};
@@ -71,6 +71,15 @@ pub(super) struct Segment {
     remade: AtomicU64,
     /// Whether its name in the directory is durable.
     pub named: AtomicBool,
+    owner: OnceLock<Weak<dyn Owner>>,
+}
+
+/// Who can make a segment's bytes durable.
+pub(super) trait Owner: Send + Sync {
+    /// Asks for it.
+    fn sync_soon(&self);
+    /// Does it, and waits for the disk.
+    fn sync_now(&self);
 }
 
 impl Segment {
@@ -99,7 +108,13 @@ impl Segment {
             indexed: AtomicU64::new(0),
             remade: AtomicU64::new(0),
             named: AtomicBool::new(true),
+            owner: OnceLock::new(),
         }
+    }
+
+    /// Says whose it is.
+    pub fn belongs_to(&self, owner: Weak<dyn Owner>) {
+        let _ = self.owner.set(owner);
     }
 
     /// What is written now.
@@ -684,8 +699,11 @@ impl Files {
         incidents: Arc<Incidents>,
         limit: usize,
         pin_unsynced: bool,
+    /// There are more than `limit`, for all that could be dropped.
+    crowded: AtomicBool,
     ) -> Self {
-        Self { disk, place, incidents, limit, pin_unsynced, open: Mutex::default() }
+        let crowded = AtomicBool::new(false);
+        Self { disk, place, incidents, limit, pin_unsynced, crowded, open: Mutex::default() }
     }
 
     fn admit(&self, segment: &Arc<Segment>) {
@@ -707,6 +725,26 @@ impl Files {
             let Some(oldest) = open.pop_front() else { break };
             let Some(found) = oldest.upgrade() else { continue };
             if found.used.swap(false, Ordering::Relaxed) || (self.pin_unsynced && found.is_unsynced()) {
+    /// Has the oldest unsynced bytes synced while they keep more descriptors open than there may be: soon, and where appends run
+    /// far ahead of that, before the caller goes on. Called without a log's lock.
+    pub fn make_room(&self) {
+        if !self.crowded.load(Ordering::Relaxed) || !self.crowded.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (count, pinned) = {
+            let open = locked(&self.open);
+            let all = open.iter().filter_map(Weak::upgrade);
+            (open.len(), all.filter(|segment| segment.is_unsynced()).take(SWEEP).collect::<Vec<_>>())
+        };
+        let mut owners = pinned.iter().filter_map(|segment| segment.owner.get()?.upgrade());
+        if count > self.limit + self.limit / 4
+            && let Some(oldest) = owners.next()
+        {
+            in_place(self.place, || oldest.sync_now());
+        }
+        owners.for_each(|owner| owner.sync_soon());
+    }
+
                 open.push_back(oldest);
             } else {
                 surplus.push(found);
@@ -720,3 +758,6 @@ impl Files {
 pub(super) fn log_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.log"))
 }
+        if open.len() > self.limit {
+            self.crowded.store(true, Ordering::Relaxed);
+        }

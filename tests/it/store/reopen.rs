@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use weir_broker::store::local::Local;
+use weir_broker::store::local::{Local, LocalOptions};
 use weir_broker::store::{Error, Placed, Put, Replayed, Store};
 
 use super::{SMALL, batch, eager, id, open, push, read_all, wait_durable};
@@ -255,5 +255,30 @@ fn what_a_crash_left_half_written_is_gone_before_the_log_is_open() {
         push(&*log, 1, 0, 10);
         // What the removal must not hit: this writes checkpoint.tmp again.
         log.trim_to(2 + round).unwrap();
+    }
+}
+
+/// Descriptors of this process that lead into `dir`.
+fn descriptors(dir: &Path) -> usize {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+    entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.starts_with(dir))).count()
+}
+
+#[test]
+fn logs_that_nobody_syncs_keep_no_more_descriptors_than_there_may_be() {
+    // With threads that sync, and with none that does anything.
+    for held in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LocalOptions { held, max_files: Some(16), ..LocalOptions::default() };
+        let store = Local::open_with(dir.path(), options).unwrap();
+        let logs: Vec<_> = (0..200).map(|n| open(&store, id(n))).collect();
+        let before = descriptors(dir.path());
+        for log in &logs {
+            push(&**log, 1, 0, 10);
+            let more = descriptors(dir.path()).saturating_sub(before);
+            // Beside those of files: what threads have open for a moment.
+            assert!(more <= 32, "{more} descriptors, held {held}");
+        }
+        store.close().unwrap();
     }
 }

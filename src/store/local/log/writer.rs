@@ -200,6 +200,7 @@ impl LocalLog {
         let segment = Segment::new(&self.dir, part, Vec::new(), Some(Index::default()), false, part);
         let segment = Arc::new(segment);
         segment.named.store(false, Ordering::Release);
+        segment.belongs_to(self.this.clone());
         segment.adopt(file, &self.shared.files);
         self.segments.write().push(segment.clone());
         self.written_back.store(0, Ordering::Relaxed);
