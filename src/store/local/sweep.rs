@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::disk::Entry;
 use super::sync::Job;
 use super::{Shared, failed, locked};
 use crate::store::{Kind, LogId, Result};
@@ -36,6 +37,9 @@ impl Shared {
     fn sweep_topics(self: &Arc<Self>, wanted: &Wanted) -> Result<()> {
         let (disk, topics) = (&self.files.disk, self.dir.join("topics"));
         for topic in disk.list(&topics).map_err(failed("list", &topics))? {
+            if self.tidier.is_stopped() {
+                return Ok(());
+            }
             let dir = topics.join(&topic.name);
             let known = topic.name.split('.').next().and_then(|name| Uuid::parse_str(name).ok());
             let Some(id) = known.filter(|_| topic.is_dir) else {
@@ -61,10 +65,9 @@ impl Shared {
             let partition = entry.name.parse::<i32>().ok().filter(|n| entry.name == n.to_string());
             match partition.filter(|_| entry.is_dir) {
                 Some(partition) if (0..count).contains(&partition) => {
-                    for file in disk.list(&path).map_err(failed("list", &path))? {
-                        if file.is_file && file.name.ends_with(".deleted") {
-                            self.tidier.submit(Job::RemoveFile(disk.clone(), path.join(file.name)));
-                        }
+                    let files = disk.list(&path).map_err(failed("list", &path))?;
+                    for name in left_by_trims(&files) {
+                        self.tidier.submit(Job::RemoveFile(disk.clone(), path.join(name)));
                     }
                 }
                 Some(partition) if self.is_opened(|log| *log == LogId { topic, partition }) => {}
@@ -136,6 +139,16 @@ impl Shared {
         }
         Ok(ids)
     }
+}
+
+/// Renamed segments, and indexes of segments before the first that is there.
+fn left_by_trims(files: &[Entry]) -> impl Iterator<Item = &str> {
+    let segments = files.iter().filter_map(|file| file.name.strip_suffix(".log"));
+    let first = segments.min();
+    files.iter().filter(|file| file.is_file).map(|file| file.name.as_str()).filter(move |name| {
+        let trimmed = |base: &str| first.is_none_or(|first| base < first);
+        name.ends_with(".deleted") || name.strip_suffix(".index").is_some_and(trimmed)
+    })
 }
 
 /// The name that a log gets when it is deleted.

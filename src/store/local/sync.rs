@@ -50,6 +50,11 @@ pub(super) enum Again {
 }
 
 impl Job {
+    /// Whether the next life finds it again.
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::RemoveFile(..) | Self::RemoveDirs(..) | Self::Sweep(..))
+    }
+
     /// Does the work, and says whether it is wanted once more.
     fn run(&self, incidents: &Incidents) -> Again {
         match self {
@@ -183,6 +188,9 @@ impl Workers {
         if self.held && !state.stopped {
             return state.queue.push_back(job);
         }
+        if state.stopped && job.is_removal() {
+            return;
+        }
         if self.limit == 0 || state.stopped {
             drop(state);
             return job.finish(&self.incidents);
@@ -216,7 +224,7 @@ impl Workers {
                 let again = job.run(&self.incidents);
                 state = locked(&self.state);
                 // Behind what the others want, and without waking a second thread for it.
-                if again != Again::No {
+                if again != Again::No && !(state.stopped && job.is_removal()) {
                     state.queue.push_back(job);
                 }
                 if again == Again::Later && !state.stopped {
@@ -234,7 +242,13 @@ impl Workers {
         }
     }
 
-    /// Ends the threads, each after the job that it is at. Later jobs run where they are submitted.
+    /// Whether nobody waits for long work any more.
+    pub fn is_stopped(&self) -> bool {
+        locked(&self.state).stopped
+    }
+
+    /// Ends the threads, each after the job that it is at. Later jobs run where they are submitted, but for removals, of which
+    /// there may be many: they are the next life's.
     pub fn stop(&self) {
         let (threads, dropped) = {
             let mut state = locked(&self.state);
@@ -300,5 +314,22 @@ impl Turn {
             Some(if now == AGAIN { QUEUED } else { IDLE })
         });
         ended == Ok(AGAIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::RealDisk;
+    use super::*;
+
+    #[test]
+    fn a_stop_leaves_removals_to_the_next_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gone");
+        std::fs::create_dir(&path).unwrap();
+        let workers = Workers::new("weir-test", 1, false, Arc::default());
+        workers.stop();
+        workers.submit(Job::RemoveDirs(Arc::new(RealDisk), path.clone()));
+        assert!(path.exists() && workers.is_stopped());
     }
 }

@@ -282,3 +282,31 @@ fn logs_that_nobody_syncs_keep_no_more_descriptors_than_there_may_be() {
         store.close().unwrap();
     }
 }
+
+#[test]
+fn an_index_that_a_trim_left_behind_goes_with_the_next_sweep() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(dir.path()).unwrap();
+    let log = open(&store, id(1));
+    for n in 0..40 {
+        push(&*log, 2, n, 300);
+    }
+    store.close().unwrap();
+    drop((log, store));
+    let held =
+        || Local::open_with(dir.path(), LocalOptions { held: true, ..LocalOptions::default() }).unwrap();
+    let store = held();
+    open(&store, id(1)).trim_to(70).unwrap();
+    // What is queued now is dropped.
+    store.close().unwrap();
+    drop(store);
+    let at = super::damage::log_dir(dir.path(), 1);
+    let count = |suffix| super::damage::files(&at, suffix).len();
+    assert!(count(".index") > count(".log") && count(".deleted") > 0);
+    let store = held();
+    store.sweep([(id(1).topic, 1)].into(), std::collections::HashSet::new());
+    while store.run_jobs(10) > 0 {}
+    assert!(count(".index") <= count(".log"));
+    assert_eq!(count(".deleted"), 0);
+    assert_eq!(read_all(&*open(&store, id(1)), 70, 700).len(), 5);
+}
