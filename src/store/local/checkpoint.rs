@@ -10,12 +10,14 @@ use std::path::Path;
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-use super::disk::{Disk, File, read_exact};
+use super::disk::{Disk, File, read_over};
 use super::hole::Hole;
 use crate::batch::Header;
 use crate::store::{LogId, Note};
 
-const MAGIC: &[u8; 8] = b"weirckp3";
+const MAGIC: &[u8; 8] = b"weirckp4";
+/// Knows neither what could not be read nor when its records were made.
+const MAGIC_3: &[u8; 8] = b"weirckp3";
 /// Knows no rests.
 const MAGIC_2: &[u8; 8] = b"weirckp2";
 /// Knows no damage: the end is that of the last part.
@@ -62,6 +64,8 @@ impl Part {
 /// The synced front of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
+    /// The store's generation (its count of opens) when it was made.
+    pub made_in: u64,
     pub start: i64,
     /// Offset after the last synced batch, or after those that are known to have been there.
     pub end: i64,
@@ -84,6 +88,7 @@ impl Record {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.made_in);
         out.put_i64(self.start);
         out.put_i64(self.end);
         out.put_u32(count(self.parts.len()));
@@ -105,6 +110,7 @@ impl Record {
             out.put_u64(hole.until);
             out.put_i64(hole.from);
             out.put_i64(hole.to);
+            out.put_u8(hole.unread.into());
         }
         out.put_u32(count(self.notes.len()));
         for note in &self.notes {
@@ -114,9 +120,10 @@ impl Record {
         }
     }
 
-    fn decode(from: &mut Bytes, version: Version) -> Option<Self> {
-        let mut record = Self { start: from.try_get_i64().ok()?, ..Self::default() };
-        if version.knows_damage {
+    fn decode(from: &mut Bytes, version: u8, generation: u64) -> Option<Self> {
+        let made_in = if version >= 4 { from.try_get_u64().ok()? } else { generation };
+        let mut record = Self { made_in, start: from.try_get_i64().ok()?, ..Self::default() };
+        if version >= 2 {
             record.end = from.try_get_i64().ok()?;
         }
         for _ in 0..from.try_get_u32().ok()? {
@@ -126,14 +133,15 @@ impl Record {
                 bytes: from.try_get_u64().ok()?,
                 newest: (from.try_get_i64().ok()?, from.try_get_i64().ok()?),
                 opened_ms: from.try_get_i64().ok()?,
-                rest: if version.knows_rests { Rest::decode(from)? } else { Rest::default() },
+                rest: if version >= 3 { Rest::decode(from)? } else { Rest::default() },
             });
         }
-        for _ in 0..if version.knows_damage { from.try_get_u32().ok()? } else { 0 } {
+        for _ in 0..if version >= 2 { from.try_get_u32().ok()? } else { 0 } {
             let base = from.try_get_i64().ok()?;
             let (at, until) = (from.try_get_u64().ok()?, from.try_get_u64().ok()?);
-            let hole = Hole { at, until, from: from.try_get_i64().ok()?, to: from.try_get_i64().ok()? };
-            record.holes.push((base, hole));
+            let (first, to) = (from.try_get_i64().ok()?, from.try_get_i64().ok()?);
+            let unread = version >= 4 && from.try_get_u8().ok()? != 0;
+            record.holes.push((base, Hole { at, until, from: first, to, unread }));
         }
         for _ in 0..from.try_get_u32().ok()? {
             let offset = from.try_get_i64().ok()?;
@@ -153,21 +161,12 @@ impl Rest {
 }
 
 /// What the writer of a file knew.
-#[derive(Clone, Copy)]
-struct Version {
-    knows_damage: bool,
-    knows_rests: bool,
+fn version_of(file: &[u8]) -> Option<u8> {
+    let known = [(MAGIC, 4), (MAGIC_3, 3), (MAGIC_2, 2), (MAGIC_1, 1)];
+    known.into_iter().find(|(magic, _)| file.starts_with(*magic)).map(|(_, version)| version)
 }
 
-impl Version {
-    fn of(file: &[u8]) -> Option<Self> {
-        let known = |magic: &[u8; 8]| file.starts_with(magic);
-        let (knows_rests, knows_damage) = (known(MAGIC), known(MAGIC) || known(MAGIC_2));
-        (knows_damage || known(MAGIC_1)).then_some(Self { knows_damage, knows_rests })
-    }
-}
-
-/// Records of many logs with the generation of the store (its count of opens) that wrote them.
+/// Records of many logs with the generation of the store that wrote them.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub generation: u64,
@@ -208,7 +207,7 @@ impl Records {
     /// Reads a file back; `None` when it does not check out.
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
-        let version = Version::of(body)?;
+        let version = version_of(body)?;
         if crc32fast::hash(body) != u32::from_be_bytes(*crc) {
             return None;
         }
@@ -220,7 +219,7 @@ impl Records {
             let mut topic = [0; 16];
             from.try_copy_to_slice(&mut topic).ok()?;
             let id = LogId { topic: Uuid::from_bytes(topic), partition: from.try_get_i32().ok()? };
-            records.logs.insert(id, Record::decode(&mut from, version)?);
+            records.logs.insert(id, Record::decode(&mut from, version, records.generation)?);
         }
         Some(records)
     }
@@ -263,14 +262,15 @@ pub(super) fn write_all(file: &dyn File, bytes: &[u8]) -> io::Result<()> {
 /// Most that is read as a file of the engine's own.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 
-/// Reads a small file whole; `None` when there is none. Files of the engine's own stay below the cap.
+/// Reads a small file whole; `None` when there is none. What of it cannot be read makes it one that does not check out. Files
+/// of the engine's own stay below the cap.
 pub(super) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let bytes = match disk.file_bytes(path)? {
         Some(bytes) if bytes <= MAX_BYTES => bytes,
         _ => return Ok(None),
     };
     let mut buf = vec![0; usize::try_from(bytes).unwrap_or(0)];
-    read_exact(&*disk.open(path)?, &mut buf, 0)?;
+    read_over(&*disk.open(path)?, &mut buf, 0)?;
     Ok(Some(buf))
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Seek, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -366,6 +367,42 @@ impl File for fs::File {
         about_to_wait(Waits::Files);
         Mapping::new(self, bytes)
     }
+}
+
+/// The least that a system reads of a file.
+const PAGE_BYTES: u64 = 4096;
+/// Stands for bytes that cannot be read: neither zeros, which would look like a lost write, nor the magic of a batch.
+const UNREADABLE: u8 = 0xEE;
+
+/// Whether the disk has lost what was asked for. Anything else may work the next time.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let known = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(known, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
+}
+
+/// As [`read_exact`], over bytes that cannot be read: answers which.
+pub(super) fn read_over(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<Vec<Range<u64>>> {
+    match read_exact(file, buf, at) {
+        Err(error) if is_unreadable(&error) => {}
+        read => return read.map(|()| Vec::new()),
+    }
+    let (mut bad, mut from, until) = (Vec::new(), at, at + buf.len() as u64);
+    let mut rest = buf;
+    while from < until {
+        let end = (from / PAGE_BYTES + 1) * PAGE_BYTES;
+        let len = usize::try_from(end.min(until) - from).unwrap_or(rest.len());
+        let (page, more) = rest.split_at_mut(len.min(rest.len()));
+        match read_exact(file, page, from) {
+            Err(error) if is_unreadable(&error) => {
+                page.fill(UNREADABLE);
+                bad.push(from..end);
+            }
+            read => read?,
+        }
+        (rest, from) = (more, end);
+    }
+    Ok(bad)
 }
 
 /// Fills `buf` from `at` or fails with `UnexpectedEof`.

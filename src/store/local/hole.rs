@@ -17,6 +17,8 @@ pub(super) struct Hole {
     pub until: u64,
     pub from: i64,
     pub to: i64,
+    /// The disk did not give some of it: nobody knows how the rest is, and it is looked at again when the log opens.
+    pub unread: bool,
 }
 
 /// The holes of one segment; none in nearly every one, which costs its readers a look at a flag.
@@ -65,10 +67,17 @@ pub(super) fn merged(mut holes: Vec<Hole>) -> Vec<Hole> {
         if one {
             last.until = last.until.max(next.until);
             (last.from, last.to) = (last.from.min(next.from), last.to.max(next.to));
+            last.unread |= next.unread;
         }
         one
     });
     holes
+}
+
+/// Whether the last bytes of a segment are a damaged place that may have held records, or that cannot be read: then nothing is
+/// appended behind them.
+pub(super) fn ends(holes: &[Hole], bytes: u64) -> bool {
+    holes.iter().any(|hole| hole.until == bytes && (hole.to > hole.from || hole.unread))
 }
 
 /// The hole around `position`.
@@ -92,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_hole_that_reaches_into_a_known_one_makes_it_larger() {
-        let hole = |at, until, from, to| Hole { at, until, from, to };
+        let hole = |at, until, from, to| Hole { at, until, from, to, unread: false };
         let holes = Holes::new(vec![hole(40, 50, 4, 5)]);
         assert!(holes.take_news() && !holes.take_news());
         holes.add(&[hole(42, 48, 4, 5)]);

@@ -46,6 +46,8 @@ pub(super) struct Index {
     last_position: u64,
     /// Sum over the batches since the last entry.
     sum: u32,
+    /// Some of those could not be read: their sum is not known.
+    unsummed: bool,
 }
 
 impl Index {
@@ -76,7 +78,7 @@ impl Index {
         }
         let ascending = entries.is_sorted_by(|a, b| a.offset < b.offset && a.position < b.position);
         let last_position = entries.last().map_or(0, |e| u64::from(e.position));
-        ascending.then_some(Self { entries, front: None, last_position, sum })
+        ascending.then_some(Self { entries, last_position, sum, ..Self::default() })
     }
 
     /// All of them.
@@ -84,9 +86,14 @@ impl Index {
         &self.entries
     }
 
-    /// Sum over the batches since the last entry.
+    /// Sum over the batches since the last entry; 0 when nobody knows.
     pub fn sum(&self) -> u32 {
-        self.sum
+        if self.unsummed { 0 } else { self.sum }
+    }
+
+    /// Batches that cannot be read come now. When they can be again, what is here must not contradict them.
+    pub fn lose_sum(&mut self) {
+        self.unsummed = true;
     }
 
     /// The front that is not indexed yet.
@@ -98,7 +105,7 @@ impl Index {
     pub fn prepend(&mut self, mut front: Self) {
         let end = self.front.map_or(0, |part| part.bytes);
         if let Some(joint) = self.entries.first_mut().filter(|joint| u64::from(joint.position) == end) {
-            joint.sum = front.sum;
+            joint.sum = front.sum();
         }
         front.entries.append(&mut self.entries);
         self.entries = front.entries;
@@ -113,8 +120,9 @@ impl Index {
         {
             self.last_position = position;
             if position > self.front.map_or(0, |part| part.bytes) {
-                self.entries.push(Entry { offset, position: at, newest_before, sum: self.sum });
-                self.sum = 0;
+                let sum = self.sum();
+                self.entries.push(Entry { offset, position: at, newest_before, sum });
+                (self.sum, self.unsummed) = (0, false);
             }
         }
         self.sum = sum_of(self.sum, header);
@@ -124,9 +132,9 @@ impl Index {
     pub fn rest(&self, base: i64) -> Rest {
         match self.entries.last() {
             Some(last) => {
-                Rest { at: last.position.into(), offset: base + i64::from(last.offset), sum: self.sum }
+                Rest { at: last.position.into(), offset: base + i64::from(last.offset), sum: self.sum() }
             }
-            None if self.front.is_none() => Rest { at: 0, offset: base, sum: self.sum },
+            None if self.front.is_none() => Rest { at: 0, offset: base, sum: self.sum() },
             None => Rest::default(),
         }
     }
@@ -170,7 +178,7 @@ impl Index {
             self.entries.get(first..(last + 1).min(self.entries.len())).into_iter().flatten().map(anchor),
         );
         if last >= self.entries.len() {
-            anchors.push(Anchor { position: part.bytes, offset: part.next_offset, sum: self.sum });
+            anchors.push(Anchor { position: part.bytes, offset: part.next_offset, sum: self.sum() });
         }
         anchors
     }
@@ -178,7 +186,7 @@ impl Index {
     /// The file of a whole index: magic, base offset, what is covered (bytes, offset after it, largest timestamp in
     /// it, sum since the last entry), entries, CRC-32 of all before.
     pub fn encode(&self, part: &Part) -> Vec<u8> {
-        self.encode_until(self.entries.len(), part, self.sum)
+        self.encode_until(self.entries.len(), part, self.sum())
     }
 
     /// The file of the front that ends at the last entry within the first `bytes`; `None` when there is none, or

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 
 use self::writer::{Active, Writer};
-use super::disk::File;
+use super::disk::{File, is_unreadable};
 use super::marks::Slot;
 use super::place::in_place;
 use super::segment::{Owner, Segment};
@@ -198,18 +198,18 @@ impl LocalLog {
                 }
                 again
             }),
+            // A page that the disk does not give is not written in part: the next segment has pages of its own.
+            Err(Error::Io { op: "write", source, .. }) if is_unreadable(&source) => {
+                in_place(self.shared.files.place, || {
+                    self.roll(&mut writer)?;
+                    self.write(&mut writer, batches, now_ms)
+                })
+            }
             written => written,
         }
     }
 }
 
-impl Log for LocalLog {
-    fn append(&self, batches: &[Placed], now_ms: i64) -> Result<()> {
-        if batches.is_empty() {
-            return Ok(());
-        }
-        let written = self.append_or_make_room(batches, now_ms);
-        self.noted_unless_fenced(Kind::WriteFailed, written)
 /// Tells segments whose they are.
 fn own(log: &Weak<LocalLog>, segments: &[Arc<Segment>]) -> Weak<LocalLog> {
     segments.iter().for_each(|segment| segment.belongs_to(log.clone()));
@@ -229,13 +229,20 @@ impl Owner for LocalLog {
     }
 }
 
+impl Log for LocalLog {
+    fn append(&self, batches: &[Placed], now_ms: i64) -> Result<()> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let written = self.append_or_make_room(batches, now_ms);
+        self.shared.files.make_room();
+        self.noted_unless_fenced(Kind::WriteFailed, written)
     }
 
     fn may_use_reserve(&self) {
         self.essential.store(true, Ordering::Relaxed);
     }
 
-        self.shared.files.make_room();
     fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
         self.reading(|| self.read_slice(offset, max_bytes, until))
     }

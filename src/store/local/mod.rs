@@ -21,6 +21,7 @@ mod meta;
 mod outline;
 mod place;
 mod recovery;
+mod reread;
 mod scan;
 #[cfg(test)]
 mod schedule_tests;
@@ -295,7 +296,8 @@ impl Local {
                 opened.insert(id);
             }
             let record = past.records.logs.get(&id).cloned();
-            Known { record, generation: past.records.generation, clean: past.clean, mark }
+            let clean = past.clean && record.as_ref().is_some_and(|r| r.made_in == past.records.generation);
+            Known { record, generation: shared.generation, clean, mark }
         };
         let disk = &shared.files.disk;
         let found = match find(&**disk, &dir, id, known, options.index_interval_bytes, &shared.incidents) {
@@ -572,7 +574,7 @@ impl Shared {
         if !locked(&self.past).deleted.contains(&id) {
             return Ok(());
         }
-        let record = Record::default();
+        let record = Record { made_in: self.generation, ..Record::default() };
         let file = Records::encode(self.generation, [(&id, &record)].into_iter());
         let path = dir.join(CHECKPOINT);
         self.settle()?;

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{Part, Record, Records, read_all};
-use super::disk::{Disk, Entry, File, read_exact};
-use super::hole::Hole;
+use super::disk::{Disk, Entry, File, is_unreadable, read_exact};
+use super::hole::{self, Hole};
 use super::index::Index;
 use super::log::CHECKPOINT;
+use super::reread::look_again;
 use super::scan::{Ahead, Bounds, Scan};
-use super::segment::{Segment, log_path};
+use super::segment::{Segment, log_path, remove_index};
 use super::{failed, is_full};
 use crate::batch::Header;
 use crate::store::{Incidents, Kind, LogId, Note, Result};
@@ -46,6 +47,7 @@ pub(super) struct Found {
 /// What is known of a log before looking: its record, and whether the store was closed cleanly after it.
 pub(super) struct Known {
     pub record: Option<Record>,
+    /// Of this life.
     pub generation: u64,
     pub clean: bool,
     /// Everything below had been told durable; `None` when nobody knows.
@@ -65,7 +67,9 @@ pub(super) fn find(
     if let Some(record) = known.record.as_ref().filter(|_| clean)
         && sizes_fit(disk, dir, record)?
     {
-        return Ok(trusted(dir, record));
+        let mut record = record.clone();
+        let changed = look_again(disk, dir, &mut record)?;
+        return Ok(Found { changed, ..trusted(dir, &record) });
     }
     let entries = disk.list(dir).map_err(failed("list", dir))?;
     let mut present = true;
@@ -77,9 +81,15 @@ pub(super) fn find(
             return Ok(Found::default());
         }
     }
-    let (record, damaged) = newest_record(disk, dir, id, known, incidents)?;
+    let generation = known.generation;
+    let (mut record, damaged) = newest_record(disk, dir, id, known, incidents)?;
+    // The count of lives was set back: what this one knows counts from now on.
+    let from_later = record.as_ref().is_some_and(|record| record.made_in > generation);
+    let changed = record.as_mut().map(|record| look_again(disk, dir, record)).transpose()?;
     let unclear = unclear || damaged;
-    Finder { disk, dir, interval, incidents, damaged, unclear, mark, present }.run(&entries, record)
+    let finder = Finder { disk, dir, interval, incidents, damaged, unclear, mark, present };
+    let found = finder.run(&entries, record)?;
+    Ok(Found { changed: found.changed || from_later || changed == Some(true), ..found })
 }
 
 fn holds(above: &[Entry], id: LogId) -> bool {
@@ -98,7 +108,6 @@ fn newest_record(
     let bytes = read_all(disk, &path).map_err(failed("read", &path))?;
     let present = bytes.is_some();
     let own = bytes.and_then(Records::decode);
-    let generation = own.as_ref().map(|own| own.generation);
     let own = own.and_then(|mut own| own.logs.remove(&id));
     if present && own.is_none() {
         let text = format_args!("{} does not check out: the log is scanned", path.display());
@@ -106,9 +115,8 @@ fn newest_record(
     }
     let damaged = present && own.is_none();
     match (own, known.record) {
-        (Some(own), Some(_)) if generation > Some(known.generation) => Ok((Some(own), damaged)),
-        (Some(own), None) => Ok((Some(own), damaged)),
-        (_, record) => Ok((record, damaged)),
+        (Some(own), Some(record)) if own.made_in <= record.made_in => Ok((Some(record), damaged)),
+        (own, record) => Ok((own.or(record), damaged)),
     }
 }
 
@@ -130,8 +138,7 @@ fn trusted(dir: &Arc<Path>, record: &Record) -> Found {
     let segments = live.iter().enumerate().map(|(i, part)| {
         let holes = record.holes_of(part.base);
         // Where the last one ends before the log, or in damage, the next append begins another.
-        let cut_off = holes.iter().any(|hole| hole.until == part.bytes && hole.to > hole.from);
-        let active = i == last && part.next_offset == record.end() && !cut_off;
+        let active = i == last && part.next_offset == record.end() && !hole::ends(&holes, part.bytes);
         let index = active.then(|| Index::after(part));
         Arc::new(Segment::new(dir, **part, holes, index, !active, **part))
     });
@@ -348,14 +355,17 @@ impl Finder<'_> {
             let told = next.map(|next| next.base).filter(|to| *to >= expected);
             let bounds =
                 Bounds { limit: told.unwrap_or(i64::MAX), told: floor.max(told.map_or(self.mark, |_| 0)) };
-            let (until, to) = match scan.ahead(bounds)? {
-                Ahead::Batch(until, to) => {
-                    let torn = !certain && (scan.lost_writes(until)? || scan.may_be_inside(until, to)?);
-                    if torn {
+            let ahead = scan.ahead(bounds)?;
+            // What the disk does not give was not lost by a write: it may have been told durable, and come back.
+            let unread = scan.is_unread(if let Ahead::Batch(until, _) = ahead { until } else { bytes });
+            let (until, to) = match ahead {
+                Ahead::Batch(until, to) if certain || !scan.may_be_inside(until, to)? => {
+                    if !certain && !unread && scan.lost_writes(until)? {
                         return Ok(End::Torn);
                     }
                     (until, to)
                 }
+                Ahead::Batch(..) if !unread => return Ok(End::Torn),
                 // The records go on in the next one: nothing is lost with what stands here.
                 _ if told == Some(expected) && at > 0 => return Ok(End::Surplus),
                 ahead => {
@@ -365,13 +375,15 @@ impl Finder<'_> {
                         expected.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1)
                     });
                     let damage = certain
+                        || unread
                         || ahead == Ahead::TooMuch
                         || ((told.is_some() || misplaced.is_some()) && !scan.lost_writes(bytes)?);
                     if !damage {
                         return Ok(End::Torn);
                     }
                     let known = if next.is_some() { floor } else { floor.max(self.mark) };
-                    let to = told.or(misplaced).unwrap_or(expected).max(known);
+                    let unseen = if unread { scan.past_all() } else { expected };
+                    let to = told.or(misplaced).unwrap_or(unseen).max(known);
                     if to == expected && ahead == Ahead::Nothing {
                         return Ok(End::Torn);
                     }
@@ -401,12 +413,10 @@ impl Finder<'_> {
         let position = scan.part.bytes;
         if !scan.only_zeros().map_err(failed("read", &path))? {
             match self.copy_aside(file, &path, position, bytes) {
-                Err(error) if is_full(&error) => {
+                Err(error) if is_full(&error) || is_unreadable(&error) => {
                     // Then it stays where it is, as a place without records.
-                    let text = format_args!(
-                        "{}: torn tail from byte {position} stays, there is no space",
-                        path.display()
-                    );
+                    let text =
+                        format_args!("{}: torn tail from byte {position} stays: {error}", path.display());
                     self.incidents.note(Kind::TailCut, &text);
                     scan.skip(bytes, scan.part.next_offset);
                     return Ok(());
@@ -437,11 +447,7 @@ impl Finder<'_> {
     fn set_aside(&self, found: &mut Found, base: i64, bytes: u64, why: &str) -> Result<()> {
         let path = log_path(self.dir, base);
         found.renamed = true;
-        let index = path.with_extension("index");
-        if self.disk.file_bytes(&index).map_err(failed("stat", &index))?.is_some() {
-            // It would be taken for that of the next file of this name.
-            self.disk.remove_file(&index).map_err(failed("remove", &index))?;
-        }
+        remove_index(self.disk, &path)?;
         if bytes == 0 {
             let text = format_args!("{why}: {} is empty and removed", path.display());
             self.incidents.note(Kind::TailCut, &text);
@@ -466,7 +472,8 @@ impl Finder<'_> {
             .into_iter()
             .enumerate()
             .map(|(i, piece)| {
-                let active = i == last && piece.whole && piece.part.next_offset == end;
+                let cut_off = !piece.whole || hole::ends(&piece.holes, piece.part.bytes);
+                let active = i == last && !cut_off && piece.part.next_offset == end;
                 let index = piece.index.or_else(|| active.then(|| Index::after(&piece.part)));
                 Arc::new(Segment::new(self.dir, piece.part, piece.holes, index, !active, piece.recorded))
             })

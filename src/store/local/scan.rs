@@ -12,7 +12,7 @@ use super::checkpoint::Part;
 use super::disk::File;
 use super::hole::{self, Hole};
 use super::index::Index;
-use super::window::Window;
+use super::window::{UNREADABLE, Window};
 use crate::batch::{HEADER_BYTES, Header, MAX_RECORDS};
 
 /// What a disk writes whole or not at all; a multiple of it is one, too.
@@ -86,7 +86,7 @@ impl<'a> Scan<'a> {
         while self.part.bytes < self.window.until() {
             let at = self.part.bytes;
             if let Some(hole) = hole::around(&self.known, at) {
-                self.skip(hole.until, hole.to);
+                self.step(hole.until, hole.to, hole.unread);
                 continue;
             }
             let (header, _) = match self.window.batch(at)? {
@@ -126,22 +126,44 @@ impl<'a> Scan<'a> {
     fn set_aside(&mut self, before: Part, batch: &Header) {
         let until = before.bytes + batch.total_bytes().unwrap_or(0) as u64;
         let (from, to) = (batch.base_offset, batch.next_offset());
-        self.holes.push(Hole { at: before.bytes, until, from, to });
+        self.holes.push(Hole { at: before.bytes, until, from, to, unread: false });
         if self.part.newest.1 == batch.base_offset {
             self.part.newest = before.newest;
         }
     }
 
-    /// Whether a whole batch stands at the front, and with the offset of the file's name.
+    /// Whether a whole batch stands at the front, and with the offset of the file's name. Where the disk does not give that, the
+    /// name is believed.
     pub fn first_fits(&mut self) -> io::Result<bool> {
         let base = self.part.base;
-        Ok(self.window.batch(0)?.is_ok_and(|(header, _)| header.base_offset == base))
+        Ok(match self.window.batch(0)? {
+            Ok((header, _)) => header.base_offset == base,
+            Err(what) => what == UNREADABLE,
+        })
+    }
+
+    /// Whether the disk did not give some of the bad place that reaches to `until`.
+    pub fn is_unread(&self, until: u64) -> bool {
+        self.window.is_unread(self.part.bytes, until)
+    }
+
+    /// More than any offset that the rest of the file can have held.
+    pub fn past_all(&self) -> i64 {
+        let bytes = self.window.until().saturating_sub(self.part.bytes);
+        self.part.next_offset.saturating_add(most_records(bytes))
     }
 
     /// Leaves the bad place behind: what follows it begins at `until` with offset `to`.
     pub fn skip(&mut self, until: u64, to: i64) {
-        let hole = Hole { at: self.part.bytes, until, from: self.part.next_offset, to };
-        self.holes.push(hole);
+        self.step(until, to, self.is_unread(until));
+    }
+
+    fn step(&mut self, until: u64, to: i64, unread: bool) {
+        self.holes.push(Hole { at: self.part.bytes, until, from: self.part.next_offset, to, unread });
+        if unread {
+            self.index.lose_sum();
+            self.part.rest = self.index.rest(self.part.base);
+        }
         (self.part.bytes, self.part.next_offset) = (until, to);
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::checkpoint::{Part, Rest, read_all, write_whole};
-use super::disk::{Disk, File, read_exact};
+use super::disk::{Disk, File, is_unreadable, read_exact};
 use super::handle::{Handle, Known};
 use super::hole::{self, Hole, Holes};
 use super::index::{Anchor, Index};
@@ -520,6 +520,12 @@ impl Segment {
         check(&mut window, anchors, &self.holes.list()).map_err(failed("read", &self.path()))
     }
 
+    /// Looks at everything once more: what had been verified cannot be read now.
+    pub fn look_again(&self, handle: &Handle, interval: u32) -> Result<()> {
+        let (part, fresh) = (self.part(), self.verified.fresh());
+        in_place(handle.place, || self.look_at_all(handle, &part, fresh, interval))
+    }
+
     /// Finds the holes of the whole segment; an index that its bytes contradict is made anew.
     fn look_at_all(&self, handle: &Handle, part: &Part, fresh: u64, interval: u32) -> Result<()> {
         let anchors =
@@ -620,7 +626,12 @@ impl Segment {
                     from = at;
                     let some = usize::try_from(until - at).unwrap_or(usize::MAX).min(buf.len());
                     let some = buf.get_mut(..some).unwrap_or_default();
-                    have = handle.read(some, at).map_err(failed("read", &self.path()))?;
+                    let read = handle.read(some, at).or_else(|error| match some.get_mut(..HEADER_BYTES) {
+                        // What cannot be read may lie behind it.
+                        Some(header) if is_unreadable(&error) => handle.read(header, at),
+                        _ => Err(error),
+                    });
+                    have = read.map_err(failed("read", &self.path()))?;
                     0
                 }
             };
@@ -671,7 +682,7 @@ impl Tail {
 
 /// Somewhere in here, outside of what Kafka's checksum covers.
 fn somewhere_between(from: &Anchor, to: &Anchor) -> Hole {
-    Hole { at: from.position, until: to.position, from: from.offset, to: to.offset }
+    Hole { at: from.position, until: to.position, from: from.offset, to: to.offset, unread: false }
 }
 
 fn plausible(header: &Header, at: u64, until: u64) -> Option<u64> {
@@ -688,6 +699,8 @@ pub(super) struct Files {
     /// Whether files with unsynced bytes stay open: a write error is only sure to be reported to descriptors
     /// that were open at the time. Of no use where nobody syncs.
     pin_unsynced: bool,
+    /// There are more than `limit`, for all that could be dropped.
+    crowded: AtomicBool,
     open: Mutex<rank::OpenFiles, VecDeque<Weak<Segment>>>,
 }
 
@@ -699,8 +712,6 @@ impl Files {
         incidents: Arc<Incidents>,
         limit: usize,
         pin_unsynced: bool,
-    /// There are more than `limit`, for all that could be dropped.
-    crowded: AtomicBool,
     ) -> Self {
         let crowded = AtomicBool::new(false);
         Self { disk, place, incidents, limit, pin_unsynced, crowded, open: Mutex::default() }
@@ -714,17 +725,6 @@ impl Files {
         }
     }
 
-    /// Counts one more descriptor, and names those that go for it. Takes no other lock meanwhile.
-    fn surplus(&self, segment: &Arc<Segment>) -> Vec<Arc<Segment>> {
-        let mut surplus = Vec::new();
-        let mut open = locked(&self.open);
-        open.push_back(Arc::downgrade(segment));
-        let mut sweeps = (2 * open.len()).min(SWEEP);
-        while open.len() > self.limit && sweeps > 0 {
-            sweeps -= 1;
-            let Some(oldest) = open.pop_front() else { break };
-            let Some(found) = oldest.upgrade() else { continue };
-            if found.used.swap(false, Ordering::Relaxed) || (self.pin_unsynced && found.is_unsynced()) {
     /// Has the oldest unsynced bytes synced while they keep more descriptors open than there may be: soon, and where appends run
     /// far ahead of that, before the caller goes on. Called without a log's lock.
     pub fn make_room(&self) {
@@ -745,10 +745,24 @@ impl Files {
         owners.for_each(|owner| owner.sync_soon());
     }
 
+    /// Counts one more descriptor, and names those that go for it. Takes no other lock meanwhile.
+    fn surplus(&self, segment: &Arc<Segment>) -> Vec<Arc<Segment>> {
+        let mut surplus = Vec::new();
+        let mut open = locked(&self.open);
+        open.push_back(Arc::downgrade(segment));
+        let mut sweeps = (2 * open.len()).min(SWEEP);
+        while open.len() > self.limit && sweeps > 0 {
+            sweeps -= 1;
+            let Some(oldest) = open.pop_front() else { break };
+            let Some(found) = oldest.upgrade() else { continue };
+            if found.used.swap(false, Ordering::Relaxed) || (self.pin_unsynced && found.is_unsynced()) {
                 open.push_back(oldest);
             } else {
                 surplus.push(found);
             }
+        }
+        if open.len() > self.limit {
+            self.crowded.store(true, Ordering::Relaxed);
         }
         surplus
     }
@@ -758,6 +772,12 @@ impl Files {
 pub(super) fn log_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.log"))
 }
-        if open.len() > self.limit {
-            self.crowded.store(true, Ordering::Relaxed);
-        }
+
+/// Removes the index beside `path`, if there is one: it would be taken for that of what is there from now on.
+pub(super) fn remove_index(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let index = path.with_extension("index");
+    if disk.file_bytes(&index).map_err(failed("stat", &index))?.is_some() {
+        disk.remove_file(&index).map_err(failed("remove", &index))?;
+    }
+    Ok(())
+}

@@ -4,12 +4,17 @@
 //! Deliberately absent: what follows what.
 
 use std::io;
+use std::ops::Range;
 
-use super::disk::{File, read_exact};
+use super::disk::{File, read_over};
 use crate::batch::{CRC_FROM, HEADER_BYTES, Header, crc32c};
 
 /// Read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
+/// Places that cannot be read: with more than so many it is not the file, and each costs a slow disk seconds.
+const MOST_UNREADABLE: usize = 1024;
+/// Why there is no batch where the disk does not give its bytes.
+pub(super) const UNREADABLE: &str = "unreadable";
 
 /// The first `until` bytes of a file.
 pub(super) struct Window<'a> {
@@ -17,12 +22,14 @@ pub(super) struct Window<'a> {
     until: u64,
     buf: Vec<u8>,
     buf_at: u64,
+    /// What could not be read: no batch that reaches in there is whole.
+    unreadable: Vec<Range<u64>>,
 }
 
 impl<'a> Window<'a> {
     /// Nothing is read yet.
     pub fn new(file: &'a dyn File, until: u64) -> Self {
-        Self { file, until, buf: Vec::new(), buf_at: 0 }
+        Self { file, until, buf: Vec::new(), buf_at: 0, unreadable: Vec::new() }
     }
 
     /// Where it ends.
@@ -37,12 +44,24 @@ impl<'a> Window<'a> {
         }
         let Some((header, total)) = self.plausible(at)? else {
             let zeros = self.peek(at)?.get(..HEADER_BYTES).is_some_and(|b| b.iter().all(|byte| *byte == 0));
+            if self.is_unread(at, at + HEADER_BYTES as u64) {
+                return Ok(Err(UNREADABLE));
+            }
             return Ok(Err(if zeros { "zeros" } else { "impossible length or magic" }));
         };
-        if self.checksum(at, total)? != header.crc {
+        let checksum = self.checksum(at, total)?;
+        if self.is_unread(at, at + total) {
+            return Ok(Err(UNREADABLE));
+        }
+        if checksum != header.crc {
             return Ok(Err("checksum mismatch"));
         }
         Ok(Ok((header, total)))
+    }
+
+    /// Whether some of `from..until` was asked for, and the disk did not give it.
+    pub fn is_unread(&self, from: u64, until: u64) -> bool {
+        self.unreadable.iter().any(|bad| bad.start < until && from < bad.end)
     }
 
     /// The header at `at` and the bytes of its batch, if they can be one's and are in the file.
@@ -114,6 +133,14 @@ impl<'a> Window<'a> {
         let want = usize::try_from(self.until.saturating_sub(at)).unwrap_or(WINDOW_BYTES).min(WINDOW_BYTES);
         self.buf.resize(want, 0);
         self.buf_at = at;
-        read_exact(self.file, &mut self.buf, at)
+        for bad in read_over(self.file, &mut self.buf, at)? {
+            if !self.unreadable.contains(&bad) {
+                self.unreadable.push(bad);
+            }
+        }
+        if self.unreadable.len() > MOST_UNREADABLE {
+            return Err(io::Error::from(rustix::io::Errno::IO));
+        }
+        Ok(())
     }
 }

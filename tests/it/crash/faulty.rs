@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -83,8 +84,13 @@ struct State {
     limit: u64,
     fault: Fault,
     dead: bool,
+    /// Pages of files that cannot be read, nor written in part.
+    unreadable: Vec<(usize, u64)>,
     dice: Dice,
 }
+
+/// What a page cache reads at a time.
+pub const PAGE_BYTES: u64 = 4096;
 
 /// The disk; clones are the same disk.
 #[derive(Clone)]
@@ -112,6 +118,7 @@ impl Faulty {
             limit: u64::MAX,
             fault,
             dead: false,
+            unreadable: Vec::new(),
             dice: Dice::new(seed),
         })))
     }
@@ -145,6 +152,19 @@ impl Faulty {
                 *byte ^= 1 << (bit % 8);
             }
         }
+    }
+
+    /// From now on the pages of the file that these bytes are in cannot be read.
+    pub fn lose(&self, path: &Path, bytes: Range<u64>) {
+        let mut state = self.state();
+        let Some(Kind::File(node)) = state.names.get(path).copied() else { panic!("no {}", path.display()) };
+        let pages = bytes.start / PAGE_BYTES..bytes.end.div_ceil(PAGE_BYTES);
+        state.unreadable.extend(pages.map(|page| (node, page)));
+    }
+
+    /// The cable is put right: everything is read again.
+    pub fn find_again(&self) {
+        self.state().unreadable.clear();
     }
 
     /// Every file with its size.
@@ -185,6 +205,7 @@ impl Faulty {
             limit: u64::MAX,
             fault: Fault::None,
             dead: false,
+            unreadable: state.unreadable.clone(),
             dice,
         })))
     }
@@ -319,6 +340,14 @@ impl State {
         change.apply(&mut self.names);
         self.pending.push(change);
         done(cut)
+    }
+}
+
+impl State {
+    /// Fails where one of these pages of the file is lost.
+    fn give(&self, node: usize, mut pages: Range<u64>) -> io::Result<()> {
+        let lost = pages.any(|page| self.unreadable.contains(&(node, page)));
+        if lost { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
     }
 }
 
@@ -477,7 +506,16 @@ impl File for Open {
     fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
         let mut data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        state.has_room(self.node, at + data.len() as u64)?;
+        let end = at + data.len() as u64;
+        state.has_room(self.node, end)?;
+        // What is written in part is read first.
+        let (first, last) = (at / PAGE_BYTES, end / PAGE_BYTES);
+        let more = end < state.nodes[self.node].live.len() as u64;
+        for (page, in_part) in [(first, at % PAGE_BYTES > 0), (last, more && end % PAGE_BYTES > 0)] {
+            if in_part {
+                state.give(self.node, page..page + 1)?;
+            }
+        }
         // Now and then a short write, which is legal.
         if !matches!(state.fault, Fault::None) && state.dice.below(16) == 0 && data.len() > 1 {
             let keep = 1 + state.dice.below(data.len() as u64 - 1) as usize;
@@ -499,6 +537,8 @@ impl File for Open {
         let mut state = self.disk.state();
         done(state.call()?)?;
         let live = &state.nodes[self.node].live;
+        let end = (at + buf.len() as u64).min(live.len() as u64);
+        state.give(self.node, at / PAGE_BYTES..end.div_ceil(PAGE_BYTES))?;
         let rest = live.get(at as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());
         buf[..len].copy_from_slice(&rest[..len]);

@@ -11,8 +11,7 @@ mod told;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::faulty::Names;
-pub use self::faulty::{Dice, Fault, Faulty};
+pub use self::faulty::{Dice, Fault, Faulty, Names, PAGE_BYTES};
 use crate::store::{batch, headers, id, read_all};
 use weir_broker::batch::{Batch, Header};
 use weir_broker::store::local::{Local, LocalOptions};

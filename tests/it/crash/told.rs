@@ -67,17 +67,11 @@ fn a_call_that_fails_is_told_once_whatever_it_was_and_refusals_are_not() {
         nothing_failed += u64::from(told == 0);
         kinds.extend(Kind::ALL.into_iter().filter(|kind| incidents.counted(*kind) > 0));
     }
-    let some = [
-        Kind::WriteFailed,
-        Kind::OpenFailed,
-        Kind::ReadFailed,
-        Kind::SyncFailed,
-        Kind::DiskFull,
-        Kind::UpkeepFailed,
-    ];
+    // A read that fails once is made again, page by page.
+    let some = [Kind::WriteFailed, Kind::OpenFailed, Kind::SyncFailed, Kind::DiskFull, Kind::UpkeepFailed];
     for kind in some {
         assert!(kinds.contains(&kind), "{kind:?} is not in {kinds:?}");
     }
-    // Hints, marks and blocks reserved ahead may fail in silence, and an append that finds space the second time.
-    assert!(nothing_failed < 60, "{nothing_failed} calls failed in silence");
+    // Hints, marks and blocks reserved ahead may fail in silence, an append that finds space and a read that works the second time.
+    assert!(nothing_failed < 80, "{nothing_failed} calls failed in silence");
 }

@@ -6,6 +6,7 @@ mod growing;
 mod laws;
 mod reopen;
 mod small_state;
+mod unreadable;
 
 use weir_broker::batch::{Batch, Header};
 use weir_broker::store::local::{Local, LocalOptions};

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::disk::is_unreadable;
 use super::super::handle::Handle;
 use super::super::hole;
 use super::super::outline::Want;
@@ -44,7 +45,13 @@ impl LocalLog {
         let segment = self.holding(offset).filter(|segment| offset < segment.part().next_offset);
         let segment = segment.ok_or_else(|| self.missing(offset))?;
         let handle = segment.handle(&self.shared.files)?;
-        let read = self.read_verified(&segment, &handle, offset, max_bytes as u64, until);
+        let mut read = self.read_verified(&segment, &handle, offset, max_bytes as u64, until);
+        if let Err(Error::Io { source, .. }) = &read
+            && is_unreadable(source)
+        {
+            segment.look_again(&handle, self.interval())?;
+            read = self.read_verified(&segment, &handle, offset, max_bytes as u64, until);
+        }
         self.tell_damage(&segment);
         read
     }

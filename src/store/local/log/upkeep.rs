@@ -346,7 +346,8 @@ impl LocalLog {
         });
         let holes = holes.collect();
         let parts = synced.iter().map(|(_, part)| *part).collect();
-        let mut record = Record { start, end: self.opened_end, parts, holes, notes: Vec::new() };
+        let made_in = self.shared.generation;
+        let mut record = Record { made_in, start, end: self.opened_end, parts, holes, notes: Vec::new() };
         // A note of what was never synced (a log that a failed sync has fenced) would tell of records that are not there.
         let end = record.end();
         record.notes = locked(&self.state).notes.iter().filter(|note| note.offset <= end).cloned().collect();
