@@ -208,11 +208,7 @@ impl Local {
         };
         let past =
             Past { opened: Some(HashSet::new()), ..Past::take(&*disk, dir, before, &options.incidents)? };
-        let format = Format {
-            version: FORMAT_VERSION,
-            generation: before.map_or(1, |f| f.generation + 1),
-            incarnation: before.map_or(0, |f| f.incarnation + i32::from(!past.clean)),
-        };
+        let format = Format::following(before, &past);
         let threads = if options.inline { [0, 0] } else { [SYNC_THREADS, 1] };
         let held = options.held;
         let incidents = options.incidents.clone();
@@ -442,10 +438,7 @@ impl Store for Local {
         shared.syncers.stop();
         shared.wide_syncers.stop();
         shared.tidier.stop();
-        let mut records = {
-            let mut past = locked(&shared.past);
-            if past.clean { std::mem::take(&mut past.records.logs) } else { HashMap::new() }
-        };
+        let mut records = shared.records_of_others();
         let mut logs: Vec<_> = locked(&self.open).iter().map(|(id, log)| (*id, log.clone())).collect();
         if logs.iter().filter(|(_, log)| log.is_dirty()).count() > MANY_LOGS {
             shared.files.disk.sync_ahead(&shared.dir);
@@ -581,6 +574,23 @@ impl Shared {
         replace(&*self.files.disk, &path, &file).map_err(failed("write", &path))
     }
 
+    /// What is known of logs that this life did not open: after a clean close, as much as then; else only how they were before.
+    fn records_of_others(&self) -> HashMap<LogId, Record> {
+        let (clean, Records { generation, mut logs }) = {
+            let mut past = locked(&self.past);
+            (past.clean, std::mem::take(&mut past.records))
+        };
+        for record in logs.values_mut().filter(|record| clean && record.made_in == generation) {
+            record.made_in = self.generation;
+        }
+        // Some may have been deleted since.
+        if !clean && let Ok(there) = self.walk_topics() {
+            let there: HashSet<_> = there.into_iter().collect();
+            logs.retain(|id, _| there.contains(id));
+        }
+        logs
+    }
+
     fn has_dir(&self, id: LogId) -> Result<bool> {
         let topic = self.dir.join("topics").join(id.topic.to_string());
         let entries = self.files.disk.list(&topic).map_err(failed("list", &topic))?;
@@ -693,6 +703,23 @@ impl Format {
                 Ok(Some(life.filter(|life| life.generation > format.generation).unwrap_or(format)))
             }
         }
+    }
+
+    /// This life's numbers.
+    fn following(before: Option<Self>, past: &Past) -> Self {
+        let Some(before) = before else {
+            return Self { version: FORMAT_VERSION, generation: 1, incarnation: 0 };
+        };
+        let (generation, lives) = if past.records.generation > before.generation {
+            tracing::error!(
+                "the format file is older than the last close: it was put back, and its numbers leap"
+            );
+            (past.records.generation.saturating_add(LEAP), LEAP)
+        } else {
+            (before.generation + 1, u64::from(!past.clean))
+        };
+        let incarnation = before.incarnation.saturating_add(i32::try_from(lives).unwrap_or(i32::MAX));
+        Self { version: FORMAT_VERSION, generation, incarnation }
     }
 
     /// The numbers of `life` where the format file cannot be read. They may be behind what became durable, so they jump: no

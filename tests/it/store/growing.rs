@@ -214,6 +214,85 @@ fn a_mark_that_does_not_check_out_makes_no_tear_of_damage() {
     assert_lost(dir.path(), 20, &[(5, 6)], "no mark");
 }
 
+#[test]
+fn a_format_file_of_an_earlier_life_makes_no_later_one_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let (format, life) = (dir.path().join("format"), dir.path().join("life"));
+    let live = |clean: bool| {
+        let store = open_store(dir.path());
+        let log = open(&store, 1, SMALL);
+        let epoch = store.incarnation();
+        (0..40).for_each(|_| drop(push(&*log, epoch, BYTES - 61)));
+        wait_durable(&*log);
+        if clean {
+            store.close().unwrap();
+        }
+        (epoch, log.span())
+    };
+    live(true);
+    let old = fs::read(&format).unwrap();
+    for _ in 0..3 {
+        live(false);
+    }
+    let (epoch, span) = live(true);
+    fs::write(&format, old).unwrap();
+    fs::remove_file(&life).unwrap();
+    {
+        let store = open_store(dir.path());
+        let log = open(&store, 1, SMALL);
+        assert!(store.incarnation() > epoch, "{} after {epoch}", store.incarnation());
+        assert_eq!(log.span(), span);
+        log.trim_to(150).unwrap();
+    }
+    // Killed: what that life recorded counts before what the ones before it did.
+    let store = open_store(dir.path());
+    assert_eq!(open(&store, 1, SMALL).span(), weir_broker::store::Span { start: 150, ..span });
+    assert_eq!(read_around(&*open(&store, 1, SMALL), 150).1, []);
+}
+
+#[test]
+fn a_checkpoint_of_an_earlier_day_gives_no_offset_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = log_dir(dir.path(), 1).join("checkpoint");
+    let store = open_store(dir.path());
+    let log = open(&store, 1, SMALL);
+    (0..40).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
+    wait_durable(&*log);
+    log.checkpoint(b"note").unwrap();
+    let old = fs::read(&file).unwrap();
+    (0..100).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
+    wait_durable(&*log);
+    log.trim_to(140).unwrap();
+    drop((log, store));
+    fs::write(&file, old).unwrap();
+    let store = open_store(dir.path());
+    assert_eq!(open(&store, 1, SMALL).span().end, 140);
+}
+
+#[test]
+fn a_clean_close_keeps_what_is_known_of_logs_that_nobody_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(dir.path());
+    let logs: Vec<_> = (1..4).map(|n| open(&store, n, SMALL)).collect();
+    logs.iter().for_each(|log| (0..100).for_each(|_| drop(push(&**log, 3, BYTES - 61))));
+    store.close().unwrap();
+    drop((logs, store));
+    // Killed after a trim of one, and the deletion of another; then a life that looks at none of them.
+    let store = open_store(dir.path());
+    open(&store, 2, SMALL).trim_to(90).unwrap();
+    store.delete_log(id(3)).unwrap();
+    drop(store);
+    let store = open_store(dir.path());
+    store.close().unwrap();
+    drop(store);
+    fs::remove_file(log_dir(dir.path(), 1).join("checkpoint")).ok();
+    let store = open_store(dir.path());
+    assert_eq!(store.logs().unwrap(), [id(1), id(2)]);
+    assert_eq!(open(&store, 1, SMALL).span().end, 100);
+    assert_eq!(open(&store, 2, SMALL).span().start, 90);
+    assert_eq!(open(&store, 3, SMALL).span().end, 0);
+}
+
 /// A hundred durable records in small segments of log 1, which no record names; and where its files are.
 fn killed_without_a_record() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
