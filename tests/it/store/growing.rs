@@ -215,6 +215,20 @@ fn a_mark_that_does_not_check_out_makes_no_tear_of_damage() {
 }
 
 #[test]
+fn an_index_in_the_place_of_a_new_segments_own_is_not_taken_for_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(dir.path());
+    let log = open(&store, 1, SMALL);
+    (0..10).for_each(|_| drop(push(&*log, 3, BYTES - 61)));
+    log.seal().unwrap();
+    let stray = log_dir(dir.path(), 1).join(format!("{:020}.index", 10));
+    fs::copy(stray.with_file_name(format!("{:020}.index", 0)), &stray).unwrap();
+    push(&*log, 3, BYTES - 61);
+    assert!(!stray.exists());
+    assert_eq!(read_around(&*log, 0).1, []);
+}
+
+#[test]
 fn a_format_file_of_an_earlier_life_makes_no_later_one_small() {
     let dir = tempfile::tempdir().unwrap();
     let (format, life) = (dir.path().join("format"), dir.path().join("life"));

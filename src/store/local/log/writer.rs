@@ -12,7 +12,7 @@ use super::super::disk::File;
 use super::super::index::Index;
 use super::super::place::in_place;
 use super::super::recovery::free_name;
-use super::super::segment::{Segment, log_path};
+use super::super::segment::{Segment, log_path, remove_index};
 use super::super::{failed, locked};
 use super::upkeep::trim_blocks;
 use super::{LocalLog, SPARE};
@@ -191,6 +191,7 @@ impl LocalLog {
                 format_args!("{}: in the next segment's place, kept as {}", path.display(), aside.display());
             self.shared.incidents.note(Kind::TailCut, &text);
         }
+        remove_index(disk, &path)?;
         let spare = locked(&self.spare).take();
         let file = match spare {
             Some(file) if disk.rename(&self.dir.join(SPARE), &path).is_ok() => file,
@@ -199,8 +200,8 @@ impl LocalLog {
         let part = Part::empty(base, now_ms);
         let segment = Segment::new(&self.dir, part, Vec::new(), Some(Index::default()), false, part);
         let segment = Arc::new(segment);
-        segment.named.store(false, Ordering::Release);
         segment.belongs_to(self.this.clone());
+        segment.named.store(false, Ordering::Release);
         segment.adopt(file, &self.shared.files);
         self.segments.write().push(segment.clone());
         self.written_back.store(0, Ordering::Relaxed);
