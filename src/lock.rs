@@ -203,6 +203,8 @@ ranks! {
     Refused Never,
     /// Who is connected.
     Census Never,
+    /// What is waited for.
+    Watched Never,
     /// What the connections of a door hold of its memory, and who waits.
     MemoryBudget Never,
     /// Budgets that the admin door shows.

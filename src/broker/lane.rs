@@ -6,30 +6,19 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use super::Core;
 use super::append::may_block;
+use super::{Core, Places};
 
 /// What a worker does in one go of what is parsed, decompressed or told, bytes: about a millisecond.
 pub const IN_PLACE_BYTES: usize = 256 * 1024;
 
 /// How much may be computed at a time.
-pub(super) struct Lanes(Arc<Semaphore>);
+pub(super) struct Lanes(pub(super) Arc<Places>);
 
 impl Default for Lanes {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
-    }
-}
-
-#[cfg(test)]
-impl Lanes {
-    /// All of them, as if somebody computed in each.
-    pub(super) fn take_all(&self) -> tokio::sync::OwnedSemaphorePermit {
-        let all = u32::try_from(self.0.available_permits()).unwrap();
-        Arc::clone(&self.0).try_acquire_many_owned(all).unwrap()
+        Self(Places::new((processors / 2).max(1)))
     }
 }
 
@@ -41,8 +30,7 @@ impl Core {
     ) -> impl Future<Output = Option<T>> + Send + 'static {
         let lanes = Arc::clone(&self.lanes.0);
         async move {
-            // Nobody closes the lanes.
-            let lane = lanes.acquire_owned().await.ok();
+            let lane = lanes.take().await;
             let computed = tokio::task::spawn_blocking(move || {
                 let _lane = lane;
                 work()
@@ -59,8 +47,7 @@ impl Core {
     /// Computes where it is asked for, what borrows, in a lane: the scheduler gives what else this worker has to do to another
     /// thread meanwhile. Nothing of it is left when its caller leaves: it waits before it begins, and only then.
     pub(super) async fn in_lane<T>(&self, work: impl FnOnce() -> T) -> T {
-        // Nobody closes the lanes.
-        let _lane = self.lanes.0.acquire().await.ok();
+        let _lane = Arc::clone(&self.lanes.0).take().await;
         if may_block() { tokio::task::block_in_place(work) } else { work() }
     }
 }
@@ -73,7 +60,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_computed_at_a_time_than_there_are_lanes() {
         let core = crate::broker::in_memory(crate::config::Config::default()).unwrap();
-        let lanes = core.lanes.0.available_permits();
+        let lanes = core.lanes.0.free();
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = |n: usize| {
             let (now, most) = (Arc::clone(&now), Arc::clone(&most));
@@ -90,6 +77,6 @@ mod tests {
         }
         assert!((1..=lanes).contains(&most.load(Ordering::SeqCst)));
         assert_eq!(core.compute(|| panic!("as planned")).await, None::<()>);
-        assert_eq!(core.lanes.0.available_permits(), lanes, "a panic gives its lane back");
+        assert_eq!(core.lanes.0.free(), lanes, "a panic gives its lane back");
     }
 }

@@ -18,6 +18,7 @@ mod ondemand;
 mod open;
 mod opening;
 mod operations;
+mod places;
 mod producer_ids;
 mod shards;
 mod upkeep;
@@ -51,6 +52,7 @@ pub use open::in_memory;
 pub use open::{OpenError, open};
 pub use opening::Refused;
 pub use operations::{Fate, Operation, Operations, SeenOperation, WITHIN_US};
+pub use places::{Place, Places};
 pub use shards::{Got, GotRecord, Most, Put, ReadCharge, Stored};
 pub use upkeep::Upkeep;
 
@@ -83,6 +85,7 @@ pub struct Core {
     node_id: i32,
     lines: Lines,
     lanes: lane::Lanes,
+    watch: places::Watch,
 }
 
 /// Advertised addresses by listener.

@@ -99,11 +99,14 @@ pub(super) fn open_on(
         lines: Lines::default(),
         node_id: config.identity().node_id,
         lanes: super::lane::Lanes::default(),
+        watch: super::places::Watch::default(),
         location,
         config: RwLock::new(config),
         config_changes: Mutex::default(),
         store,
     });
+    core.watch_places("a lane (long work of a request)", &core.lanes.0);
+    core.opening.watch(&core);
     core.load_groups().map_err(OpenError::Groups)?;
     Ok(core)
 }

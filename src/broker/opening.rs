@@ -8,9 +8,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use super::Core;
+use super::{Core, Places};
 use crate::lock::{Mutex, rank};
 use crate::store::LogId;
 use crate::topic::{self, Error, Partition};
@@ -29,8 +29,8 @@ type Outcome = Option<topic::Result<()>>;
 /// The work under way.
 pub(super) struct Opening {
     logs: Mutex<rank::Openings, Logs>,
-    line: Arc<Semaphore>,
-    changes: Arc<Semaphore>,
+    line: Arc<Places>,
+    changes: Arc<Places>,
 }
 
 /// Logs that are being opened, and those that wait for that.
@@ -83,11 +83,18 @@ impl Logs {
 
 impl Default for Opening {
     fn default() -> Self {
-        Self {
-            logs: Mutex::default(),
-            line: Arc::new(Semaphore::new(AT_ONCE)),
-            changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
-        }
+        Self { logs: Mutex::default(), line: Places::new(AT_ONCE), changes: Places::new(CHANGES_AT_ONCE) }
+    }
+}
+
+impl Opening {
+    /// Has both lines watched.
+    pub(super) fn watch(&self, core: &Core) {
+        core.watch_places(
+            "their turn to look through a log (offsets by time, deletes of records)",
+            &self.line,
+        );
+        core.watch_places("their turn to change something (topics, configuration, upkeep)", &self.changes);
     }
 }
 
@@ -152,13 +159,10 @@ impl Core {
 
     async fn in_turn<T: Send + 'static>(
         self: &Arc<Self>,
-        turns: &Arc<Semaphore>,
+        turns: &Arc<Places>,
         work: impl FnOnce(&Arc<Self>) -> topic::Result<T> + Send + 'static,
     ) -> topic::Result<T> {
-        // Never closed.
-        let Ok(turn) = Arc::clone(turns).acquire_owned().await else {
-            return Err(Error::Storage(crate::store::Error::Fenced));
-        };
+        let turn = Arc::clone(turns).take().await;
         let core = Arc::clone(self);
         // The turn is the thread's: the work goes on when its caller leaves.
         let worked = tokio::task::spawn_blocking(move || {
@@ -285,7 +289,7 @@ mod tests {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());
         }
-        assert_eq!(core.opening.line.available_permits(), 0, "their threads are at work");
+        assert_eq!(core.opening.line.free(), 0, "their threads are at work");
         drop(release);
         assert_eq!(core.in_line(|_| Ok(7)).await.unwrap(), 7);
     }

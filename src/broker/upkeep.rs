@@ -22,7 +22,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// The running upkeep.
 pub struct Upkeep {
     stop: watch::Sender<bool>,
-    tasks: [JoinHandle<()>; 4],
+    tasks: [JoinHandle<()>; 5],
 }
 
 impl Upkeep {
@@ -33,7 +33,8 @@ impl Upkeep {
         let groups = tokio::spawn(Arc::clone(core).time_groups(stopped.clone()));
         let demand = tokio::spawn(Arc::clone(core).follow_demand(stopped.clone()));
         let journal = tokio::spawn(Arc::clone(core).compact_journal(stopped.clone()));
-        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups, demand, journal] }
+        let lines = tokio::spawn(Arc::clone(core).watch_lines(stopped.clone()));
+        Self { stop, tasks: [tokio::spawn(run(Arc::clone(core), stopped)), groups, demand, journal, lines] }
     }
 
     /// Stops it and waits for the round under way.

@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::AcquireError;
 
+use crate::broker::{Core, Place, Places};
 use crate::listen::{Budget, Lease};
 use crate::lock::{Mutex, rank};
 
@@ -16,7 +17,7 @@ use crate::lock::{Mutex, rank};
 const KEPT: usize = 4;
 
 /// One of the turns of those who have much to do.
-pub(super) type Turn = OwnedSemaphorePermit;
+pub(super) type Turn = Place;
 
 /// Standing in line for a turn.
 pub(super) type NextTurn = Pin<Box<dyn Future<Output = Result<Turn, AcquireError>> + Send>>;
@@ -26,7 +27,7 @@ pub(super) struct Answers {
     pub(super) budget: Arc<Budget>,
     /// Who has used up its share of a wake-up goes on with one of these: as many as can run. So those who have little
     /// to do find few before them.
-    pub(super) turns: Arc<Semaphore>,
+    turns: Arc<Places>,
     kept: Mutex<rank::KeptAnswers, Vec<Kept>>,
 }
 
@@ -57,12 +58,18 @@ impl Answers {
     pub(super) fn new(limit: Option<usize>) -> Arc<Self> {
         let budget = Budget::new("queued.max.response.bytes", limit, None);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Arc::new(Self { budget, turns: Arc::new(Semaphore::new(processors)), kept: Mutex::default() })
+        Arc::new(Self { budget, turns: Places::new(processors), kept: Mutex::default() })
+    }
+
+    /// Has everything that these answers make others wait for watched.
+    pub(super) fn watch(&self, core: &Core) {
+        let turns = Arc::clone(&self.turns);
+        core.watch("a turn (connections of Kafka clients with much to do)", move || turns.progress());
     }
 
     /// Stands in line for a turn.
     pub(super) fn next_turn(&self) -> NextTurn {
-        Box::pin(Arc::clone(&self.turns).acquire_owned())
+        Box::pin(Arc::clone(&self.turns).take())
     }
 
     /// What was kept in this form, if `state` is still what it was made from.
@@ -94,7 +101,26 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
+    use crate::broker::IncidentKind;
+
+    #[tokio::test]
+    async fn a_turn_that_nobody_gets_degrades_health() {
+        let core = crate::broker::in_memory(crate::config::Config::default()).unwrap();
+        let answers = Answers::new(None);
+        answers.watch(&core);
+        let held = answers.turns.take_all();
+        let mut next = answers.next_turn();
+        assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        (0..20).for_each(|_| core.look_at_lines());
+        assert!(core.reasons()[0].text.contains("1 wait for a turn"), "{:?}", core.reasons());
+        drop(held);
+        assert!(next.await.is_ok());
+        core.look_at_lines();
+        assert!(!core.incidents().stands(IncidentKind::Standstill));
+    }
 
     #[test]
     fn one_encoding_serves_all_until_its_state_changes_and_is_counted_until_it_is_sent() {

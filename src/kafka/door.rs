@@ -57,6 +57,7 @@ pub fn open(core: &Arc<Core>, census: &Arc<Census>, listeners: Vec<Listener>) ->
     let settings = core.connection_settings();
     let requests = Budget::new("queued.max.request.bytes", settings.max_in_flight_bytes, None);
     let answers = Answers::new(settings.max_response_bytes);
+    answers.watch(core);
     [&requests, &answers.budget].into_iter().for_each(|budget| census.show(budget));
     let mut doorway = Doorway::new("kafka", census);
     let mut bound = Vec::new();

@@ -58,11 +58,13 @@ pub enum Kind {
     UpkeepFailed,
     /// Something in the data directory that is none of ours; it is left alone.
     Foreign,
+    /// Somebody waits for something and nobody who does is served. Standing until somebody is.
+    Standstill,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::WriteFailed,
         Self::OpenFailed,
         Self::ReadFailed,
@@ -78,6 +80,7 @@ impl Kind {
         Self::JournalDamaged,
         Self::UpkeepFailed,
         Self::Foreign,
+        Self::Standstill,
     ];
 
     /// Its name in metrics, health and log lines.
@@ -99,6 +102,7 @@ impl Kind {
             Self::JournalDamaged => "journal_damaged",
             Self::UpkeepFailed => "upkeep_failed",
             Self::Foreign => "foreign",
+            Self::Standstill => "standstill",
         }
     }
 
@@ -299,6 +303,16 @@ impl Incidents {
     #[must_use]
     pub fn stands(&self, kind: Kind) -> bool {
         self.entries.get(kind.index()).is_some_and(|entry| entry.stands.load(Ordering::Acquire) > 0)
+    }
+
+    /// Whether that of this kind stands that was raised with `key`.
+    #[must_use]
+    pub fn stands_for(&self, kind: Kind, key: &str) -> bool {
+        self.stands(kind)
+            && self
+                .entries
+                .get(kind.index())
+                .is_some_and(|entry| entry.kept.lock().standing.contains_key(key))
     }
 
     /// How often a kind happened in this life.

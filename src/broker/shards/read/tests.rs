@@ -62,7 +62,7 @@ async fn what_is_much_is_read_in_a_lane_and_what_is_little_where_it_is_asked_for
         core.put(&topic, vec![Put { hash: 0, record: large }]).await.unwrap()[0].as_ref().unwrap();
     }
     let shard = first(&topic);
-    let all_taken = core.lanes.take_all();
+    let all_taken = core.lanes.0.take_all();
     let (few, many) = (Most::new(1, MOST), Most::new(100, MOST));
     let got = at_once(std::pin::pin!(core.get(&topic, &shard, 3, &few, ReadCharge::Shared))).await;
     assert_eq!(got.unwrap().unwrap().records.len(), 1);
@@ -80,7 +80,7 @@ async fn what_is_little_on_the_disk_and_much_in_memory_is_decompressed_in_a_lane
     let topic = topic(&core, &[]).await;
     write_dense(&core, &topic);
     let shard = first(&topic);
-    let all_taken = core.lanes.take_all();
+    let all_taken = core.lanes.0.take_all();
     let one = Most::new(1, MOST);
     let mut read = std::pin::pin!(core.get(&topic, &shard, 7, &one, ReadCharge::Shared));
     assert!(at_once(read.as_mut()).await.is_none(), "it waits for a lane");
@@ -94,7 +94,7 @@ async fn what_is_little_on_the_disk_and_much_in_memory_is_decompressed_in_a_lane
 async fn what_is_put_at_once_in_large_is_built_in_a_lane() {
     let core = in_memory(Config::default()).unwrap();
     let topic = topic(&core, &[]).await;
-    let all_taken = core.lanes.take_all();
+    let all_taken = core.lanes.0.take_all();
     let small = core.put(&topic, vec![put_of("k", 1)]);
     let small = tokio::time::timeout(std::time::Duration::from_secs(10), small).await;
     assert!(small.expect("it needs no lane").unwrap()[0].is_ok());
