@@ -13,9 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::action::TABLE;
@@ -34,14 +37,16 @@ use crate::lock::{Mutex, rank};
 const FIRST_REQUEST_MS: i64 = 10_000;
 const IDLE_MS: i64 = 60_000;
 /// How long connections may take to finish when the door closes.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(3);
 /// Read buffer of an HTTP/1.1 connection; also bounds its head, and what it keeps of an answer that is on its way out.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 32 * 1024;
 /// Bytes of bodies that an HTTP/2 connection may send ahead of what is read, of all its requests: nobody has counted them
 /// yet. As many as the protocol lets a connection send before anybody could tell it otherwise.
 const WINDOW_BYTES: u32 = 65_535;
 /// Requests in flight of an HTTP/2 connection.
-const STREAMS_MAX: u32 = 250;
+const STREAMS_MAX: u32 = 100;
+/// So many bodies may always wait for memory.
+const AHEAD_MIN: usize = 16;
 /// Under what name connections of this door are counted, beside those of the Kafka listeners.
 const LISTENER: &str = "KINESIS";
 /// What the two budgets are called, and the part of all answers that one connection may hold.
@@ -67,6 +72,8 @@ pub(super) struct Shared {
     pub(super) operations: Vec<Arc<Operation>>,
     /// Counts records that are spread without keys.
     spread: AtomicU64,
+    /// Bodies that may wait for memory at a time: of each as much may have come ahead as a connection takes in.
+    pub(super) ahead: Semaphore,
     /// When connections shall drain.
     pub(super) stop: Stop,
 }
@@ -102,6 +109,11 @@ impl Shared {
         // Multiples of the golden ratio.
         let n = self.spread.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         u128::from(n) << 64
+    }
+
+    /// What a new connection holds.
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Connection::new(&self.requests, &self.answers)
     }
 
     pub(super) fn open_shards(&self) -> usize {
@@ -161,7 +173,11 @@ impl Host for Shared {
     }
 }
 
-async fn shared(core: &Arc<Core>, settings: KinesisSettings, stop: Stop) -> Result<Shared, OpenError> {
+pub(super) async fn shared(
+    core: &Arc<Core>,
+    settings: KinesisSettings,
+    stop: Stop,
+) -> Result<Shared, OpenError> {
     let gate =
         settings.access_keys.clone().map_or(Gate::WellFormed, |keys| Gate::Keys(HashMap::from_iter(keys)));
     Ok(Shared {
@@ -178,10 +194,17 @@ async fn shared(core: &Arc<Core>, settings: KinesisSettings, stop: Stop) -> Resu
             settings.max_response_bytes.map(|bytes| bytes / SHARES),
         ),
         spread: AtomicU64::new(0),
+        ahead: Semaphore::new(most_ahead(settings.max_request_bytes)),
         core: Arc::clone(core),
         settings,
         stop,
     })
+}
+
+/// How many bodies may wait for memory at a time: what may have come of them is a quarter of it.
+fn most_ahead(max_request_bytes: Option<usize>) -> usize {
+    let quarter = max_request_bytes.map_or(Semaphore::MAX_PERMITS, |bytes| bytes / 4);
+    (quarter / WINDOW_BYTES as usize).clamp(AHEAD_MIN, Semaphore::MAX_PERMITS)
 }
 
 /// The key of iterators: made once, kept with the data, so that iterators outlive a restart.
@@ -200,10 +223,14 @@ async fn token_key(core: &Arc<Core>) -> Result<[u8; 32], OpenError> {
 
 async fn serve(shared: Arc<Shared>, guest: Guest) {
     let Guest { stream, peer, seat: _seat, .. } = guest;
-    let client = Connection::new(&shared.requests, &shared.answers);
-    let service = service_fn(|request| {
+    let client = shared.connection();
+    let service = service_fn(|request: Request<Incoming>| {
         let (shared, busy) = (Arc::clone(&shared), client.begin());
-        async move { Ok::<_, Infallible>(exchange::answer(&shared, request, busy).await) }
+        let (head, body) = request.into_parts();
+        // Of all that have come, heads are gone before anything is waited for.
+        let asked = exchange::look(&shared, &head, body.is_end_stream(), &client);
+        drop(head);
+        async move { Ok::<_, Infallible>(exchange::answer(&shared, asked, body, busy).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
     // Idleness is looked at here, not by hyper, which cannot tell a pause between requests from a slow head.

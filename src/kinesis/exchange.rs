@@ -2,7 +2,8 @@
 //!
 //! Order: what the head says is checked first, then the body is read within its limits, then parsed, then checked
 //! against the action's fields, then answered. Every response has a request id. Memory is asked for before it is used: for a
-//! body as it comes, for what is made of it, for an answer before it is made (`listen`'s budgets).
+//! body as it comes, for what is made of it, for an answer before it is made (`listen`'s budgets). A head is looked at where it
+//! comes, and little of it is left when its request waits for anything: a connection may have begun many of them.
 //! Web pages are served only where `kinesis.allowed.origins` names them: a browser says where a page came from (Origin) and
 //! an SDK does not, and a page that reached this door under a name of its own (DNS rebinding) could sign as well as anybody
 //! while any signature is let in. The host name itself says nothing: in a container network clients call the broker by
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ use super::action::{self, Context, How, Per, TABLE};
 use super::door::Shared;
 use super::error::{Fault, Kind};
 use super::reply::{Answer, Busy, Connection, Reply};
-use super::signature::Signature;
+use super::signature::{Proof, Signature};
 use super::writer::{Form, Writer};
 use super::{cbor, json, shape};
 use crate::broker::Operation;
@@ -40,6 +41,8 @@ const CONTROL_BYTES_MAX: usize = 2 << 20;
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long a request may wait for memory at a time.
 const MEMORY_TIME: Duration = Duration::from_secs(10);
+/// What a request takes while it is in flight, beside its body and its answer: its stream, its task, what is left of its head.
+const REQUEST_BYTES: usize = 8 * 1024;
 const SERVICE: &str = "Kinesis_20131202.";
 const REQUEST_ID: &str = "x-amzn-requestid";
 /// How long a browser may remember that a page may call, seconds, as the service says.
@@ -56,22 +59,139 @@ enum Tongue {
     Xml,
 }
 
-/// Answers a request; `busy` stays with the response.
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, busy: Busy) -> Response<Reply> {
-    let (head, body) = request.into_parts();
-    let id = shared.core.clock().uuid();
-    let mut response = if let Some(status) = refuse_head(&head) {
-        // What follows on this connection cannot be told apart from what came.
-        let mut response = status_only(status, busy);
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        response
-    } else if head.method == Method::GET && head.uri.path().starts_with("/_health") {
-        let lease = busy.0.answers.lease();
-        whole(StatusCode::OK, Some("text/plain"), vec![b"ok\n".to_vec()], lease, busy)
+/// What is left of a request's head, and owns what it needs.
+pub(super) struct Asked {
+    what: What,
+    /// The page that asks, where it is one that may.
+    page: Option<HeaderValue>,
+    /// Counts this, and what a request takes while it is in flight.
+    lease: Lease,
+}
+
+enum What {
+    /// The head is none.
+    Broken(StatusCode),
+    Health,
+    /// A page asks whether it may ask: headers and method.
+    Preflight([Option<HeaderValue>; 2]),
+    /// It is not served.
+    Refused(Fault, Tongue),
+    Call(Call),
+}
+
+/// A call of an operation that there is.
+struct Call {
+    form: Form,
+    /// Of the table.
+    place: usize,
+    operation: Arc<Operation>,
+    /// Who signed it, or why it is not let in.
+    signed: Result<Signed, Fault>,
+}
+
+/// What a signature said.
+struct Signed {
+    region: String,
+    proof: Proof,
+}
+
+/// Takes from the head what its answer needs; `is_bare` when no body follows. To be called where the head comes: it waits for nothing.
+pub(super) fn look(shared: &Shared, head: &Parts, is_bare: bool, client: &Connection) -> Asked {
+    let mut lease = client.requests.lease();
+    lease.settle(REQUEST_BYTES);
+    if let Some(status) = refuse_head(head) {
+        return Asked { what: What::Broken(status), page: None, lease };
+    }
+    if head.method == Method::GET && head.uri.path().starts_with("/_health") {
+        return Asked { what: What::Health, page: None, lease };
+    }
+    let tongue = tongue_of(head, is_bare);
+    // What little is its own a connection may always ask for.
+    if lease.is_shared() && lease.budget().is_used_up() {
+        return Asked { what: What::Refused(too_much(), tongue), page: None, lease };
+    }
+    let origin = head.headers.get(header::ORIGIN);
+    let page = origin.map(owned);
+    if origin.is_some_and(|origin| !is_allowed(origin, &shared.settings.origins)) {
+        let fault = Fault::new(
+            Kind::AccessDenied,
+            "Pages of this origin are not served; kinesis.allowed.origins names those that are.",
+        );
+        return Asked { what: What::Refused(fault, tongue), page: None, lease };
+    }
+    let what = if page.is_some() && head.method == Method::OPTIONS {
+        let asked = [header::ACCESS_CONTROL_REQUEST_HEADERS, header::ACCESS_CONTROL_REQUEST_METHOD];
+        What::Preflight(asked.map(|name| head.headers.get(name).map(owned)))
     } else {
-        of_origin(shared, &head, body, busy).await
+        called(shared, head, tongue).map_or_else(|fault| What::Refused(fault, tongue), What::Call)
+    };
+    Asked { what, page, lease }
+}
+
+/// A value that holds on to nothing of what it came with.
+fn owned(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Which operation is called.
+fn called(shared: &Shared, head: &Parts, tongue: Tongue) -> Result<Call, Fault> {
+    let nameless =
+        || Fault::new(Kind::AccessDenied, "Unable to determine service/operation name to be authorized");
+    if head.method != Method::POST || head.uri.path() != "/" {
+        return Err(nameless());
+    }
+    let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let Tongue::Of(form) = tongue else {
+        let named =
+            target.split_once('.').is_some_and(|(service, name)| !service.is_empty() && !name.is_empty());
+        return Err(if named { Fault::new(Kind::UnknownOperation, "") } else { nameless() });
+    };
+    let name = target.strip_prefix(SERVICE).ok_or_else(|| Fault::new(Kind::UnknownOperation, ""))?;
+    let place = action::find(name)?;
+    let operation = Arc::clone(shared.operations.get(place).ok_or_else(Fault::internal)?);
+    let signed = Signature::read(head).and_then(|signature| {
+        let proof = signature.admit(&shared.gate, head, shared.core.now_ms())?;
+        Ok(Signed { region: signature.region.to_owned(), proof })
+    });
+    Ok(Call { form, place, operation, signed })
+}
+
+/// Answers a request; `busy` stays with the response.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    asked: Asked,
+    body: Incoming,
+    busy: Busy,
+) -> Response<Reply> {
+    let Asked { what, page, lease } = asked;
+    let id = shared.core.clock().uuid();
+    let is_preflight = matches!(what, What::Preflight(_));
+    let mut response = match what {
+        What::Broken(status) => {
+            // What follows on this connection cannot be told apart from what came.
+            let mut response = status_only(status, busy);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+        What::Health => {
+            let lease = busy.0.answers.lease();
+            whole(StatusCode::OK, Some("text/plain"), vec![b"ok\n".to_vec()], lease, busy)
+        }
+        What::Preflight(asked) => preflight(asked, busy),
+        What::Refused(fault, tongue) => {
+            drop(body);
+            refusal(&fault, tongue, busy).await
+        }
+        What::Call(call) => spoken(shared, call, body, lease, busy).await,
     };
     let headers = response.headers_mut();
+    if let Some(page) = page {
+        if !is_preflight {
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, page);
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    }
     let id = id.to_string();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
@@ -82,40 +202,14 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, bus
     response
 }
 
-/// Answers a request of a program, or of a page that may ask.
-async fn of_origin(shared: &Arc<Shared>, head: &Parts, body: Incoming, busy: Busy) -> Response<Reply> {
-    let Some(origin) = head.headers.get(header::ORIGIN) else {
-        return spoken(shared, head, body, busy).await;
-    };
-    if !is_allowed(origin, &shared.settings.origins) {
-        let fault = Fault::new(
-            Kind::AccessDenied,
-            "Pages of this origin are not served; kinesis.allowed.origins names those that are.",
-        );
-        return refusal(&fault, tongue_of(head, &body), busy).await;
-    }
-    let mut response = if head.method == Method::OPTIONS {
-        let mut response = status_only(StatusCode::OK, busy);
-        let headers = response.headers_mut();
-        for (asked, told) in [
-            (header::ACCESS_CONTROL_REQUEST_HEADERS, header::ACCESS_CONTROL_ALLOW_HEADERS),
-            (header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_ALLOW_METHODS),
-        ] {
-            if let Some(value) = head.headers.get(asked) {
-                headers.insert(told, value.clone());
-            }
-        }
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_AGE));
-        response
-    } else {
-        let mut response = spoken(shared, head, body, busy).await;
-        let exposed = HeaderValue::from_static(EXPOSED);
-        response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-        response
-    };
+fn preflight(asked: [Option<HeaderValue>; 2], busy: Busy) -> Response<Reply> {
+    let mut response = status_only(StatusCode::OK, busy);
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    let told = [header::ACCESS_CONTROL_ALLOW_HEADERS, header::ACCESS_CONTROL_ALLOW_METHODS];
+    for (name, value) in told.into_iter().zip(asked) {
+        headers.extend(value.map(|value| (name, value)));
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_AGE));
     response
 }
 
@@ -125,20 +219,28 @@ fn is_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
     allowed.iter().any(|name| name == "*" || name.eq_ignore_ascii_case(origin))
 }
 
-async fn spoken(shared: &Arc<Shared>, head: &Parts, body: Incoming, busy: Busy) -> Response<Reply> {
-    let tongue = tongue_of(head, &body);
-    let call = Call { shared, head, client: &busy.0 };
-    match carry_out(&call, body, tongue).await {
-        Ok((Answer::Whole(bytes), lease, form) | (Answer::Held(bytes, lease), _, form)) => {
+async fn spoken(
+    shared: &Arc<Shared>,
+    call: Call,
+    body: Incoming,
+    lease: Lease,
+    busy: Busy,
+) -> Response<Reply> {
+    let (form, operation) = (call.form, Arc::clone(&call.operation));
+    let begin = Instant::now();
+    let outcome = perform(shared, &busy.0, call, body, lease).await;
+    operation.ended(begin.elapsed(), outcome.as_ref().err().map(|fault| fault.kind.name()));
+    match outcome {
+        Ok((Answer::Whole(bytes), lease) | (Answer::Held(bytes, lease), _)) => {
             whole(StatusCode::OK, Some(form.content_type()), bytes, lease, busy)
         }
-        Ok((Answer::Feed(feed), ..)) => {
+        Ok((Answer::Feed(feed), _)) => {
             let mut response = Response::new(Reply::feed(feed, busy));
             let kind = HeaderValue::from_static("application/vnd.amazon.eventstream");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }
-        Err(fault) => refusal(&fault, tongue, busy).await,
+        Err(fault) => refusal(&fault, Tongue::Of(form), busy).await,
     }
 }
 
@@ -158,7 +260,7 @@ fn refuse_head(head: &Parts) -> Option<StatusCode> {
 }
 
 /// The form that a request says it has. Whoever sends nothing and says nothing is answered in CBOR, as by the service.
-fn tongue_of(head: &Parts, body: &Incoming) -> Tongue {
+fn tongue_of(head: &Parts, is_bare: bool) -> Tongue {
     if head.method != Method::POST {
         return Tongue::Xml;
     }
@@ -166,67 +268,36 @@ fn tongue_of(head: &Parts, body: &Incoming) -> Tongue {
     match kind.split(';').next().unwrap_or_default().trim() {
         "application/x-amz-json-1.1" | "application/json" => Tongue::Of(Form::Json),
         "application/x-amz-cbor-1.1" => Tongue::Of(Form::Cbor),
-        _ if body.is_end_stream() => Tongue::Of(Form::Cbor),
+        _ if is_bare => Tongue::Of(Form::Cbor),
         _ => Tongue::Xml,
     }
 }
 
-/// What a request comes with.
-struct Call<'a> {
-    shared: &'a Arc<Shared>,
-    head: &'a Parts,
-    client: &'a Arc<Connection>,
-}
-
-async fn carry_out(call: &Call<'_>, body: Incoming, tongue: Tongue) -> Result<(Answer, Lease, Form), Fault> {
-    let Call { shared, head, .. } = call;
-    let nameless =
-        || Fault::new(Kind::AccessDenied, "Unable to determine service/operation name to be authorized");
-    if head.method != Method::POST || head.uri.path() != "/" {
-        return Err(nameless());
-    }
-    let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let Tongue::Of(form) = tongue else {
-        let named =
-            target.split_once('.').is_some_and(|(service, name)| !service.is_empty() && !name.is_empty());
-        return Err(if named { Fault::new(Kind::UnknownOperation, "") } else { nameless() });
-    };
-    let name = target.strip_prefix(SERVICE).ok_or_else(|| Fault::new(Kind::UnknownOperation, ""))?;
-    let place = action::find(name)?;
-    let operation = shared.operations.get(place).ok_or_else(Fault::internal)?;
-    let begin = Instant::now();
-    let outcome = perform(call, body, form, place, operation).await;
-    operation.ended(begin.elapsed(), outcome.as_ref().err().map(|fault| fault.kind.name()));
-    outcome.map(|(answer, lease)| (answer, lease, form))
-}
-
-/// A call of an operation that there is.
 async fn perform(
-    call: &Call<'_>,
+    shared: &Arc<Shared>,
+    client: &Arc<Connection>,
+    call: Call,
     body: Incoming,
-    form: Form,
-    place: usize,
-    operation: &Arc<Operation>,
+    lease: Lease,
 ) -> Result<(Answer, Lease), Fault> {
-    let Call { shared, head, client } = call;
+    let Call { form, place, operation, signed } = call;
     let entry = TABLE.get(place).ok_or_else(Fault::internal)?;
-    let signature = Signature::read(head)?;
-    let proof = signature.admit(&shared.gate, head, shared.core.now_ms())?;
+    let Signed { region, proof } = signed?;
     let most = if entry.takes_data { BODY_BYTES_MAX } else { CONTROL_BYTES_MAX };
-    let mut held = collect(client, body, most).await?;
+    let mut held = collect(shared, lease, client, body, most).await?;
     let now_ms = shared.core.now_ms();
     let cx = Context {
         shared,
         client,
         place,
-        operation,
+        operation: &operation,
         body: &held.bytes,
-        region: signature.region,
+        region: &region,
         form,
         now_ms,
     };
     let parse = || {
-        proof.of_body(&signature, head, &held.bytes)?;
+        proof.of_body(&held.bytes)?;
         if entry.per == Per::Account {
             cx.admit(Uuid::nil(), "")?;
         }
@@ -259,8 +330,24 @@ async fn perform(
 /// # Errors
 /// `ServiceUnavailableException`, which SDKs retry, when there is not enough for too long.
 pub(super) async fn hold(lease: &mut Lease, least: usize, want: usize) -> Result<usize, Fault> {
-    let busy = |_| Fault::new(Kind::Unavailable, "Too many bytes of requests or answers at a time.");
-    tokio::time::timeout(MEMORY_TIME, lease.grow(least, want)).await.map_err(busy)
+    tokio::time::timeout(MEMORY_TIME, lease.grow(least, want)).await.map_err(|_| too_much())
+}
+
+fn too_much() -> Fault {
+    Fault::new(Kind::Unavailable, "Too many bytes of requests or answers at a time.")
+}
+
+impl Shared {
+    /// As [`hold`], for a body of which more may come meanwhile than is counted. So many wait at a time that all of that is a
+    /// part of the budget; a line that is longer ends for the client sooner than it is through.
+    ///
+    /// # Errors
+    /// As [`hold`].
+    async fn hold_ahead(&self, lease: &mut Lease, least: usize, want: usize) -> Result<usize, Fault> {
+        // Most do not wait, and give it back before anybody looks.
+        let _place = self.ahead.try_acquire().map_err(|_| too_much())?;
+        hold(lease, least, want).await
+    }
 }
 
 /// A body in memory, counted.
@@ -275,17 +362,27 @@ fn too_large(most: usize) -> Fault {
 
 /// Reads a body within the limits of size, time and memory. Memory follows what has come, not what was promised; a body that
 /// does not come on gives it up when others need it.
-async fn collect(client: &Arc<Connection>, mut body: Incoming, most: usize) -> Result<Held, Fault> {
+async fn collect(
+    shared: &Shared,
+    mut lease: Lease,
+    client: &Arc<Connection>,
+    mut body: Incoming,
+    most: usize,
+) -> Result<Held, Fault> {
     let promised =
         body.size_hint().exact().map_or(most, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     if body.size_hint().lower() > most as u64 {
         return Err(too_large(most));
     }
-    let mut lease = client.requests.lease();
+    // Of the request without its body.
+    let before = lease.bytes();
     let mut whole = Vec::new();
     let mut duty: Option<Duty> = None;
     let mut left = BODY_TIME;
     loop {
+        if duty.is_none() && lease.is_shared() {
+            duty = Some(client.requests.duty());
+        }
         let begin = Instant::now();
         let Some(frame) = next(&mut body, duty.as_mut(), left).await? else { break };
         left = left.saturating_sub(begin.elapsed());
@@ -297,21 +394,20 @@ async fn collect(client: &Arc<Connection>, mut body: Incoming, most: usize) -> R
         }
         // A body in one piece stays where it is.
         if whole.is_empty() && body.is_end_stream() {
-            hold(&mut lease, length, length).await?;
+            drop(duty);
+            shared.hold_ahead(&mut lease, before + length, before + length).await?;
             return Ok(Held { bytes: chunk, lease });
         }
         if length > whole.capacity() {
             let wanted = (whole.capacity() * 2).min(promised).max(length);
             // Who stands in line does not owe anything.
             duty = None;
-            let held = hold(&mut lease, length, wanted).await?;
-            whole.reserve_exact(wanted.min(held) - whole.len());
+            let held = shared.hold_ahead(&mut lease, before + length, before + wanted).await?;
+            whole.reserve_exact(wanted.min(held - before) - whole.len());
         }
         whole.extend_from_slice(&chunk);
-        match &duty {
-            Some(duty) => duty.moved(chunk.len()),
-            // To go on.
-            None => duty = lease.is_shared().then(|| client.requests.duty()),
+        if let Some(duty) = &duty {
+            duty.moved(chunk.len());
         }
     }
     Ok(Held { bytes: whole.into(), lease })
@@ -398,5 +494,67 @@ fn status_only(status: StatusCode, busy: Busy) -> Response<Reply> {
 fn set_kind(headers: &mut HeaderMap, kind: Option<&'static str>) {
     if let Some(kind) = kind {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use super::*;
+    use crate::config::{Config, KinesisSettings};
+    use crate::listen::{Census, Doorway};
+
+    const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-west-1/kinesis/aws4_request, SignedHeaders=host, Signature=0";
+
+    /// Bytes of a header, and who knows whether somebody still has them.
+    fn watched(text: &str) -> (HeaderValue, Weak<String>) {
+        struct Text(Arc<String>);
+        impl AsRef<[u8]> for Text {
+            fn as_ref(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+        }
+        let text = Arc::new(text.to_owned());
+        let weak = Arc::downgrade(&text);
+        (HeaderValue::from_maybe_shared(Bytes::from_owner(Text(text))).unwrap(), weak)
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_head_is_held_while_its_body_comes() {
+        let config = Config::default();
+        let settings =
+            KinesisSettings { origins: vec!["*".to_owned()], ..config.kinesis_settings().unwrap() };
+        let core = crate::broker::in_memory(config).unwrap();
+        let stop = Doorway::new("kinesis", &Arc::<Census>::default()).stop();
+        let shared = super::super::door::shared(&core, settings, stop).await.unwrap();
+        let client = shared.connection();
+        for method in [Method::POST, Method::OPTIONS, Method::GET] {
+            let mut head = hyper::Request::builder().method(method).uri("/").body(()).unwrap().into_parts().0;
+            let mut watch = Vec::new();
+            for (name, text) in [
+                ("authorization", SIGNED),
+                ("x-amz-target", "Kinesis_20131202.PutRecord"),
+                ("x-amz-date", "20260101T000000Z"),
+                ("content-type", "application/x-amz-json-1.1"),
+                ("origin", "https://example.org"),
+                ("access-control-request-headers", "x-amz-target"),
+                ("access-control-request-method", "POST"),
+                ("x-anything", "1"),
+            ] {
+                let (value, weak) = watched(text);
+                head.headers.insert(name, value);
+                watch.push((name, weak));
+            }
+            let asked = look(&shared, &head, false, &client);
+            drop(head);
+            let held: Vec<_> = watch.iter().filter(|(_, weak)| weak.upgrade().is_some()).collect();
+            assert!(held.is_empty(), "{held:?}");
+            assert!(asked.page.is_some());
+            if let What::Call(call) = &asked.what {
+                assert_eq!(call.signed.as_ref().map_err(|f| &f.message).unwrap().region, "eu-west-1");
+            }
+            assert_eq!(asked.lease.bytes(), REQUEST_BYTES);
+        }
     }
 }

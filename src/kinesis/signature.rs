@@ -21,6 +21,8 @@ const SKEW_MS: i64 = 15 * 60_000;
 /// Longest region that is repeated in an ARN.
 const REGION_BYTES_MAX: usize = 32;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// Longest request, but for its body, in the form that is signed.
+const CANONICAL_BYTES_MAX: usize = 64 * 1024;
 /// Where a client may say the hash of its body.
 const CONTENT_HASH: &str = "x-amz-content-sha256";
 
@@ -32,14 +34,24 @@ pub(super) enum Gate {
     Keys(HashMap<String, String>),
 }
 
-/// What the body has still to show.
-pub(super) enum Proof<'g> {
+/// What the body has still to show. It borrows nothing: a head does not stay while its body comes.
+pub(super) enum Proof {
     /// Nothing.
     None,
     /// That it has this hash, which is signed.
     Hash(String),
-    /// That the signature is made with this secret.
-    Secret(&'g str),
+    /// That the signature is made over it.
+    Signed(Box<Unsealed>),
+}
+
+/// A signature but for the hash of the body, which is the last that it is made over.
+pub(super) struct Unsealed {
+    /// Over the request, up to that hash.
+    canonical: Sha256,
+    /// What is signed, up to the hash of the request.
+    to_sign: String,
+    key: Vec<u8>,
+    given: Vec<u8>,
 }
 
 /// The parts of a signature.
@@ -175,7 +187,7 @@ impl<'a> Signature<'a> {
     ///
     /// # Errors
     /// `UnrecognizedClientException`, `InvalidSignatureException`.
-    pub(super) fn admit<'g>(&self, gate: &'g Gate, head: &Parts, now_ms: i64) -> Result<Proof<'g>, Fault> {
+    pub(super) fn admit(&self, gate: &Gate, head: &Parts, now_ms: i64) -> Result<Proof, Fault> {
         let Gate::Keys(keys) = gate else { return Ok(Proof::None) };
         let Some(secret) = keys.get(self.key_id) else {
             return refuse(
@@ -216,38 +228,33 @@ impl<'a> Signature<'a> {
         if let Some(name) = own.filter(|name| name.starts_with("x-amz-")).find(|name| unsigned(name)) {
             return invalid(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization."));
         }
-        if self.mac_hex.len() != 64 || hex_decode(self.mac_hex).is_none() {
+        let given = hex_decode(self.mac_hex).filter(|given| given.len() == 32);
+        let Some(unsealed) = given.and_then(|given| self.unsealed(secret, head, given)) else {
             return mismatch();
-        }
+        };
         // A client that signs its body's hash shows who it is before the body comes.
         let hash = header(&head.headers, CONTENT_HASH).filter(|hash| hash.len() == 64);
         match hash {
-            Some(hash) if self.verify(secret, head, hash) => Ok(Proof::Hash(hash.to_owned())),
+            Some(hash) if unsealed.is_over(hash) => Ok(Proof::Hash(hash.to_owned())),
             Some(_) => mismatch(),
-            None => Ok(Proof::Secret(secret)),
+            None => Ok(Proof::Signed(Box::new(unsealed))),
         }
     }
 
-    fn verify(&self, secret: &str, head: &Parts, hash: &str) -> bool {
-        hex_decode(self.mac_hex).is_some_and(|given| {
-            // Compares in constant time.
-            self.mac(secret, head, hash).is_some_and(|mac| mac.verify_slice(&given).is_ok())
-        })
-    }
-
-    /// The signature as we compute it, not yet compared.
-    fn mac(&self, secret: &str, head: &Parts, hash: &str) -> Option<Hmac<Sha256>> {
-        let canonical = self.canonical_request(head, hash)?;
+    /// The signature as we compute it, but for the hash of the body.
+    fn unsealed(&self, secret: &str, head: &Parts, given: Vec<u8>) -> Option<Unsealed> {
+        let canonical = Sha256::new_with_prefix(self.canonical_request(head)?);
         let scope = format!("{}/{}/{}/aws4_request", self.day, self.region, self.service);
-        let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{}", self.date, hex(&Sha256::digest(canonical)));
+        let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n", self.date);
         let mut key = format!("AWS4{secret}").into_bytes();
         for part in [self.day, self.region, self.service, "aws4_request"] {
             key = keyed(&key, part.as_bytes())?.finalize().into_bytes().to_vec();
         }
-        keyed(&key, to_sign.as_bytes())
+        Some(Unsealed { canonical, to_sign, key, given })
     }
 
-    fn canonical_request(&self, head: &Parts, hash: &str) -> Option<String> {
+    /// Up to the hash of the body.
+    fn canonical_request(&self, head: &Parts) -> Option<String> {
         let mut query: Vec<String> = parameters(head.uri.query().unwrap_or_default())
             .filter(|(name, _)| !(self.in_query && *name == "X-Amz-Signature"))
             .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
@@ -271,23 +278,41 @@ impl<'a> Signature<'a> {
                 return None;
             }
             text.extend([name, ":", &values.join(","), "\n"]);
+            // Longer than any head: a header was named again and again.
+            if text.len() > CANONICAL_BYTES_MAX {
+                return None;
+            }
         }
-        text.extend(["\n", &self.signed_headers, "\n", hash]);
+        text.extend(["\n", &self.signed_headers, "\n"]);
         Some(text)
     }
 }
 
-impl Proof<'_> {
+impl Unsealed {
+    /// Whether the signature is over a body of this hash.
+    fn is_over(&self, hash: &str) -> bool {
+        // Compares in constant time.
+        self.mac(hash).is_some_and(|mac| mac.verify_slice(&self.given).is_ok())
+    }
+
+    /// As we compute it, not yet compared.
+    fn mac(&self, hash: &str) -> Option<Hmac<Sha256>> {
+        let canonical = self.canonical.clone().chain_update(hash).finalize();
+        keyed(&self.key, format!("{}{}", self.to_sign, hex(&canonical)).as_bytes())
+    }
+}
+
+impl Proof {
     /// Lets the request in or not.
     ///
     /// # Errors
     /// `InvalidSignatureException`.
-    pub(super) fn of_body(&self, signature: &Signature<'_>, head: &Parts, body: &[u8]) -> Result<(), Fault> {
+    pub(super) fn of_body(&self, body: &[u8]) -> Result<(), Fault> {
         let hash = || hex(&Sha256::digest(body));
         let shown = match self {
             Self::None => true,
             Self::Hash(signed) => hash().eq_ignore_ascii_case(signed),
-            Self::Secret(secret) => signature.verify(secret, head, &hash()),
+            Self::Signed(unsealed) => unsealed.is_over(&hash()),
         };
         if shown { Ok(()) } else { mismatch() }
     }
@@ -418,7 +443,7 @@ mod tests {
         let signature = Signature::read(&head).map_err(|f| f.kind)?;
         let keys = keys();
         let proof = signature.admit(&keys, &head, now_ms).map_err(|f| f.kind)?;
-        proof.of_body(&signature, &head, BODY).map_err(|f| f.kind)
+        proof.of_body(BODY).map_err(|f| f.kind)
     }
 
     #[test]
@@ -466,7 +491,7 @@ mod tests {
         let signature = Signature::read(&head).unwrap();
         let keys = keys();
         let proof = signature.admit(&keys, &head, NOW_MS).unwrap();
-        assert!(proof.of_body(&signature, &head, BODY).is_ok());
+        assert!(proof.of_body(BODY).is_ok());
     }
 
     #[test]
@@ -496,15 +521,16 @@ mod tests {
             head
         };
         let unsigned = with(&hash, &"0".repeat(64));
-        let mac = Signature::read(&unsigned).unwrap().mac("SECRET", &unsigned, &hash).unwrap();
+        let unsealed = Signature::read(&unsigned).unwrap().unsealed("SECRET", &unsigned, Vec::new()).unwrap();
+        let mac = unsealed.mac(&hash).unwrap();
         let mac = hex(&mac.finalize().into_bytes());
         let keys = keys();
         let good = with(&hash, &mac);
         let signature = Signature::read(&good).unwrap();
         let proof = signature.admit(&keys, &good, NOW_MS).unwrap();
         assert!(matches!(proof, Proof::Hash(_)));
-        assert!(proof.of_body(&signature, &good, BODY).is_ok());
-        assert!(proof.of_body(&signature, &good, b"{}").is_err());
+        assert!(proof.of_body(BODY).is_ok());
+        assert!(proof.of_body(b"{}").is_err());
         for bad in [with(&hash, &"0".repeat(64)), with(&"0".repeat(64), &mac)] {
             let refused = Signature::read(&bad).unwrap().admit(&keys, &bad, NOW_MS).err().unwrap();
             assert_eq!(refused.kind, Kind::InvalidSignature);

@@ -67,9 +67,16 @@ impl Deaf {
     }
 
     fn post(&mut self, operation: &str, body: &str) {
+        self.begin(operation, body.len());
+        self.0.send(&frame(0, 1, self.1, body.as_bytes()));
+        self.1 += 2;
+    }
+
+    /// A head, and no body yet.
+    fn begin(&mut self, operation: &str, length: usize) {
         let mut head = Vec::new();
         // Literals that nobody indexes, names and values as they are.
-        let length = body.len().to_string();
+        let length = length.to_string();
         let target = format!("Kinesis_20131202.{operation}");
         for (name, value) in [
             (":method", "POST"),
@@ -98,8 +105,6 @@ impl Deaf {
             }
         }
         self.0.send(&frame(1, 4, self.1, &head));
-        self.0.send(&frame(0, 1, self.1, body.as_bytes()));
-        self.1 += 2;
     }
 }
 
@@ -211,6 +216,27 @@ fn bodies_that_do_not_come_on_shut_nobody_out() {
         assert!(held(&house, REQUESTS) <= 13 * MIB, "{}", held(&house, REQUESTS));
     }
     drop(half);
+    until(|| held(&house, REQUESTS) == 0);
+    house.shutdown();
+}
+
+#[test]
+fn requests_whose_bodies_do_not_come_are_counted_and_none_is_begun_when_memory_is_used_up() {
+    let house = bounded(&[(REQUESTS, MIB / 4)]);
+    house.client().create("small", 1);
+    let mut deaf: Vec<Deaf> = (0..4).map(|_| Deaf::open(&house)).collect();
+    for connection in &mut deaf {
+        for _ in 0..40 {
+            connection.begin("PutRecord", 100);
+            connection.1 += 2;
+        }
+    }
+    until(|| held(&house, REQUESTS) > MIB / 5);
+    for _ in 0..5 {
+        assert!(held(&house, REQUESTS) <= MIB / 4 + 64 * 1024, "{}", held(&house, REQUESTS));
+        is_served(&house);
+    }
+    drop(deaf);
     until(|| held(&house, REQUESTS) == 0);
     house.shutdown();
 }
