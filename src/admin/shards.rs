@@ -219,6 +219,7 @@ fn refusal(name: &str, error: &TopicError) -> Refusal {
         E::InvalidReshard(_) => (StatusCode::BAD_REQUEST, format!("{error}; {see}")),
         E::InUse(_) => (StatusCode::CONFLICT, error.to_string()),
         E::Storage(StoreError::Full { .. }) => (StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
+        E::Opening => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         E::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         _ => (StatusCode::BAD_REQUEST, error.to_string()),
     }

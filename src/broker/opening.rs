@@ -7,8 +7,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Core, Places};
 use crate::lock::{Mutex, rank};
@@ -17,6 +19,8 @@ use crate::topic::{self, Error, Partition};
 
 /// How many logs are opened at once, and how many are looked through.
 const AT_ONCE: usize = 4;
+/// How long a request waits for logs.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How many changes run at once; most wait for each other anyway.
 const CHANGES_AT_ONCE: usize = 32;
 
@@ -114,12 +118,27 @@ impl Core {
         }
     }
 
-    /// Opens the logs of partitions; those that could not be opened.
+    /// Opens the logs of partitions; those that could not be opened, or have not been within a request's patience: that goes on,
+    /// and whoever asks again finds more of them open.
     pub async fn open_logs(self: &Arc<Self>, partitions: Vec<Arc<Partition>>) -> Refused {
+        self.open_until(Instant::now() + PATIENCE, partitions).await
+    }
+
+    /// Opens the logs of partitions, all that do open, however long that takes.
+    pub async fn open_all(self: &Arc<Self>, partitions: Vec<Arc<Partition>>) {
+        let closed: Vec<_> = partitions.into_iter().filter(|partition| !partition.is_open()).collect();
+        for outcome in self.begin_to_open(&closed) {
+            // What does not open is told of where it fails.
+            let _ = told(outcome).await;
+        }
+    }
+
+    async fn open_until(self: &Arc<Self>, until: Instant, partitions: Vec<Arc<Partition>>) -> Refused {
         let closed: Vec<_> = partitions.into_iter().filter(|partition| !partition.is_open()).collect();
         let mut refused = HashMap::new();
         for (outcome, partition) in self.begin_to_open(&closed).into_iter().zip(&closed) {
-            if let Err(error) = told(outcome).await {
+            // Those that are open by then are, whatever came before them.
+            if let Err(error) = timeout_at(until, told(outcome)).await.unwrap_or(Err(Error::Opening)) {
                 refused.insert(partition.id(), error);
             }
         }
@@ -292,6 +311,26 @@ mod tests {
         assert_eq!(core.opening.line.free(), 0, "their threads are at work");
         drop(release);
         assert_eq!(core.in_line(|_| Ok(7)).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn who_has_waited_enough_goes_on_with_what_is_open_and_the_rest_is_opened_all_the_same() {
+        let core = crate::broker::in_memory(Config::default()).unwrap();
+        let topic = core.create_topic("t".into(), 3, BTreeMap::new()).await.unwrap();
+        let all: Vec<_> = topic.partitions().iter().cloned().collect();
+        core.open_log(&all[1]).await.unwrap();
+        while core.opening.logs.lock().openers > 0 {
+            tokio::task::yield_now().await;
+        }
+        // As if all of them were busy.
+        core.opening.logs.lock().openers = AT_ONCE;
+        let refused = core.open_until(Instant::now(), all.clone()).await;
+        let ids: std::collections::BTreeSet<i32> = refused.keys().map(|id| id.partition).collect();
+        assert!(ids == [0, 2].into() && refused.values().all(|e| matches!(e, Error::Opening)), "{refused:?}");
+        tokio::spawn(open_in_turns(Arc::clone(&core.opening)));
+        core.open_all(all.clone()).await;
+        assert!(all.iter().all(|partition| partition.is_open()));
+        assert!(core.open_until(Instant::now(), all).await.is_empty());
     }
 
     #[tokio::test]

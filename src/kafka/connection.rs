@@ -30,6 +30,7 @@ use super::schema;
 use crate::broker::clients::{self, Meters};
 use crate::broker::{Core, IncidentKind, Refused, Wave};
 use crate::listen::{Account, Duty, Guest, Lease, OWN_BYTES, Seat};
+use crate::topic::Partition;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,8 @@ enum State {
         work: api::Work,
         /// Before that it waits for memory.
         begun: Option<api::Begun>,
+        /// For when it needs logs that are not open.
+        frame: Bytes,
     },
     /// Nothing is sent (acks=0).
     Silent,
@@ -516,7 +519,7 @@ impl Connection {
                         Step::Waits => break,
                     }
                 }
-                State::Lane { work, begun } => {
+                State::Lane { work, begun, .. } => {
                     if begun.is_none() {
                         // First for what it is once it is read, then for its answer: who has that waits for nothing more.
                         let all = self.requests.bytes() + work.read_bytes;
@@ -547,12 +550,13 @@ impl Connection {
                         Poll::Ready(late) => {
                             self.answer_room = 0;
                             match late? {
-                                Some(late) => self.place(late),
+                                api::Outcome::Done(late) => self.place(late),
                                 // Others were faster: it stands in line.
-                                None => {
+                                api::Outcome::TooMuch => {
                                     *begun = None;
                                     self.answers.settle(self.out.heap_len() + self.ready_heap);
                                 }
+                                api::Outcome::Unopened(unopened) => self.park_again(unopened),
                             }
                             progress = true;
                             continue;
@@ -584,7 +588,7 @@ impl Connection {
         let waits = matches!(answer, Answer::Waits(_));
         let state = match answer {
             Answer::Produce(reply) if reply.is_silent() => State::Silent,
-            answer => self.state_of(answer),
+            answer => self.state_of(answer, &Bytes::new()),
         };
         if let Some(front) = self.pending.front_mut() {
             self.pending_bytes -= front.request_bytes;
@@ -594,7 +598,8 @@ impl Connection {
         }
     }
 
-    fn state_of(&mut self, answer: Answer) -> State {
+    /// `frame` is the request, which work of a lane keeps.
+    fn state_of(&mut self, answer: Answer, frame: &Bytes) -> State {
         match answer {
             Answer::Now(body) => {
                 self.ready_bytes += body.len();
@@ -612,7 +617,7 @@ impl Connection {
                 }
                 State::Fetch(poll)
             }
-            Answer::Lane(work) => State::Lane { work, begun: None },
+            Answer::Lane(work) => State::Lane { work, begun: None, frame: frame.clone() },
             Answer::Long => {
                 debug_assert!(false, "api::answer makes it the work of a lane");
                 State::Silent
@@ -791,11 +796,9 @@ impl Connection {
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
         if !cx.unopened.is_empty() {
-            let (core, unopened) = (Arc::clone(&self.shared.core), std::mem::take(&mut cx.unopened));
+            let unopened = std::mem::take(&mut cx.unopened);
             self.wave.truncate(before);
-            self.pending_bytes += frame.len();
-            let opening = Box::pin(async move { core.open_logs(unopened).await });
-            self.parked = Some(Box::new(Parked { frame, opening, opened: None }));
+            self.park(frame, unopened);
             return Ok(settled);
         }
         let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);
@@ -807,7 +810,7 @@ impl Connection {
             }
         };
         self.alone |= matches!(answer, Answer::Alone(_) | Answer::Lane(_));
-        let state = self.state_of(answer);
+        let state = self.state_of(answer, &frame);
         self.pending_bytes += request_bytes;
         self.pending.push_back(Pending {
             correlation_id: header.correlation_id,
@@ -816,6 +819,25 @@ impl Connection {
             state,
         });
         Ok(settled)
+    }
+
+    /// A request waits until logs are open, and is answered anew then.
+    fn park(&mut self, frame: Bytes, unopened: Vec<Arc<Partition>>) {
+        let core = Arc::clone(&self.shared.core);
+        self.pending_bytes += frame.len();
+        let opening = Box::pin(async move { core.open_logs(unopened).await });
+        self.parked = Some(Box::new(Parked { frame, opening, opened: None }));
+    }
+
+    /// The same for one that found that in a lane. It is the last that was begun.
+    fn park_again(&mut self, unopened: Vec<Arc<Partition>>) {
+        let Some(Pending { state: State::Lane { frame, .. }, request_bytes, .. }) = self.pending.pop_front()
+        else {
+            return;
+        };
+        self.pending_bytes -= request_bytes;
+        self.alone &= !self.pending.is_empty();
+        self.park(frame, unopened);
     }
 
     /// Commits the wave and gives every produce reply from `settled` on its outcomes.

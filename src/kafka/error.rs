@@ -20,6 +20,7 @@ impl Code {
     pub(super) const OFFSET_OUT_OF_RANGE: Self = Self(1);
     pub(super) const CORRUPT_MESSAGE: Self = Self(2);
     pub(super) const UNKNOWN_TOPIC_OR_PARTITION: Self = Self(3);
+    pub(super) const NOT_LEADER_OR_FOLLOWER: Self = Self(6);
     pub(super) const MESSAGE_TOO_LARGE: Self = Self(10);
     pub(super) const OFFSET_METADATA_TOO_LARGE: Self = Self(12);
     pub(super) const COORDINATOR_LOAD_IN_PROGRESS: Self = Self(14);
@@ -133,6 +134,9 @@ pub(super) fn of_topic(error: &topic::Error) -> Code {
         E::InUse(_) | E::Merged { .. } => Code::POLICY_VIOLATION,
         // Every client retries this one (law 8: never 89, which librdkafka takes for a loss).
         E::Throttled { .. } => Code::NOT_ENOUGH_REPLICAS,
+        // What a Kafka that has just started answers of partitions that it has not loaded. Every client asks again for it without
+        // a word to its user; 56 is an error to some (Sarama).
+        E::Opening => Code::NOT_LEADER_OR_FOLLOWER,
         E::Storage(storage) => of_store(storage),
     }
 }

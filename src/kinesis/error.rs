@@ -163,6 +163,7 @@ pub(super) fn of_topic(error: &topic::Error, place: &Place<'_>) -> Fault {
         E::InUse(why) => Fault::in_use(why.clone()),
         E::Merged { .. } => Fault::internal(),
         E::Throttled { limit, .. } => throttled(*limit, place),
+        E::Opening => Fault::new(Kind::Unavailable, "The shard is being opened."),
         E::Storage(storage) => of_store(storage),
     }
 }

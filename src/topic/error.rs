@@ -130,6 +130,9 @@ pub enum Error {
         /// When it would pass if nothing else came.
         wait_ms: u64,
     },
+    /// The partition's log is still being opened, which may take a recovery.
+    #[error("the log is being opened; try again")]
+    Opening,
     /// The engine failed.
     #[error(transparent)]
     Storage(store::Error),

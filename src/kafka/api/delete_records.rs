@@ -69,5 +69,6 @@ async fn delete(core: &Arc<Core>, topic: &str, partition: i32, offset: i64) -> R
     if !partition.config().cleanup_policy.delete {
         return Err(Code::POLICY_VIOLATION);
     }
+    core.open_log(&partition).await.map_err(|e| error::of_topic(&e))?;
     core.blocking(move |_| partition.delete_records(offset)).await.map_err(|e| error::of_topic(&e))
 }

@@ -54,7 +54,8 @@ impl Api for DescribeLogDirs {
         let selection = select(&core, request.topics);
         // One at a time: each takes a thread for as long as it measures.
         Reply::alone(async move {
-            // Sizes of logs that nobody touched yet are found by opening them.
+            // Sizes of logs that nobody touched yet are found by opening them, however long that takes.
+            core.open_all(selection.values().flatten().cloned().collect()).await;
             match core.in_line(move |core| Ok(measure(core, &selection))).await {
                 Ok(result) => DescribeLogDirsResponse::default().with_results(vec![result]),
                 Err(error) => DescribeLogDirsResponse::default().with_error_code(error::of_topic(&error).0),
@@ -116,6 +117,9 @@ fn measure(core: &Core, selection: &Selection) -> DescribeLogDirsResult {
 
 fn size(topic: &str, partition: &Partition) -> Option<DescribeLogDirsPartition> {
     let index = partition.id().partition;
+    if !partition.is_open() {
+        return None;
+    }
     match partition.segments() {
         Ok(segments) => {
             let bytes = segments.iter().map(|s| s.bytes).fold(0, u64::saturating_add);

@@ -24,10 +24,9 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::{Api, Context, Reply, resource};
-use crate::broker::Core;
 use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
-use crate::topic::Error;
+use crate::topic::{Error, Partition};
 
 pub(super) struct ListOffsets;
 
@@ -47,28 +46,23 @@ impl Api for ListOffsets {
         );
         let asked =
             || request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)));
+        let places: Vec<Place> = asked().map(|(topic, p)| place(cx, &topic.name, p)).collect();
+        if !cx.unopened.is_empty() {
+            return Reply::Now(ListOffsetsResponse::default());
+        }
+        let most = cx.core.topic_settings().max_decompressed_bytes;
         if asked().any(|(_, p)| is_sought(p.timestamp)) {
             let core = Arc::clone(cx.core);
             return Reply::phased(async move {
-                let found = core.in_line(move |core| {
-                    let answer = |topic: &str, p: &ListOffsetsPartition| look_up(core, version, topic, p);
-                    Ok(answer_all(&request, &twice, answer))
+                let found = core.in_line(move |_| {
+                    let answer = |place: &Place, p: &_| look_up(most, version, place, p);
+                    Ok(answer_all(&request, &twice, &places, answer))
                 });
                 // Only a look-up that panicked has none; the client asks again.
                 found.await.unwrap_or_default()
             });
         }
-        for (topic, p) in asked() {
-            let found =
-                cx.core.topics().by_name(&topic.name).and_then(|t| t.partition(p.partition_index).ok());
-            // An error is the partition's own, below.
-            let _ = found.map(|partition| cx.is_open(&partition));
-        }
-        if !cx.unopened.is_empty() {
-            return Reply::Now(ListOffsetsResponse::default());
-        }
-        let answer = |topic: &str, p: &ListOffsetsPartition| look_up(cx.core, version, topic, p);
-        Reply::Now(answer_all(&request, &twice, answer))
+        Reply::Now(answer_all(&request, &twice, &places, |place, p| look_up(most, version, place, p)))
     }
 
     fn decode(version: i16, body: &mut Bytes) -> Result<ListOffsetsRequest, Close> {
@@ -90,17 +84,31 @@ fn is_sought(timestamp: i64) -> bool {
     timestamp >= 0 || timestamp == -3
 }
 
+/// A partition that is asked for, whose log is open, or why not.
+type Place = Result<Arc<Partition>, Error>;
+
+fn place(cx: &mut Context<'_>, topic: &str, asked: &ListOffsetsPartition) -> Place {
+    let topic = cx.core.topics().by_name(topic).ok_or(Error::UnknownTopic)?;
+    let partition = topic.partition(asked.partition_index)?;
+    partition.check_epoch(asked.current_leader_epoch)?;
+    cx.is_open(&partition)?;
+    Ok(partition)
+}
+
+/// `places` are those of the partitions in the order in which they are asked for.
 fn answer_all(
     request: &ListOffsetsRequest,
     twice: &HashSet<(TopicName, i32)>,
-    answer: impl Fn(&str, &ListOffsetsPartition) -> ListOffsetsPartitionResponse,
+    places: &[Place],
+    answer: impl Fn(&Place, &ListOffsetsPartition) -> ListOffsetsPartitionResponse,
 ) -> ListOffsetsResponse {
+    let mut places = places.iter();
     let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|p| {
+        let partitions = topic.partitions.iter().zip(places.by_ref()).map(|(p, place)| {
             if twice.contains(&(topic.name.clone(), p.partition_index)) {
                 return refused(p, Code::INVALID_REQUEST);
             }
-            answer(&topic.name, p)
+            answer(place, p)
         });
         let partitions = partitions.collect();
         ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
@@ -113,13 +121,16 @@ fn refused(asked: &ListOffsetsPartition, code: Code) -> ListOffsetsPartitionResp
     answer.with_error_code(code.0)
 }
 
+/// Decompresses to at most `most` bytes.
 fn look_up(
-    core: &Core,
+    most: usize,
     version: i16,
-    topic: &str,
+    place: &Place,
     asked: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
-    match find(core, version, topic, asked) {
+    let of = |e: &Error| error::of_topic(e);
+    let found = place.as_ref().map_err(of).and_then(|partition| find(most, version, partition, asked));
+    match found {
         Ok((offset, timestamp, epoch)) => {
             let epoch = if version >= 4 { epoch } else { -1 };
             ListOffsetsPartitionResponse::default()
@@ -134,23 +145,19 @@ fn look_up(
 
 /// Offset, timestamp and leader epoch; (-1, -1) when nothing matches.
 fn find(
-    core: &Core,
+    most: usize,
     version: i16,
-    topic: &str,
+    partition: &Partition,
     asked: &ListOffsetsPartition,
 ) -> Result<(i64, i64, i32), Code> {
     let of = |e: Error| error::of_topic(&e);
-    let topic = core.topics().by_name(topic).ok_or(Code::UNKNOWN_TOPIC_OR_PARTITION)?;
-    let partition = topic.partition(asked.partition_index).map_err(of)?;
-    partition.check_epoch(asked.current_leader_epoch).map_err(of)?;
     let epoch = partition.leader_epoch();
     let nothing = (-1, -1, -1);
-    let max_plain_bytes = core.topic_settings().max_decompressed_bytes;
     Ok(match asked.timestamp {
         -1 => (partition.high_watermark().map_err(of)?.value(), -1, epoch),
         -2 => (partition.span().map_err(of)?.start, -1, epoch),
         -3 if version >= 7 => {
-            partition.max_timestamp(max_plain_bytes).map_err(of)?.map_or(nothing, |(o, t)| (o, t, epoch))
+            partition.max_timestamp(most).map_err(of)?.map_or(nothing, |(o, t)| (o, t, epoch))
         }
         -4 if version >= 8 => (partition.span().map_err(of)?.start, -1, epoch),
         // No tiered storage: nothing is tiered, nothing waits to be.
@@ -158,7 +165,7 @@ fn find(
         -6 if version >= 11 => nothing,
         timestamp if timestamp < 0 => return Err(Code::UNSUPPORTED_VERSION),
         timestamp => {
-            let found = partition.offset_for_time(timestamp, max_plain_bytes).map_err(of)?;
+            let found = partition.offset_for_time(timestamp, most).map_err(of)?;
             found.map_or(nothing, |(o, t)| (o, t, epoch))
         }
     })

@@ -32,6 +32,8 @@ mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
+#[cfg(test)]
+mod lane_tests;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
@@ -115,16 +117,13 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     /// Whether the partition can be asked without a wait; if not, the request waits until it can ([`Context::unopened`]).
-    /// In a lane, where nobody else waits, the log is opened here.
+    /// Nothing is opened here, also in a lane: others wait for that.
     ///
     /// # Errors
     /// Why its log could not be opened.
     pub(super) fn is_open(&mut self, partition: &Arc<Partition>) -> Result<bool, Error> {
         if partition.is_open() {
             return Ok(true);
-        }
-        if !self.on_worker {
-            return partition.log().map(|_| true);
         }
         if let Some(error) = self.refused.get(&partition.id()) {
             return Err(error.clone());
@@ -155,11 +154,20 @@ pub(super) enum Answer {
 }
 
 /// Work that has begun.
-pub(super) type Begun = BoxFuture<Result<Option<Late>, Close>>;
+pub(super) type Begun = BoxFuture<Result<Outcome, Close>>;
+
+/// What came of work in a lane.
+pub(super) enum Outcome {
+    Done(Late),
+    /// Nothing: answers hold too much memory, try again later.
+    TooMuch,
+    /// Nothing: these logs are not open, and no lane waits for that. It is answered anew once they are.
+    Unopened(Vec<Arc<Partition>>),
+}
 
 /// Work of a lane.
 pub(super) struct Work {
-    /// Begins it, told whether it is done whatever memory answers hold. `None`: they hold too much, try again later.
+    /// Begins it, told whether it is done whatever memory answers hold.
     pub(super) begin: Box<dyn Fn(bool) -> Begun + Send>,
     /// Memory that the request takes once it is read, beside its bytes.
     pub(super) read_bytes: usize,
@@ -401,14 +409,16 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
     let is_produce = entry.key == produce::KEY;
     let read_bytes = if is_produce { 0 } else { body.len() * READ_FACTOR };
     let answer_bytes = if is_produce { 0 } else { LARGE_ANSWER_BYTES };
+    let refused = cx.refused.clone();
     let begin: Box<dyn Fn(bool) -> _ + Send> = Box::new(move |at_any_rate| {
         let (core, answers, body, meters) =
             (Arc::clone(&core), Arc::clone(&answers), body.clone(), meters.clone());
+        let refused = refused.clone();
         let (listener, client_id) = (Arc::clone(&listener), client_id.clone());
         let lane = Arc::clone(&core);
         let computed = lane.compute(move || {
             if !is_produce && !at_any_rate && answers.budget.is_used_up() {
-                return Ok(None);
+                return Ok(Outcome::TooMuch);
             }
             let mut wave = Wave::default();
             if is_produce {
@@ -427,9 +437,12 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
                 throttle_ms: 0,
                 held_bytes: 0,
                 unopened: Vec::new(),
-                refused: Refused::new(),
+                refused,
             };
             let mut answer = metered(&mut cx, entry, version, body)?;
+            if !cx.unopened.is_empty() {
+                return Ok(Outcome::Unopened(cx.unopened));
+            }
             let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);
             if let Answer::Produce(reply) = &mut answer {
                 wave.commit(core.now_ms());
@@ -441,7 +454,7 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
             if let Answer::Now(body) = &answer {
                 lease.settle(body.heap_len());
             }
-            Ok(Some(Late { answer, throttle_ms, held_bytes, _lease: lease }))
+            Ok(Outcome::Done(Late { answer, throttle_ms, held_bytes, _lease: lease }))
         });
         Box::pin(async move {
             let refused = || Close::Refused(format!("{} (key {}) failed", entry.name, entry.key));

@@ -72,9 +72,15 @@ fn requests_that_wait_for_logs_to_be_opened_are_answered_in_order_and_carried_ou
     let mut client = house.client();
     let one = batch(super::NOBODY, 1, b"v");
     let latest = |topic| Out::new().i32(-1).i32(1).string(topic).i32(1).i32(0).i64(-1);
+    // Large enough for a lane.
+    let ends = |topic| {
+        let body = Out::new().i32(-2).i32(1).string(topic).i32(1_000);
+        (0..1_000).fold(body, |body, index| body.i32(index).i32(-1).i32(0))
+    };
     // All of it is in the broker's hands before the first log is open.
     let mut sent = Vec::new();
     for topic in ["t", "u", "t"] {
+        sent.push((client.send(23, 3, &ends(topic)), "end"));
         sent.push((client.send(0, 7, &super::produce_body(topic, -1, &one)), "produce"));
         sent.push((client.send(0, 7, &super::produce_body(topic, 1, &one)), "produce"));
         sent.push((client.send(2, 1, &latest(topic)), "latest"));
@@ -93,9 +99,13 @@ fn requests_that_wait_for_logs_to_be_opened_are_answered_in_order_and_carried_ou
             assert_eq!(answer.i16(), 0);
             answer.i64();
             told.push(answer.i64());
+        } else if what == "end" {
+            let _skipped = (answer.i32(), answer.i32(), answer.string(), answer.i32());
+            assert_eq!((answer.i16(), answer.i32(), answer.i32()), (0, 0, 0));
+            told.push(answer.i64());
         }
     }
-    assert_eq!(told, [2, 3, 4, 2, 3, 4, 4, 5, 6], "each of them once");
+    assert_eq!(told, [2, 2, 3, 4, 2, 2, 3, 4, 4, 4, 5, 6], "each of them once");
     house.shutdown();
 }
 

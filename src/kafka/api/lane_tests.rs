@@ -1,0 +1,108 @@
+//! Laws of requests that are answered in a lane: they wait for no disk there.
+//!
+//! Deliberately absent: sockets; what a connection makes of an outcome is tested from outside.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::list_offsets_request::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_response::OffsetForLeaderEpochResponse;
+use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+
+use super::{Answer, Answers, Context, LARGE_BYTES, Outcome, answer};
+use crate::broker::{Core, Refused, Wave, in_memory};
+use crate::config::Config;
+use crate::kafka::error::Code;
+use crate::topic::{Error, Topic};
+
+const PARTITIONS: i32 = 1000;
+
+fn name() -> TopicName {
+    TopicName(StrBytes::from_static_str("t"))
+}
+
+fn bytes_of(request: &impl Encodable, version: i16) -> Bytes {
+    let mut body = Vec::new();
+    request.encode(&mut body, version).unwrap();
+    assert!(body.len() > LARGE_BYTES);
+    body.into()
+}
+
+/// What a lane makes of a request.
+async fn in_lane(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused: Refused) -> Outcome {
+    let addr = "127.0.0.1:9092".parse().unwrap();
+    let mut cx = Context {
+        core,
+        wave: &mut Wave::default(),
+        listener: "PLAINTEXT",
+        client_id: None,
+        peer: addr,
+        local: addr,
+        answers: &Answers::new(None),
+        on_worker: true,
+        meters: None,
+        throttle_ms: 0,
+        held_bytes: 0,
+        unopened: Vec::new(),
+        refused,
+    };
+    let (_, answer) = answer(&mut cx, key, version, body).unwrap();
+    assert!(cx.unopened.is_empty());
+    let Answer::Lane(work) = answer else { panic!("it is large") };
+    (work.begin)(false).await.unwrap()
+}
+
+fn all_are_shut(topic: &Topic) -> bool {
+    topic.partitions().iter().all(|partition| !partition.is_open())
+}
+
+#[tokio::test]
+async fn a_lane_opens_no_log_and_answers_what_is_open() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = core.create_topic("t".into(), PARTITIONS, [].into()).await.unwrap();
+    let asked = (0..PARTITIONS)
+        .map(|p| OffsetForLeaderPartition::default().with_partition(p).with_leader_epoch(0))
+        .collect();
+    let asked = OffsetForLeaderTopic::default().with_topic(name()).with_partitions(asked);
+    let body = bytes_of(&OffsetForLeaderEpochRequest::default().with_topics(vec![asked]), 3);
+    let ask =
+        async |refused| in_lane(&core, OffsetForLeaderEpochRequest::KEY, 3, body.clone(), refused).await;
+    let Outcome::Unopened(unopened) = ask(Refused::new()).await else { panic!("nothing is open") };
+    assert_eq!(unopened.len(), PARTITIONS as usize);
+    assert!(all_are_shut(&topic));
+
+    // It has waited for them, and one is open.
+    core.open_log(&unopened[7]).await.unwrap();
+    let refused = unopened.iter().map(|partition| (partition.id(), Error::Opening)).collect();
+    let Outcome::Done(late) = ask(refused).await else { panic!("it waits no more") };
+    let Answer::Now(body) = late.answer else { panic!("there is nothing to wait for") };
+    let told = OffsetForLeaderEpochResponse::decode(&mut Bytes::from(body.bytes), 3).unwrap();
+    for partition in &told.topics[0].partitions {
+        let code = if partition.partition == 7 { Code::NONE } else { Code::NOT_LEADER_OR_FOLLOWER };
+        assert_eq!(partition.error_code, code.0, "{}", partition.partition);
+    }
+    assert_eq!(topic.partitions().iter().filter(|partition| partition.is_open()).count(), 1);
+    core.close().unwrap();
+}
+
+#[tokio::test]
+async fn offsets_that_are_sought_in_logs_wait_until_those_are_open_like_others() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = core.create_topic("t".into(), PARTITIONS, [].into()).await.unwrap();
+    for timestamp in [-1, -3, 1_000] {
+        let asked = (0..PARTITIONS)
+            .map(|p| ListOffsetsPartition::default().with_partition_index(p).with_timestamp(timestamp));
+        let asked = ListOffsetsTopic::default().with_name(name()).with_partitions(asked.collect());
+        let body = bytes_of(&ListOffsetsRequest::default().with_topics(vec![asked]), 7);
+        let outcome = in_lane(&core, ListOffsetsRequest::KEY, 7, body, Refused::new()).await;
+        assert!(matches!(outcome, Outcome::Unopened(logs) if logs.len() == PARTITIONS as usize));
+        assert!(all_are_shut(&topic), "{timestamp}");
+    }
+    core.close().unwrap();
+}
