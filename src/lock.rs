@@ -89,6 +89,8 @@ ranks! {
     Calendar Never,
     /// Logs that are being opened.
     Openings Never,
+    /// Plain records of batches that are read a few at a time.
+    Sections Never,
     /// One change of configuration or client quotas at a time.
     ConfigChanges Disk,
     /// The block of producer ids that is being given out.

@@ -85,6 +85,7 @@ pub struct Core {
     node_id: i32,
     lines: Lines,
     lanes: lane::Lanes,
+    sections: shards::Sections,
     watch: places::Watch,
 }
 

@@ -99,6 +99,7 @@ pub(super) fn open_on(
         lines: Lines::default(),
         node_id: config.identity().node_id,
         lanes: super::lane::Lanes::default(),
+        sections: super::shards::Sections::default(),
         watch: super::places::Watch::default(),
         location,
         config: RwLock::new(config),

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod power_tests;
 mod read;
+mod sections;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,8 @@ use super::{Core, Receipt};
 use crate::batch::{Builder, Record};
 use crate::store;
 use crate::topic::{self, Append, Error, Partition, Plan, Reshape, Topic};
+
+pub(super) use sections::Sections;
 
 pub use read::{Got, GotRecord, Most, ReadCharge};
 

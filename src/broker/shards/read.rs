@@ -10,7 +10,8 @@ mod tests;
 
 use bytes::Bytes;
 
-use crate::batch::{Batches, Header, Records, StoredBatch, TimestampType};
+use super::sections::Sections;
+use crate::batch::{Batches, Codec, Header, Records, StoredBatch, TimestampType};
 use crate::broker::{Core, IN_PLACE_BYTES};
 use crate::quota::{Bucket, Verdict};
 use crate::store;
@@ -111,7 +112,7 @@ impl Core {
         }
         let plain_bytes = self.topic_settings.max_decompressed_bytes;
         let bounds = Bounds { most, plain_bytes, horizon_ms: self.horizon_ms(topic) };
-        let mut look = Look::begin(&partition, shard, offset, bounds)?;
+        let mut look = Look::begin(&partition, &self.sections, shard, offset, bounds)?;
         if !look.go_on(Place::Worker)? {
             self.in_lane(|| look.go_on(Place::Lane)).await?;
         }
@@ -185,6 +186,7 @@ enum Place {
 /// A read under way.
 struct Look<'a> {
     partition: &'a Partition,
+    sections: &'a Sections,
     bounds: Bounds<'a>,
     /// Where the shard ends.
     until: i64,
@@ -202,6 +204,7 @@ struct Look<'a> {
 impl<'a> Look<'a> {
     fn begin(
         partition: &'a Partition,
+        sections: &'a Sections,
         shard: &Shard,
         offset: i64,
         bounds: Bounds<'a>,
@@ -210,6 +213,7 @@ impl<'a> Look<'a> {
         let start = partition.span()?.start;
         Ok(Self {
             partition,
+            sections,
             bounds,
             until,
             got: Got { next_offset: offset.max(shard.from).max(start).min(until), ..Got::default() },
@@ -281,20 +285,7 @@ impl<'a> Look<'a> {
             self.got.next_offset = self.got.next_offset.max(next);
             return Ok(true);
         }
-        let cap = match place {
-            Place::Lane => self.bounds.plain_bytes,
-            Place::Worker => self.bounds.plain_bytes.min(IN_PLACE_BYTES),
-        };
-        let (section, pinned) = match batch.section(cap) {
-            Ok(std::borrow::Cow::Borrowed(part)) => (slice.slice_ref(part), part.len()),
-            Ok(std::borrow::Cow::Owned(plain)) => {
-                let pinned = plain.capacity();
-                (Bytes::from(plain), pinned)
-            }
-            // It is larger than that, or something else is wrong: a lane tells.
-            Err(_) if cap < self.bounds.plain_bytes => return Ok(false),
-            Err(invalid) => return Err(invalid.into()),
-        };
+        let Some((section, pinned)) = self.section(slice, batch, place)? else { return Ok(false) };
         self.looked += section.len();
         let (before, bytes) = (self.got.records.len(), self.bytes);
         self.take_records(&section, &header)?;
@@ -304,8 +295,38 @@ impl<'a> Look<'a> {
         }
         if !self.full {
             self.got.next_offset = self.got.next_offset.max(next);
+        } else if is_compressed(&header) {
+            // Its reader goes on in the middle of it.
+            self.sections.keep(self.partition.id(), &header, &section, pinned);
         }
         Ok(true)
+    }
+
+    /// The plain records of a batch, and how much memory they hold on to; `None` when that is too much to do here.
+    fn section(
+        &self,
+        slice: &Bytes,
+        batch: &StoredBatch<'_>,
+        place: Place,
+    ) -> topic::Result<Option<(Bytes, usize)>> {
+        let kept = || self.sections.find(self.partition.id(), &batch.header);
+        if let Some(kept) = is_compressed(&batch.header).then(kept).flatten() {
+            return Ok(Some(kept));
+        }
+        let cap = match place {
+            Place::Lane => self.bounds.plain_bytes,
+            Place::Worker => self.bounds.plain_bytes.min(IN_PLACE_BYTES),
+        };
+        match batch.section(cap) {
+            Ok(std::borrow::Cow::Borrowed(part)) => Ok(Some((slice.slice_ref(part), part.len()))),
+            Ok(std::borrow::Cow::Owned(plain)) => {
+                let pinned = plain.capacity();
+                Ok(Some((Bytes::from(plain), pinned)))
+            }
+            // It is larger than that, or something else is wrong: a lane tells.
+            Err(_) if cap < self.bounds.plain_bytes => Ok(None),
+            Err(invalid) => Err(invalid.into()),
+        }
     }
 
     fn take_records(&mut self, section: &Bytes, header: &Header) -> topic::Result<()> {
@@ -397,6 +418,10 @@ fn throttled(limit: Limit, wait_ns: u64) -> Error {
 const COPIED_BYTES: usize = 64 * 1024;
 
 /// Whether all records of a batch have the time that the broker gave it.
+fn is_compressed(header: &Header) -> bool {
+    Codec::of(header) != Ok(Codec::None)
+}
+
 fn stamped(header: &Header) -> bool {
     header.timestamp_type() == TimestampType::LogAppend
 }

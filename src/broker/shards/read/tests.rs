@@ -88,6 +88,12 @@ async fn what_is_little_on_the_disk_and_much_in_memory_is_decompressed_in_a_lane
     let got = read.await.unwrap();
     assert_eq!((got.records.len(), got.records[0].offset, got.next_offset), (1, 7, 8));
     assert!(got.records[0].value.as_ref().unwrap().is_unique(), "the other 299 are let go of");
+    // Its reader goes on where it stopped, and nobody decompresses that again.
+    let _all_taken = core.lanes.0.take_all();
+    let got = at_once(std::pin::pin!(core.get(&topic, &shard, 8, &one, ReadCharge::Shared))).await;
+    let got = got.expect("it needs no lane").unwrap();
+    assert_eq!((got.records.len(), got.records[0].offset, got.next_offset), (1, 8, 9));
+    assert!(got.records[0].value.as_ref().unwrap().is_unique(), "what is kept is not theirs");
 }
 
 #[tokio::test]
