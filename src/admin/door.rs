@@ -217,6 +217,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_few_at_a_time_work_with_the_broker_and_the_others_are_told() {
+        let door =
+            Door::open(&Arc::default(), AdminSettings::default(), vec!["127.0.0.1:0".parse().unwrap()])
+                .unwrap();
+        door.ready(&in_memory(Config::default()).unwrap());
+        let mut working = Vec::new();
+        for _ in 0..WORK_MAX {
+            assert!(ask(&door, "/v1/topics/t/shards").await.starts_with("HTTP/1.1 404 "), "there is room");
+            working.push(Arc::clone(&door.work).try_acquire_owned().unwrap());
+        }
+        assert!(ask(&door, "/v1/topics/t/shards").await.starts_with("HTTP/1.1 503 "));
+        assert!(ask(&door, "/readyz").await.starts_with("HTTP/1.1 200 "), "health is not behind them");
+        working.pop();
+        assert!(ask(&door, "/v1/topics/t/shards").await.starts_with("HTTP/1.1 404 "));
+    }
+
+    #[tokio::test]
     async fn a_drain_waits_for_whoever_works_with_the_broker() {
         let door =
             Door::open(&Arc::default(), AdminSettings::default(), vec!["127.0.0.1:0".parse().unwrap()])

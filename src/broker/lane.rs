@@ -23,6 +23,12 @@ impl Default for Lanes {
 }
 
 impl Core {
+    /// The lanes, for tests that hold them.
+    #[cfg(test)]
+    pub fn lanes(&self) -> &Arc<Places> {
+        &self.lanes.0
+    }
+
     /// Computes `work` in a lane, begun when the future is polled first; `None` when it panicked.
     pub fn compute<T: Send + 'static>(
         &self,

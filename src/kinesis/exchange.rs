@@ -108,6 +108,7 @@ pub(super) fn look(shared: &Shared, head: &Parts, is_bare: bool, client: &Connec
     let tongue = tongue_of(head, is_bare);
     // What little is its own a connection may always ask for.
     if lease.is_shared() && lease.budget().is_used_up() {
+        lease.shrink(0);
         return Asked { what: What::Refused(too_much(), tongue), page: None, lease };
     }
     let origin = head.headers.get(header::ORIGIN);
@@ -501,6 +502,9 @@ fn set_kind(headers: &mut HeaderMap, kind: Option<&'static str>) {
 mod tests {
     use std::sync::Weak;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::config::{Config, KinesisSettings};
     use crate::listen::{Census, Doorway};
@@ -556,5 +560,48 @@ mod tests {
             }
             assert_eq!(asked.lease.bytes(), REQUEST_BYTES);
         }
+    }
+
+    /// A PutRecord with so many characters of data, as it is sent.
+    async fn put(door: &Doorway, length: usize) -> TcpStream {
+        let body = format!(r#"{{"StreamName":"s","PartitionKey":"k","Data":"{}"}}"#, "A".repeat(length));
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: {SIGNED}\r\n\
+             x-amz-date: 20260101T000000Z\r\nx-amz-target: Kinesis_20131202.PutRecord\r\n\
+             content-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(door.addrs()[0]).await.unwrap();
+        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await.unwrap();
+        stream
+    }
+
+    async fn is_stored(mut stream: TcpStream) {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_large_body_is_worked_on_in_a_lane_and_a_small_one_is_not_behind_it() {
+        let config = Config::default();
+        let settings = config.kinesis_settings().unwrap();
+        let core = crate::broker::in_memory(config).unwrap();
+        core.create_topic("s".into(), 1, [].into()).await.unwrap();
+        let addrs = vec!["127.0.0.1:0".parse().unwrap()];
+        let door = super::super::open(&core, &Arc::<Census>::default(), settings, addrs).await.unwrap();
+        let all_taken = core.lanes().take_all();
+        let large = put(&door, 400_000).await;
+        let waits = async {
+            while core.lanes().progress().waiting == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), waits).await.expect("it takes a lane");
+        is_stored(put(&door, 400).await).await;
+        assert_eq!(core.lanes().progress().waiting, 1, "the large one has not begun");
+        drop(all_taken);
+        is_stored(large).await;
+        door.close().await;
     }
 }

@@ -406,3 +406,49 @@ impl Drop for Waits<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::kinesis::door;
+    use crate::listen::{Census, Doorway};
+
+    #[tokio::test]
+    async fn a_consumer_that_went_after_it_was_looked_up_gets_no_subscription() {
+        let config = Config::default();
+        let settings = config.kinesis_settings().unwrap();
+        let core = crate::broker::in_memory(config).unwrap();
+        let topic = core.create_topic("s".into(), 1, [].into()).await.unwrap();
+        let stop = Doorway::new("kinesis", &Arc::<Census>::default()).stop();
+        let shared = Arc::new(door::shared(&core, settings, stop).await.unwrap());
+        let client = shared.connection();
+        let cx = Context {
+            shared: &shared,
+            client: &client,
+            place: 0,
+            operation: &shared.operations[0],
+            body: &Bytes::new(),
+            region: "eu-west-1",
+            form: Form::Json,
+            now_ms: 0,
+        };
+        let stream = || shared.streams.by_name("s", "eu-west-1").unwrap();
+        let consumer = Consumer { name: "c".into(), created_s: 1, tags: [].into(), policy: None };
+        let registered = |traits: &mut crate::kinesis::stream::Traits| {
+            traits.consumers.push(consumer.clone());
+            Ok(())
+        };
+        shared.streams.change(&stream(), registered).await.unwrap();
+        let shard = topic.shards().by_id(0).unwrap().clone();
+        let looked_up = stream();
+        drop(Feed::open(&cx, stream(), &consumer, &shard, 0).unwrap());
+
+        shared.streams.change(&stream(), |traits| traits.deregister(&consumer)).await.unwrap();
+        // There was nothing to end.
+        shared.subscriptions.end(topic.id(), &consumer);
+        let refused = Feed::open(&cx, looked_up, &consumer, &shard, 0).err().unwrap();
+        assert_eq!(refused.kind, Kind::ResourceNotFound);
+        assert!(shared.subscriptions.seats.lock().is_empty());
+    }
+}
