@@ -146,7 +146,7 @@ async fn what_retention_takes_while_a_read_is_under_way_is_passed_over() {
     let (shard, partition) = (first(&topic), topic.partition(0).unwrap());
     let most = Most::new(100, MOST);
     let bounds = Bounds { most: &most, plain_bytes: MOST, horizon_ms: i64::MIN };
-    let mut look = Look::begin(&partition, &shard, 0, bounds).unwrap();
+    let mut look = Look::begin(&partition, &core.sections, &shard, 0, bounds).unwrap();
     partition.delete_records(6).unwrap();
     assert!(look.go_on(Place::Worker).unwrap());
     assert!(look.got.records.iter().map(|record| record.offset).eq(6..10));
