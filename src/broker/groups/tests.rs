@@ -129,6 +129,15 @@ async fn a_commit_is_of_the_topic_and_not_of_the_next_with_its_name() {
 }
 
 #[tokio::test]
+async fn who_reaches_the_limit_of_partitions_leaves_everybody_their_groups() {
+    let core = in_memory(config(&[("max.partitions", "1")])).unwrap();
+    let topic = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    assert!(core.create_topic("u".into(), 1, BTreeMap::new()).await.is_err());
+    assert_eq!(commit(&core, "g", &topic, 1, 5).await, [Ok(())]);
+    assert!(core.create_topic("u".into(), 1, BTreeMap::new()).await.is_err());
+}
+
+#[tokio::test]
 async fn the_number_of_partitions_is_the_topics_own() {
     let dir = tempfile::tempdir().unwrap();
     let groups: Vec<String> = (0..40).map(|n| format!("g{n}")).collect();
