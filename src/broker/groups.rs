@@ -2,7 +2,8 @@
 //! else, and a reply that depends on them waits until they are durable.
 //!
 //! Invariant: under one lock an event is handled, its records are appended and replayed; so the order of the
-//! journal is the order of the state. The lock is never held across an await.
+//! journal is the order of the state. The lock is never held across an await, nor for more than a step of the coordinator's:
+//! what takes several is done by whoever brings it, with a pause after each, so that everybody else gets the lock.
 //! Waits count in steady time; what is kept bears the wall clock's, and expires by the calendar (`calendar.rs`).
 //! Deliberately absent: the rules of groups (`group/`), Kafka's error codes; reading the journal (`journal.rs`).
 
@@ -17,12 +18,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::append::in_place;
 use super::{Core, IncidentKind, Receipt, journal};
 use crate::batch::{Batch, Builder, Record};
 use crate::config::Config;
 use crate::group::{
-    CommittedOffset, Coordinator, Error, Event, FetchedGroup, JournalRecord, Now, Outcome, Reply, Settings,
-    Token,
+    CommittedOffset, Coordinator, Error, Event, FetchedGroup, Forgetting, JournalRecord, Now, Outcome, Reply,
+    Settings, Token, Walk,
 };
 use crate::lock::{Mutex, rank};
 use crate::store::Pace;
@@ -36,12 +38,18 @@ const BATCH_BYTES: usize = 1 << 20;
 const LATE: Duration = Duration::from_secs(1);
 /// So long what was sent to it meanwhile is read first.
 const GRACE: Duration = Duration::from_secs(1);
+/// Between two steps of the same work. A lock that is let go and taken at once goes to nobody else.
+const PAUSE: Duration = Duration::from_micros(200);
+/// So many of those who left are seen at a time.
+const LEFT_MAX: usize = 100;
 /// How often somebody looks whether those who wait are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The coordinator with its journal.
 pub(super) struct Groups {
     state: Mutex<rank::Groups, State>,
+    /// The coordinator's, for what is looked at before the lock is taken.
+    settings: Settings,
     /// Told when the next deadline came nearer, or somebody begins to wait.
     sooner: Notify,
     /// How many partitions the journal has, or gets.
@@ -115,13 +123,15 @@ impl Grace {
 
 impl Groups {
     pub(super) fn new(config: &Config) -> Self {
-        let coordinator = Coordinator::new(settings(config));
+        let settings = settings(config);
+        let coordinator = Coordinator::new(settings.clone());
         let partitions = AtomicI32::new(coordinator.journal_partitions());
         let retention_ms = config.group_settings().offsets_retention_ms;
         let (waiting, foreign) = (HashMap::new(), BTreeSet::new());
         let state = State { coordinator, waiting, next_token: 0, armed_ms: i64::MAX, foreign };
         Self {
             state: Mutex::new(state),
+            settings,
             sooner: Notify::new(),
             partitions,
             retention_ms,
@@ -132,38 +142,77 @@ impl Groups {
 
 impl Core {
     /// Hands an event to the coordinator at once, in the caller's order; the future completes when the reply
-    /// may be sent.
+    /// may be sent. A large event is handed over piece by piece, with pauses: doors answer those, as they answer all large
+    /// requests, off the workers.
     ///
     /// # Errors
     /// [`Error::Storage`] when the journal failed.
     pub fn group(&self, event: Event) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
-        let (sender, receiver) = oneshot::channel();
-        let now = self.group_now();
-        {
-            let mut state = self.groups.state.lock();
-            let token = state.next_token;
-            state.next_token += 1;
-            let group = match &event {
-                Event::Join(join) => Some(join.group.as_str().into()),
-                Event::Sync(sync) => Some(sync.group.as_str().into()),
-                _ => None,
-            };
-            state.waiting.insert(token, Waiter { sender, group });
-            let outcome = self.handle(&mut state.coordinator, now, token, event);
-            self.carry_out(&mut state, now, outcome);
-            if state.waiting.len() == 1 {
-                self.groups.sooner.notify_one();
+        let first = match event.check(&self.groups.settings) {
+            Ok(()) => {
+                let (first, pieces) = event.in_pieces();
+                Ok(self.hand_pieces(first, pieces))
             }
-        }
+            Err(error) => Err(event.refused(error)),
+        };
         async move {
-            let held = receiver.await.map_err(|_| Error::Storage)?;
-            for receipt in held.receipts {
+            let (first, more) = match first {
+                Ok(handed) => handed,
+                Err(refused) => return Ok(refused),
+            };
+            let Held { mut reply, mut receipts } = first.await.map_err(|_| Error::Storage)?;
+            for piece in more {
+                let held = piece.await.map_err(|_| Error::Storage)?;
+                reply = reply.and(held.reply);
+                receipts.extend(held.receipts);
+            }
+            for receipt in receipts {
                 if receipt.await.is_err() {
                     return Err(Error::Storage);
                 }
             }
-            Ok(held.reply)
+            Ok(reply)
         }
+    }
+
+    /// Hands over an event and what is to be handled after it; where the replies come.
+    fn hand_pieces(
+        &self,
+        first: Event,
+        pieces: Vec<Event>,
+    ) -> (oneshot::Receiver<Held>, Vec<oneshot::Receiver<Held>>) {
+        let (first, mut rest) = self.hand(first);
+        let mut more = Vec::new();
+        let mut pieces = pieces.into_iter();
+        while let Some(piece) = rest.take().or_else(|| pieces.next()) {
+            pause();
+            let (receiver, left) = self.hand(piece);
+            more.push(receiver);
+            rest = left;
+        }
+        (first, more)
+    }
+
+    /// One holding of the lock: where the reply comes, and what of the event is left.
+    fn hand(&self, event: Event) -> (oneshot::Receiver<Held>, Option<Event>) {
+        let (sender, receiver) = oneshot::channel();
+        let now = self.group_now();
+        let mut state = self.groups.state.lock();
+        let token = state.next_token;
+        state.next_token += 1;
+        let group = match &event {
+            Event::Join(join) => Some(join.group.as_str().into()),
+            Event::Sync(sync) => Some(sync.group.as_str().into()),
+            _ => None,
+        };
+        state.waiting.insert(token, Waiter { sender, group });
+        let mut outcome = self.handle(&mut state.coordinator, now, token, event);
+        let rest = outcome.rest.take();
+        self.carry_out(&mut state, now, outcome);
+        if state.waiting.len() == 1 {
+            self.groups.sooner.notify_one();
+        }
+        (receiver, rest)
     }
 
     /// Whether the journal's topic exists: what begins a group has to wait for it first ([`Core::first_group`]).
@@ -203,10 +252,19 @@ impl Core {
     /// Forgets the offsets that groups committed for a topic that is deleted: after it, so that no commit to it can
     /// come later.
     pub fn forget_topic(&self, topic: &Topic) {
+        let mut forgetting = Forgetting::new(topic.name(), topic.id());
+        while !self.forget_some(&mut forgetting) {
+            pause();
+        }
+    }
+
+    /// One holding of the lock; whether all is forgotten.
+    fn forget_some(&self, forgetting: &mut Forgetting) -> bool {
         let now = self.group_now();
         let mut state = self.groups.state.lock();
-        let outcome = state.coordinator.topic_deleted(topic.name(), topic.id());
+        let outcome = state.coordinator.forget_topic(forgetting);
         self.carry_out(&mut state, now, outcome);
+        forgetting.is_through()
     }
 
     /// How many members a group has, and where it stands (topic, partition, offset, the topic's id where it is known) behind a
@@ -260,9 +318,14 @@ impl Core {
                 }
             }
         }
-        let outcome =
-            state.coordinator.finish_loading(now, &|name| self.topics.by_name(name).map(|topic| topic.id()));
+        let outcome = state.coordinator.finish_loading(now);
         self.carry_out(&mut state, now, outcome);
+        let mut walk = Walk::default();
+        while !walk.is_through() {
+            let id = |name: &str| self.topics.by_name(name).map(|topic| topic.id());
+            let outcome = state.coordinator.forget_nameless(&mut walk, &id);
+            self.carry_out(&mut state, now, outcome);
+        }
         Ok(())
     }
 
@@ -275,8 +338,9 @@ impl Core {
                 let mut state = self.groups.state.lock();
                 let now = self.group_now();
                 if now.steady_ms >= look_ms {
-                    look_ms = now.steady_ms.saturating_add(milliseconds(LOOK_EVERY));
-                    self.see_who_left(&mut state, now);
+                    if self.see_who_left(&mut state, now) < LEFT_MAX {
+                        look_ms = now.steady_ms.saturating_add(milliseconds(LOOK_EVERY));
+                    }
                     self.end_damage(&state);
                 }
                 let waits = grace.left(Instant::now());
@@ -288,7 +352,7 @@ impl Core {
                 state.armed_ms = state.coordinator.next_deadline().unwrap_or(i64::MAX);
                 let pause_ms = state.armed_ms.saturating_sub(self.clock.steady_ms());
                 let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0));
-                let pause = waits.map_or(pause, |waits| waits.max(pause));
+                let pause = waits.map_or(pause, |waits| waits.max(pause)).max(PAUSE);
                 if state.waiting.is_empty() { pause } else { pause.min(LOOK_EVERY) }
             };
             grace.sleep(Instant::now(), pause);
@@ -359,10 +423,11 @@ impl Core {
         fetched.topics.retain(|topic| !whole || !topic.partitions.is_empty());
     }
 
-    /// Tells the coordinator who does not wait any more.
-    fn see_who_left(&self, state: &mut State, now: Now) {
-        let left = state.waiting.iter().filter(|(_, waiter)| waiter.sender.is_closed());
+    /// Tells the coordinator who does not wait any more: some of them, and how many.
+    fn see_who_left(&self, state: &mut State, now: Now) -> usize {
+        let left = state.waiting.iter().filter(|(_, waiter)| waiter.sender.is_closed()).take(LEFT_MAX);
         let left: Vec<_> = left.map(|(token, waiter)| (*token, waiter.group.clone())).collect();
+        let count = left.len();
         for (token, group) in left {
             state.waiting.remove(&token);
             if let Some(group) = group {
@@ -370,6 +435,7 @@ impl Core {
                 self.carry_out(state, now, outcome);
             }
         }
+        count
     }
 
     /// Health is told when nothing of the journal's damage matters any more.
@@ -490,6 +556,12 @@ fn send(state: &mut State, replies: Vec<(Token, Reply)>, ends: &[(Arc<Partition>
         // A client that left does not wait for its reply.
         let _ = waiter.sender.send(held);
     }
+}
+
+/// Lets others have the lock. Whoever has several steps to make is in a lane, or its worker's other work goes elsewhere.
+#[allow(clippy::disallowed_methods, reason = "no worker is blocked")]
+fn pause() {
+    in_place(&mut || std::thread::sleep(PAUSE));
 }
 
 /// Batches of at most `most` bytes, but for a record that is larger alone.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::{Batches, MAX_PLAIN_BYTES, Records, StoredBatch};
-use crate::group::{Coordinator, Now, group_of};
+use crate::group::{Coordinator, Now, Snapshot, group_of};
 use crate::store::{self, LogId};
 use crate::topic::{self, Partition};
 
@@ -200,13 +200,16 @@ impl Reading<'_> {
     }
 
     /// The groups with offsets that were committed before the last place that did not read, and not since, in words.
-    fn outdated(&self) -> String {
+    fn outdated(&mut self) -> String {
         let mut groups = BTreeSet::new();
         if self.lost > 0 {
-            let mut walk = self.coordinator.snapshot(self.partition);
-            let all = self.coordinator.next_piece(&mut walk, usize::MAX);
-            let old = all.iter().filter(|record| record.is_offset() && !self.since.contains(&*record.key));
-            groups.extend(old.filter_map(|record| group_of(&record.key)));
+            let mut walk = Snapshot::new(self.partition);
+            while !walk.is_through() {
+                let all = self.coordinator.next_piece(&mut walk, LOAD_BYTES);
+                let old =
+                    all.iter().filter(|record| record.is_offset() && !self.since.contains(&*record.key));
+                groups.extend(old.filter_map(|record| group_of(&record.key)));
+            }
         }
         let more = groups.len().saturating_sub(OUTDATED_MAX);
         let named: Vec<_> = groups.into_iter().take(OUTDATED_MAX).collect();

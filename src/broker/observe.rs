@@ -256,7 +256,7 @@ fn busy_s() -> f64 {
 
 /// The ids of all groups, in order.
 async fn group_ids(core: &Core) -> Vec<String> {
-    let listed = core.group(Event::ListGroups { states: Vec::new(), types: Vec::new() }).await;
+    let listed = core.group(Event::ListGroups { states: Vec::new(), types: Vec::new(), after: None }).await;
     let Ok(Reply::ListGroups(Ok(listed))) = listed else { return Vec::new() };
     let mut ids: Vec<String> = listed.into_iter().map(|group| group.group).collect();
     ids.sort_unstable();

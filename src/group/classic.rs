@@ -15,6 +15,7 @@ use super::event::{
 };
 use super::journal::{GroupValue, group_record};
 use super::member::Member;
+use super::protocols::{Protocols, Supported};
 use super::{Now, Settings, subscription};
 
 /// What a pending id takes beside its words.
@@ -71,6 +72,8 @@ pub(super) struct Classic {
     pub leader: Option<String>,
     pub state_since_ms: Option<i64>,
     pub members: BTreeMap<String, Member>,
+    /// What its members can speak.
+    pub supported: Supported,
     /// Instance id to member id.
     pub instances: BTreeMap<String, String>,
     /// Member ids handed out (KIP-394).
@@ -98,6 +101,7 @@ impl Classic {
             leader: None,
             state_since_ms: None,
             members: BTreeMap::new(),
+            supported: Supported::default(),
             instances: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_sync: BTreeSet::new(),
@@ -128,7 +132,11 @@ impl Classic {
             if let Some(instance) = &member.instance_id {
                 group.instances.insert(instance.clone(), member.member_id.clone());
             }
-            group.members.insert(member.member_id.clone(), Member::from_journal(member, &protocol));
+            let loaded = Member::from_journal(member, &protocol);
+            group.supported.add(&loaded.protocols);
+            if let Some(before) = group.members.insert(member.member_id.clone(), loaded) {
+                group.supported.remove(&before.protocols);
+            }
         }
         // A leader that is no member would leave the group headless for ever.
         group.leader = value.leader.filter(|id| group.members.contains_key(id));
@@ -204,6 +212,14 @@ impl Classic {
 
     // --- what it knows ---
 
+    /// What its members can speak, counted anew.
+    #[cfg(test)]
+    pub fn supported_anew(&self) -> Supported {
+        let mut supported = Supported::default();
+        self.members.values().for_each(|member| supported.add(&member.protocols));
+        supported
+    }
+
     pub fn is_leader(&self, member_id: &str) -> bool {
         self.leader.as_deref() == Some(member_id)
     }
@@ -224,12 +240,12 @@ impl Classic {
         if self.members.contains_key(member_id) { Ok(()) } else { Err(Error::UnknownMember) }
     }
 
-    pub fn supports(&self, protocol_type: &str, protocols: &[(String, Bytes)]) -> bool {
+    pub fn supports(&self, protocol_type: &str, protocols: &Protocols) -> bool {
         if self.state == State::Empty {
-            return !protocol_type.is_empty() && !protocols.is_empty();
+            return !protocol_type.is_empty() && protocols.names().next().is_some();
         }
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|(name, _)| self.members.values().all(|m| m.supports(name)))
+            && protocols.names().any(|name| self.supported.is_known_to(self.members.len(), name))
     }
 
     pub fn awaiting_joins(&self) -> usize {
@@ -248,8 +264,8 @@ impl Classic {
     pub fn select_protocol(&self) -> Option<String> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let known = |name: &str| self.members.values().all(|m| m.supports(name));
-            if let Some((name, _)) = member.protocols.iter().find(|(name, _)| known(name)) {
+            let known = |name: &&str| self.supported.is_known_to(self.members.len(), name);
+            if let Some(name) = member.protocols.names().find(known) {
                 *votes.entry(name).or_default() += 1;
             }
         }
@@ -371,6 +387,7 @@ impl Classic {
         self.remove_pending(turn, member_id);
         self.pending_sync.remove(member_id);
         let Some(member) = self.members.remove(member_id) else { return };
+        self.supported.remove(&member.protocols);
         if let Some(token) = member.awaiting_join {
             turn.reply(token, Reply::Join(Err(Error::UnknownMember)));
         }
@@ -555,7 +572,7 @@ impl Classic {
 
     /// The leader's plan goes to the journal; everybody who waits is answered when it is durable.
     fn accept_plan(&mut self, turn: &mut Turn<'_>, plan: &[(String, Bytes)]) {
-        let plan = plan.iter().map(|(id, bytes)| (id.as_str(), Bytes::copy_from_slice(bytes))).collect();
+        let plan = plan.iter().map(|(id, bytes)| (id.as_str(), bytes.clone())).collect();
         let value = self.to_journal(&plan, Some(turn.now.wall_ms));
         self.write(turn, &value);
         let mut answered = Vec::new();

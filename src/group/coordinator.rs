@@ -2,14 +2,16 @@
 //!
 //! Invariant: `handle`, then append, then `replay` (or `abandon`) of its records, with nothing in between, is
 //! one step; every group with a deadline has an alarm that is not later than it.
-//! What groups hold is weighed: `bytes` is the sum over all, kept up to date by `change` and `replay`.
+//! What groups hold is weighed: `weights` are the sums over all, kept up to date by `change` and `replay`.
+//! Whatever is done in one go is bounded (`step.rs`): large events come in pieces, and what an event of few names grows with is
+//! handed back as the rest of it.
 //! Deliberately absent: the journal itself, batching, locks; what is owed where the journal is damaged (`damage.rs`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use uuid::Uuid;
 
 use super::classic::{Classic, Pending, Turn};
 use super::damage::Damage;
@@ -21,11 +23,9 @@ use super::journal::{
     GroupValue, JournalError, JournalRecord, Key, group_record, read_group, read_key, read_offset,
 };
 use super::offsets::{CommittedOffset, Offsets, added_bytes, check_commit, commit_records};
+use super::step::{LOOKS, Step, Walk};
 use super::{Now, Settings, partition_of};
 
-/// A sweep stops after so many records and goes on in a second: one append stays small.
-const SWEEP_RECORDS: usize = 5_000;
-const SWEEP_PAUSE_MS: i64 = 1_000;
 /// What a group takes beside its members, its offsets and its name.
 const GROUP_BYTES: usize = 512;
 
@@ -36,9 +36,11 @@ enum Kind {
 }
 
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     kind: Kind,
-    offsets: Offsets,
+    pub offsets: Offsets,
+    /// Of the journal.
+    pub partition: i32,
     /// When `tick` must look at it; `i64::MAX` for never.
     alarm_ms: i64,
     /// What its members take, as of the last change of them.
@@ -48,26 +50,33 @@ struct Group {
 }
 
 impl Group {
-    fn new(classic: Classic) -> Self {
+    fn new(partition: i32) -> Self {
+        let classic = Classic::new();
         let members_bytes = classic.bytes();
         Self {
             kind: Kind::Classic(classic),
             offsets: Offsets::default(),
+            partition,
             alarm_ms: i64::MAX,
             members_bytes,
             weighed_bytes: 0,
         }
     }
 
-    /// Brings `sum` up to date.
-    fn weigh(&mut self, id: &str, sum: &mut usize) {
+    /// Brings the sums up to date.
+    fn weigh(&mut self, id: &str, weights: &mut Weights) {
         let bytes = GROUP_BYTES + 3 * id.len() + self.members_bytes + self.offsets.bytes();
-        *sum = (*sum + bytes).saturating_sub(self.weighed_bytes);
+        weights.change(self.partition, self.weighed_bytes, bytes);
         self.weighed_bytes = bytes;
     }
 
-    fn classic(&self) -> &Classic {
+    pub fn classic(&self) -> &Classic {
         let Kind::Classic(classic) = &self.kind;
+        classic
+    }
+
+    pub fn classic_mut(&mut self) -> &mut Classic {
+        let Kind::Classic(classic) = &mut self.kind;
         classic
     }
 
@@ -80,29 +89,70 @@ impl Group {
     }
 }
 
+/// What groups take, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Weights {
+    all: usize,
+    by_partition: BTreeMap<i32, usize>,
+}
+
+impl Weights {
+    fn change(&mut self, partition: i32, before: usize, after: usize) {
+        self.all = (self.all + after).saturating_sub(before);
+        let part = self.by_partition.entry(partition).or_default();
+        *part = (*part + after).saturating_sub(before);
+        if *part == 0 {
+            self.by_partition.remove(&partition);
+        }
+    }
+
+    /// What an ended group had.
+    pub fn heavier(&mut self, bytes: usize) {
+        self.all += bytes;
+    }
+
+    /// Some of that is dropped.
+    pub fn lighter(&mut self, bytes: usize) {
+        self.all = self.all.saturating_sub(bytes);
+    }
+}
+
 /// Consumer groups and their offsets, as one pure state machine.
 #[derive(Debug)]
 pub struct Coordinator {
-    settings: Settings,
-    groups: HashMap<Arc<str>, Group>,
+    pub(super) settings: Settings,
+    /// In order, so that a walk over them needs a place alone.
+    pub(super) groups: BTreeMap<Arc<str>, Group>,
     alarms: BTreeSet<(i64, Arc<str>)>,
     pending: Pending,
-    sweep_ms: i64,
+    /// The sweep under way, and when it goes on or the next begins.
+    pub(super) sweep: Walk,
+    pub(super) sweep_ms: i64,
     loading: bool,
-    /// What all groups take.
-    bytes: usize,
-    damage: Damage,
+    pub(super) weights: Weights,
+    pub(super) damage: Damage,
     /// Partitions of the journal that refused records since the last whole sweep, which leaves them out.
-    refused: BTreeSet<i32>,
+    pub(super) refused: BTreeSet<i32>,
+    /// What ended groups had, where it is more than one step may drop.
+    pub(super) ended: Vec<Offsets>,
 }
 
 impl Coordinator {
     /// An empty coordinator that loads: it answers `CoordinatorLoading` until `finish_loading`.
     pub fn new(settings: Settings) -> Self {
-        let (groups, alarms, pending) = (HashMap::new(), BTreeSet::new(), Pending::new());
-        let (damage, refused) = (Damage::default(), BTreeSet::new());
-        let (sweep_ms, loading, bytes) = (i64::MAX, true, 0);
-        Self { settings, groups, alarms, pending, sweep_ms, loading, bytes, damage, refused }
+        Self {
+            settings,
+            groups: BTreeMap::new(),
+            alarms: BTreeSet::new(),
+            pending: Pending::new(),
+            sweep: Walk::default(),
+            sweep_ms: i64::MAX,
+            loading: true,
+            weights: Weights::default(),
+            damage: Damage::default(),
+            refused: BTreeSet::new(),
+            ended: Vec::new(),
+        }
     }
 
     /// The journal's topic is there and has that many partitions: every group is hashed over them.
@@ -133,16 +183,12 @@ impl Coordinator {
         self.damage.is_marked(partition)
     }
 
-    /// All records are replayed: members get a fresh session, time starts. `topic` says which id a topic has now; an
-    /// offset from before offsets bore ids belongs to no topic that will get its name later.
-    pub fn finish_loading(&mut self, now: Now, topic: &dyn Fn(&str) -> Option<Uuid>) -> Outcome {
+    /// All records are replayed: members get a fresh session, time starts. Once, and nobody waits yet.
+    pub fn finish_loading(&mut self, now: Now) -> Outcome {
         let mut out = Outcome::default();
         self.loading = false;
         self.sweep_ms = now.steady_ms.saturating_add(self.settings.retention_check_interval_ms);
         for id in self.ids() {
-            if let Some(group) = self.groups.get(&id) {
-                group.offsets.forget_nameless(&self.settings, &id, topic, &mut out.records);
-            }
             self.change(now, &id, &mut out, |classic, turn| {
                 classic.touch_all(turn);
                 // The limit was lowered: let them rejoin, as many as fit.
@@ -160,7 +206,14 @@ impl Coordinator {
         let weigh = |(id, group): (&Arc<str>, &Group)| {
             GROUP_BYTES + 3 * id.len() + group.classic().bytes() + group.offsets.bytes()
         };
-        self.groups.iter().map(weigh).sum()
+        let ended = self.ended.iter().map(Offsets::bytes);
+        self.groups.iter().map(weigh).chain(ended).sum()
+    }
+
+    /// Whether what groups can speak is what their members list.
+    #[cfg(test)]
+    pub fn counts_what_is_listed(&self) -> bool {
+        self.groups.values().all(|group| group.classic().supported == group.classic().supported_anew())
     }
 
     /// How many members a group has, and the first `most` of its offsets behind a place; `None` without such a group.
@@ -176,7 +229,7 @@ impl Coordinator {
 
     /// What the state of all groups takes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.weights.all
     }
 
     /// What it may take.
@@ -197,6 +250,9 @@ impl Coordinator {
     /// When `tick` has something to do next, in steady time.
     pub fn next_deadline(&self) -> Option<i64> {
         let alarm_ms = self.alarms.first().map_or(i64::MAX, |(at_ms, _)| *at_ms);
+        if !self.ended.is_empty() {
+            return Some(i64::MIN);
+        }
         Some(alarm_ms.min(self.sweep_ms)).filter(|at_ms| *at_ms != i64::MAX)
     }
 
@@ -204,7 +260,11 @@ impl Coordinator {
     pub fn handle(&mut self, now: Now, token: Token, event: Event) -> Outcome {
         let mut out = Outcome::default();
         if self.loading {
-            out.replies.push((token, refusal(event, Error::CoordinatorLoading)));
+            out.replies.push((token, event.refused(Error::CoordinatorLoading)));
+            return out;
+        }
+        if let Err(error) = event.check(&self.settings) {
+            out.replies.push((token, event.refused(error)));
             return out;
         }
         match event {
@@ -231,7 +291,7 @@ impl Coordinator {
                 finish(&mut out, token, Reply::CommitOffsets(reply));
             }
             Event::FetchOffsets(groups) => {
-                let reply = groups.into_iter().map(|asked| self.fetch(now, asked)).collect();
+                let reply = self.fetch(now, groups, &mut out.rest);
                 out.replies.push((token, Reply::FetchOffsets(reply)));
             }
             Event::DeleteGroups(ids) => {
@@ -247,23 +307,28 @@ impl Coordinator {
                 finish(&mut out, token, Reply::DeleteOffsets(reply));
             }
             Event::DescribeGroups(ids) => {
-                let reply = ids.into_iter().map(|id| self.describe(id)).collect();
+                let reply = self.describe_all(ids, &mut out.rest);
                 out.replies.push((token, Reply::DescribeGroups(reply)));
             }
-            Event::ListGroups { states, types } => {
-                out.replies.push((token, Reply::ListGroups(Ok(self.list(&states, &types)))));
+            Event::ListGroups { states, types, after } => {
+                let (listed, last) = self.list(&states, &types, after.as_deref());
+                out.replies.push((token, Reply::ListGroups(Ok(listed))));
+                out.rest = last.map(|last| Event::ListGroups { states, types, after: Some(last) });
             }
         }
         out
     }
 
-    /// Lets time pass: sessions, rebalances and retention end.
+    /// Lets time pass: sessions, rebalances and retention end. As many as a step may; then the next deadline is past.
     pub fn tick(&mut self, now: Now) -> Outcome {
         let mut out = Outcome::default();
+        let mut step = Step::new();
         while let Some((at_ms, id)) = self.alarms.first().cloned() {
-            if at_ms > now.steady_ms {
+            if at_ms > now.steady_ms || step.is_over() {
                 break;
             }
+            let (records, members) =
+                (out.records.len(), self.groups.get(&id).map_or(0, |group| group.classic().members.len()));
             self.alarms.pop_first();
             if let Some(group) = self.groups.get_mut(&id) {
                 group.alarm_ms = i64::MAX;
@@ -273,20 +338,13 @@ impl Coordinator {
                 classic.tick(turn);
                 turn.wake_ms = turn.wake_ms.max(now.steady_ms.saturating_add(1));
             });
+            step.look_at(1 + members);
+            step.make(out.records.iter().skip(records).map(JournalRecord::bytes).sum());
             self.drop_if_bare(&id);
         }
-        if now.steady_ms >= self.sweep_ms {
+        self.discard();
+        if now.steady_ms >= self.sweep_ms && !step.is_over() {
             self.sweep(now, &mut out);
-        }
-        out
-    }
-
-    /// A topic is gone: so are the offsets of all groups in it, but not those in another that has its name by now.
-    /// No reply.
-    pub fn topic_deleted(&mut self, topic: &str, topic_id: Uuid) -> Outcome {
-        let mut out = Outcome::default();
-        for (id, group) in &self.groups {
-            group.offsets.forget_topic(&self.settings, id, topic, topic_id, &mut out.records);
         }
         out
     }
@@ -339,16 +397,15 @@ impl Coordinator {
     // --- replay ---
 
     fn put_offset(&mut self, id: String, put: impl FnOnce(&mut Offsets)) {
-        let id: Arc<str> = id.into();
-        let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(Classic::new()));
+        let (group, weights) = self.group_or_new(&id);
         put(&mut group.offsets);
-        group.weigh(&id, &mut self.bytes);
+        group.weigh(&id, weights);
     }
 
     fn remove_offset(&mut self, id: &str, topic: &str, partition: i32) {
         if let Some(group) = self.groups.get_mut(id) {
             group.offsets.remove(topic, partition);
-            group.weigh(id, &mut self.bytes);
+            group.weigh(id, &mut self.weights);
         }
         self.drop_if_bare(id);
     }
@@ -365,15 +422,19 @@ impl Coordinator {
         let mut classic = Classic::from_journal(value);
         classic.journaled = Some(record);
         classic.clamp(now.wall_ms);
-        let id: Arc<str> = id.into();
-        let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(Classic::new()));
+        let (group, weights) = self.group_or_new(id);
         group.members_bytes = classic.bytes();
         group.kind = Kind::Classic(classic);
-        group.weigh(&id, &mut self.bytes);
+        group.weigh(id, weights);
     }
 
-    /// The end of a group takes its offsets along: it stands before their own ends in the journal, so that a crash
-    /// between the batches of a deletion leaves all of the group or nothing.
+    fn group_or_new(&mut self, id: &str) -> (&mut Group, &mut Weights) {
+        let partition = self.partition_of(id);
+        let group = self.groups.entry(id.into()).or_insert_with(|| Group::new(partition));
+        (group, &mut self.weights)
+    }
+
+    /// The end of a group takes its offsets along: it is one record, so that a crash leaves all of the group or nothing.
     fn replay_group_end(&mut self, id: &str) {
         self.damage.settle(self.partition_of(id), id);
         let Some(group) = self.groups.get_mut(id) else { return };
@@ -385,28 +446,20 @@ impl Coordinator {
         }
         classic.journaled = None;
         group.members_bytes = classic.bytes();
-        group.offsets = Offsets::default();
-        group.weigh(id, &mut self.bytes);
+        let ended = std::mem::take(&mut group.offsets);
+        group.weigh(id, &mut self.weights);
+        if !self.loading && ended.count() > LOOKS {
+            self.weights.heavier(ended.bytes());
+            self.ended.push(ended);
+        }
         self.drop_if_bare(id);
     }
 
     // --- what the journal must hold ---
 
-    /// The groups of a partition of the journal, and what they weigh.
-    pub(super) fn groups_of(&self, partition: i32) -> (Vec<Arc<str>>, usize) {
-        let of = self.groups.iter().filter(|(id, _)| self.partition_of(id) == partition);
-        let (mut ids, mut bytes) = (Vec::new(), 0);
-        for (id, group) in of {
-            ids.push(Arc::clone(id));
-            bytes += group.weighed_bytes;
-        }
-        (ids, bytes)
-    }
-
-    /// The last record of a group that the journal holds, if it holds one, and its offsets; `None` once it ended.
-    pub(super) fn journaled(&self, id: &str) -> Option<(Option<&Bytes>, &Offsets)> {
-        let group = self.groups.get(id)?;
-        Some((group.classic().journaled.as_ref(), &group.offsets))
+    /// What the groups of a partition of the journal weigh.
+    pub fn weight_of(&self, partition: i32) -> usize {
+        self.weights.by_partition.get(&partition).copied().unwrap_or(0)
     }
 
     // --- groups ---
@@ -426,7 +479,7 @@ impl Coordinator {
         let result = self.turn(now, id, out, step);
         if let Some(group) = self.groups.get_mut(id) {
             group.members_bytes = group.classic().bytes();
-            group.weigh(id, &mut self.bytes);
+            group.weigh(id, &mut self.weights);
         }
         result
     }
@@ -460,7 +513,7 @@ impl Coordinator {
         if self.groups.get(id).is_some_and(Group::is_bare)
             && let Some((id, group)) = self.groups.remove_entry(id)
         {
-            self.bytes = self.bytes.saturating_sub(group.weighed_bytes);
+            self.weights.change(group.partition, group.weighed_bytes, 0);
             self.alarms.remove(&(group.alarm_ms, id));
         }
     }
@@ -472,7 +525,7 @@ impl Coordinator {
             return;
         }
         if !self.groups.contains_key(id.as_str()) {
-            self.groups.insert(id.as_str().into(), Group::new(Classic::new()));
+            self.groups.insert(id.as_str().into(), Group::new(self.partition_of(&id)));
         }
         self.change(now, &id, out, |classic, turn| classic.join(turn, token, join));
         while self.pending.len() > self.settings.pending_members_max {
@@ -525,7 +578,7 @@ impl Coordinator {
             Ok(())
         } else if present + added > self.settings.group_max_bytes {
             Err(Error::GroupMaxSizeReached)
-        } else if self.bytes + added > limit {
+        } else if self.weights.all + added > limit {
             Err(Error::CoordinatorFull)
         } else {
             Ok(())
@@ -540,7 +593,7 @@ impl Coordinator {
         self.drop_if_bare(&id);
     }
 
-    /// The group's end comes first: see `replay_group_end`. Where the journal is damaged, a group that is not known
+    /// The group's end takes its offsets along (`replay_group_end`). Where the journal is damaged, a group that is not known
     /// may be in what does not read; its end says that it is to begin anew.
     fn delete_group(&self, now: Now, id: &str, records: &mut Vec<JournalRecord>) -> Result<(), Error> {
         let end = group_record(self.settings.journal_partitions, id, None);
@@ -555,8 +608,26 @@ impl Coordinator {
             return Err(Error::NonEmptyGroup);
         }
         records.push(end);
-        group.offsets.forget_all(&self.settings, id, records);
         Ok(())
+    }
+
+    fn describe_all(
+        &self,
+        ids: Vec<String>,
+        rest: &mut Option<Event>,
+    ) -> Vec<(String, Result<Described, Error>)> {
+        let (mut described, mut step) = (Vec::new(), Step::new());
+        let mut ids = ids.into_iter();
+        while !step.is_over()
+            && let Some(id) = ids.next()
+        {
+            let (id, found) = self.describe(id);
+            step.look_at(1 + found.as_ref().map_or(0, |group| group.members.len()));
+            described.push((id, found));
+        }
+        let ids: Vec<String> = ids.collect();
+        *rest = (!ids.is_empty()).then_some(Event::DescribeGroups(ids));
+        described
     }
 
     fn describe(&self, id: String) -> (String, Result<Described, Error>) {
@@ -574,21 +645,35 @@ impl Coordinator {
         (id, Ok(described))
     }
 
-    fn list(&self, states: &[String], types: &[String]) -> Vec<Listed> {
+    /// The groups behind one, and the last that was looked at if there may be more.
+    fn list(
+        &self,
+        states: &[String],
+        types: &[String],
+        after: Option<&str>,
+    ) -> (Vec<Listed>, Option<String>) {
         let any = |filter: &[String], name: &str| {
             filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(name))
         };
-        let listed = |(id, group): (&Arc<str>, &Group)| {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut listed, mut step) = (Vec::new(), Step::new());
+        for (id, group) in self.groups.range::<str, _>((from, Bound::Unbounded)) {
             let classic = group.classic();
-            let fits = any(states, classic.state.name()) && any(types, GroupType::Classic.name());
-            fits.then(|| Listed {
-                group: id.to_string(),
-                protocol_type: classic.protocol_type.clone().unwrap_or_default(),
-                state: classic.state,
-                group_type: GroupType::Classic,
-            })
-        };
-        self.groups.iter().filter_map(listed).collect()
+            if any(states, classic.state.name()) && any(types, GroupType::Classic.name()) {
+                step.make(id.len());
+                listed.push(Listed {
+                    group: id.to_string(),
+                    protocol_type: classic.protocol_type.clone().unwrap_or_default(),
+                    state: classic.state,
+                    group_type: GroupType::Classic,
+                });
+            }
+            step.look();
+            if step.is_over() {
+                return (listed, Some(id.to_string()));
+            }
+        }
+        (listed, None)
     }
 
     // --- offsets ---
@@ -622,17 +707,43 @@ impl Coordinator {
             None => (None, self.open_bytes()),
         };
         let added = added_bytes(known, commit);
-        if added > 0 && self.bytes + added > limit { Err(Error::CoordinatorFull) } else { Ok(()) }
+        if added > 0 && self.weights.all + added > limit { Err(Error::CoordinatorFull) } else { Ok(()) }
     }
 
-    fn fetch(&self, now: Now, asked: FetchGroup) -> (String, Result<FetchedGroup, Error>) {
+    fn fetch(
+        &self,
+        now: Now,
+        groups: Vec<FetchGroup>,
+        rest: &mut Option<Event>,
+    ) -> Vec<(String, Result<FetchedGroup, Error>)> {
+        let (mut fetched, mut step) = (Vec::new(), Step::new());
+        let mut groups = groups.into_iter();
+        while let Some(asked) = groups.next() {
+            let (found, stopped) = self.fetch_one(now, &asked, &mut step);
+            fetched.push((asked.group.clone(), found));
+            if let Some(place) = stopped {
+                let first = FetchGroup { after: Some(place), ..asked };
+                *rest = Some(Event::FetchOffsets(std::iter::once(first).chain(groups).collect()));
+                break;
+            }
+        }
+        fetched
+    }
+
+    fn fetch_one(
+        &self,
+        now: Now,
+        asked: &FetchGroup,
+        step: &mut Step,
+    ) -> (Result<FetchedGroup, Error>, Option<(String, i32)>) {
         if let Err(error) = check_group_id_length(&asked.group) {
-            return (asked.group, Err(error));
+            return (Err(error), None);
         }
         let nothing = Offsets::default();
         let offsets = self.groups.get(asked.group.as_str()).map_or(&nothing, |group| &group.offsets);
         let hidden = self.damage.hides(self.partition_of(&asked.group), &asked.group, now.calendar_ms);
-        (asked.group, Ok(offsets.fetch(asked.topics, hidden)))
+        let (found, stopped) = offsets.fetch(asked, hidden, step);
+        (Ok(found), stopped)
     }
 
     fn delete_offsets(
@@ -642,36 +753,6 @@ impl Coordinator {
     ) -> Result<Vec<super::CommittedTopic>, Error> {
         let group = self.groups.get(asked.group.as_str()).ok_or(Error::GroupIdNotFound)?;
         group.offsets.delete(&self.settings, group.classic(), asked, records)
-    }
-
-    /// Expired offsets go; a group without members and offsets follows.
-    fn sweep(&mut self, now: Now, out: &mut Outcome) {
-        let mut pause_ms = self.settings.retention_check_interval_ms;
-        self.damage.expire(now.calendar_ms);
-        for (id, group) in &mut self.groups {
-            if out.records.len() >= SWEEP_RECORDS {
-                pause_ms = SWEEP_PAUSE_MS;
-                break;
-            }
-            if self.refused.contains(&partition_of(id, self.settings.journal_partitions)) {
-                continue;
-            }
-            let Kind::Classic(classic) = &mut group.kind;
-            classic.clamp(now.wall_ms);
-            group.offsets.clamp(now.wall_ms);
-            let first = out.records.len();
-            let all = group.offsets.expire(&self.settings, now.calendar_ms, id, classic, &mut out.records);
-            if all && classic.state == State::Empty && classic.pending.is_empty() {
-                out.records.push(group_record(self.settings.journal_partitions, id, None));
-                // First, as where a group is deleted.
-                let last = out.records.len() - 1;
-                out.records.swap(first, last);
-            }
-        }
-        if pause_ms != SWEEP_PAUSE_MS {
-            self.refused.clear();
-        }
-        self.sweep_ms = now.steady_ms.saturating_add(pause_ms);
     }
 }
 
@@ -689,26 +770,4 @@ fn check_group_id(id: &str) -> Result<(), Error> {
 /// As long as Kafka's strings can be, an id may be: the journal's end there.
 fn check_group_id_length(id: &str) -> Result<(), Error> {
     i16::try_from(id.len()).map(|_| ()).map_err(|_| Error::InvalidGroupId)
-}
-
-/// The reply to an event that is not looked at.
-fn refusal(event: Event, error: Error) -> Reply {
-    match event {
-        Event::Join(_) => Reply::Join(Err(error)),
-        Event::Sync(_) => Reply::Sync(Err(error)),
-        Event::Heartbeat(_) => Reply::Heartbeat(Err(error)),
-        Event::Leave(_) => Reply::Leave(Err(error)),
-        Event::CommitOffsets(_) => Reply::CommitOffsets(Err(error)),
-        Event::FetchOffsets(groups) => {
-            Reply::FetchOffsets(groups.into_iter().map(|asked| (asked.group, Err(error.clone()))).collect())
-        }
-        Event::DeleteGroups(ids) => {
-            Reply::DeleteGroups(ids.into_iter().map(|id| (id, Err(error.clone()))).collect())
-        }
-        Event::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
-        Event::DescribeGroups(ids) => {
-            Reply::DescribeGroups(ids.into_iter().map(|id| (id, Err(error.clone()))).collect())
-        }
-        Event::ListGroups { .. } => Reply::ListGroups(Err(error)),
-    }
 }

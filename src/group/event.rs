@@ -9,14 +9,13 @@ use bytes::Bytes;
 use thiserror::Error as ThisError;
 use uuid::Uuid;
 
-use super::{CommittedOffset, JournalRecord};
+use super::protocols::Protocols;
+use super::{CommittedOffset, JournalRecord, Settings};
 
 /// What a member takes beside its words.
 pub(super) const MEMBER_BYTES: usize = 768;
 /// How often a member's id is kept.
 pub(super) const MEMBER_NAMES: usize = 5;
-/// What a protocol takes beside its words.
-pub(super) const PROTOCOL_BYTES: usize = 64;
 /// What a member takes in the group's record beside its words.
 pub(super) const RECORD_BYTES: usize = 32;
 
@@ -40,6 +39,8 @@ pub enum Event {
     ListGroups {
         states: Vec<String>,
         types: Vec<String>,
+        /// Only those behind this one.
+        after: Option<String>,
     },
 }
 
@@ -141,6 +142,8 @@ pub struct FetchGroup {
     pub group: String,
     /// `None` asks for everything committed.
     pub topics: Option<Vec<TopicPartitions>>,
+    /// Of everything, only what is behind this topic and partition.
+    pub after: Option<(String, i32)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -210,6 +213,8 @@ pub struct Outcome {
     pub replies: Vec<(Token, Reply)>,
     /// May be sent only when `records` are durable; answered with `Error::Storage` when they are not.
     pub after: Vec<(Token, Reply)>,
+    /// What of the event is still to be handled, as one of its own.
+    pub rest: Option<Event>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,17 +232,53 @@ pub enum Reply {
     ListGroups(Result<Vec<Listed>, Error>),
 }
 
+impl Event {
+    /// What no client sends: refused before anybody waits for it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for more protocols than there are assignors, or a plan for more members than a group may have.
+    pub fn check(&self, settings: &Settings) -> Result<(), Error> {
+        let fits = match self {
+            Event::Join(join) => join.protocols.len() <= settings.protocols_max,
+            Event::Sync(sync) => sync.assignments.len() <= settings.group_max_size,
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(Error::InvalidRequest) }
+    }
+
+    /// The reply to an event that is not looked at.
+    pub fn refused(self, error: Error) -> Reply {
+        match self {
+            Event::Join(_) => Reply::Join(Err(error)),
+            Event::Sync(_) => Reply::Sync(Err(error)),
+            Event::Heartbeat(_) => Reply::Heartbeat(Err(error)),
+            Event::Leave(_) => Reply::Leave(Err(error)),
+            Event::CommitOffsets(_) => Reply::CommitOffsets(Err(error)),
+            Event::FetchOffsets(groups) => Reply::FetchOffsets(
+                groups.into_iter().map(|asked| (asked.group, Err(error.clone()))).collect(),
+            ),
+            Event::DeleteGroups(ids) => {
+                Reply::DeleteGroups(ids.into_iter().map(|id| (id, Err(error.clone()))).collect())
+            }
+            Event::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
+            Event::DescribeGroups(ids) => {
+                Reply::DescribeGroups(ids.into_iter().map(|id| (id, Err(error.clone()))).collect())
+            }
+            Event::ListGroups { .. } => Reply::ListGroups(Err(error)),
+        }
+    }
+}
+
 impl Join {
     /// What a member that joins like this takes.
     pub(super) fn bytes(&self) -> usize {
         let id = self.member_id.len().max(self.new_member_id.len());
         let instance = self.instance_id.as_ref().map_or(0, String::len);
-        let protocols = self.protocols.iter().map(|(name, bytes)| PROTOCOL_BYTES + name.len() + bytes.len());
         let names = MEMBER_NAMES * id + 2 * instance + self.client_id.len() + self.client_host.len();
-        let subscription = self.protocols.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+        let subscription = Protocols::largest_of(&self.protocols);
         let record =
             RECORD_BYTES + id + instance + self.client_id.len() + self.client_host.len() + subscription;
-        MEMBER_BYTES + names + protocols.sum::<usize>() + record
+        MEMBER_BYTES + names + Protocols::bytes_of(&self.protocols) + record
     }
 }
 
@@ -320,6 +361,19 @@ pub struct CommittedTopic {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FetchedGroup {
     pub topics: Vec<FetchedTopic>,
+}
+
+impl FetchedGroup {
+    /// Adds what comes next; the last topic may go on there.
+    pub(super) fn extend(&mut self, next: Self) {
+        let mut next = next.topics.into_iter().peekable();
+        if let Some(last) = self.topics.last_mut()
+            && let Some(same) = next.next_if(|topic| topic.name == last.name)
+        {
+            last.partitions.extend(same.partitions);
+        }
+        self.topics.extend(next);
+    }
 }
 
 /// `None` where nothing is committed (offset -1 on the wire).

@@ -85,6 +85,15 @@ pub(super) struct MemberValue {
     pub assignment: Bytes,
 }
 
+impl MemberValue {
+    /// What it takes in the record, about.
+    fn bytes(&self) -> usize {
+        let instance = self.instance_id.as_ref().map_or(0, String::len);
+        let names = self.member_id.len() + instance + self.client_id.len() + self.client_host.len();
+        32 + names + self.subscription.len() + self.assignment.len()
+    }
+}
+
 pub(super) fn read_key(key: &[u8]) -> Result<Key, JournalError> {
     let mut r = Reader::new(key);
     match r.i16()? {
@@ -177,7 +186,8 @@ pub(super) fn raw_group_record(partitions: i32, group: &str, value: Option<Bytes
 }
 
 fn group_value(group: &GroupValue) -> Bytes {
-    let mut out = BytesMut::new();
+    let names = group.members.iter().map(MemberValue::bytes).sum::<usize>() + group.protocol_type.len();
+    let mut out = BytesMut::with_capacity(1_024 + names);
     out.put_i16(3);
     put_string(&mut out, &group.protocol_type);
     out.put_i32(group.generation);

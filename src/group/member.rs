@@ -4,10 +4,9 @@
 
 use bytes::Bytes;
 
-use super::event::{
-    DescribedMember, JoinedMember, MEMBER_BYTES, MEMBER_NAMES, PROTOCOL_BYTES, RECORD_BYTES, State, Token,
-};
+use super::event::{DescribedMember, JoinedMember, MEMBER_BYTES, MEMBER_NAMES, RECORD_BYTES, State, Token};
 use super::journal::MemberValue;
+use super::protocols::Protocols;
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -16,8 +15,7 @@ pub(super) struct Member {
     pub client_host: String,
     pub rebalance_timeout_ms: i32,
     pub session_timeout_ms: i32,
-    /// Most preferred first.
-    pub protocols: Vec<(String, Bytes)>,
+    pub protocols: Protocols,
     pub assignment: Bytes,
     pub awaiting_join: Option<Token>,
     pub awaiting_sync: Option<Token>,
@@ -36,7 +34,7 @@ impl Member {
             client_host: value.client_host.clone(),
             rebalance_timeout_ms: value.rebalance_timeout_ms,
             session_timeout_ms: value.session_timeout_ms,
-            protocols: vec![(protocol.to_owned(), value.subscription.clone())],
+            protocols: Protocols::new(vec![(protocol.to_owned(), value.subscription.clone())]),
             assignment: value.assignment.clone(),
             awaiting_join: None,
             awaiting_sync: None,
@@ -63,8 +61,7 @@ impl Member {
         let instance = self.instance_id.as_ref().map_or(0, String::len);
         let names =
             MEMBER_NAMES * member_id.len() + 2 * instance + self.client_id.len() + self.client_host.len();
-        let protocols = self.protocols.iter().map(|(name, bytes)| PROTOCOL_BYTES + name.len() + bytes.len());
-        let own = MEMBER_BYTES + names + protocols.sum::<usize>() + self.assignment.len();
+        let own = MEMBER_BYTES + names + self.protocols.bytes() + self.assignment.len();
         own + self.record_bytes(member_id)
     }
 
@@ -72,17 +69,11 @@ impl Member {
     pub fn record_bytes(&self, member_id: &str) -> usize {
         let instance = self.instance_id.as_ref().map_or(0, String::len);
         let names = member_id.len() + instance + self.client_id.len() + self.client_host.len();
-        let subscription = self.protocols.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
-        RECORD_BYTES + names + subscription + self.assignment.len()
-    }
-
-    pub fn supports(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|(name, _)| name == protocol)
+        RECORD_BYTES + names + self.protocols.largest() + self.assignment.len()
     }
 
     pub fn subscription(&self, protocol: &str) -> Bytes {
-        let found = self.protocols.iter().find(|(name, _)| name == protocol);
-        found.map(|(_, bytes)| bytes.clone()).unwrap_or_default()
+        self.protocols.subscription(protocol)
     }
 
     /// A request in flight stands for the heartbeat, except for a member that never got in.

@@ -11,12 +11,16 @@
 mod classic;
 mod coordinator;
 mod damage;
+mod ends;
 mod event;
 mod journal;
 mod member;
 mod offsets;
+mod pieces;
+mod protocols;
 mod rejoin;
 mod snapshot;
+mod step;
 mod subscription;
 mod wire;
 
@@ -26,6 +30,7 @@ mod model_tests;
 mod tests;
 
 pub use coordinator::Coordinator;
+pub use ends::Forgetting;
 pub use event::{
     Commit, CommitPartition, CommitTopic, CommittedTopic, DeleteOffsets, Described, DescribedMember, Error,
     Event, FetchGroup, FetchedGroup, FetchedTopic, GroupType, Heartbeat, Join, Joined, JoinedMember, Leave,
@@ -34,6 +39,7 @@ pub use event::{
 pub use journal::{JournalError, JournalRecord, group_of};
 pub use offsets::CommittedOffset;
 pub use snapshot::Snapshot;
+pub use step::Walk;
 
 /// Numbers a coordinator is bound by; plain data, read once. Defaults are Kafka's where Kafka has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +64,8 @@ pub struct Settings {
     pub journal_partitions: i32,
     /// Most subscription bytes one member may keep over all its protocols.
     pub subscription_max_bytes: usize,
+    /// Most protocols of one member. Each is an assignor: clients list one to three.
+    pub protocols_max: usize,
     /// Most groups; the next one is `GroupMaxSizeReached`.
     pub groups_max: usize,
     /// Most member ids handed out and not yet used (KIP-394); the oldest makes room. Whoever comes at once with the id it got
@@ -96,6 +104,7 @@ impl Default for Settings {
             retention_check_interval_ms: 600_000,
             journal_partitions: 50,
             subscription_max_bytes: 1 << 20,
+            protocols_max: 100,
             groups_max: 20_000,
             pending_members_max: 5_000,
             pending_expiry_ms: 60_000,

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::tests::{Bench, TOPIC, commit_event};
+use super::tests::{Bench, commit_event};
 use super::*;
 
 const GROUP: &str = "g";
@@ -90,22 +90,29 @@ impl Life {
     fn rewrite(&mut self) {
         let Bench { coordinator, journal, .. } = &mut self.bench;
         let Some((from, mut walk)) = self.rewrite.take() else {
-            self.rewrite = Some((journal.len(), coordinator.snapshot(partition_for(GROUP))));
+            self.rewrite = Some((journal.len(), Snapshot::new(partition_for(GROUP))));
             return;
         };
         let bytes = 1 + self.random.below(200) as usize;
         let piece = coordinator.next_piece(&mut walk, bytes);
-        if piece.is_empty() {
+        journal.extend(piece);
+        if walk.is_through() {
             journal.drain(..from);
             self.rewrites += 1;
         } else {
-            journal.extend(piece);
             self.rewrite = Some((from, walk));
         }
     }
 
     fn join(&mut self, at: usize) {
         self.ids += 1;
+        let range = || ("range".to_owned(), Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\0\0\0\0"));
+        let mut protocols = vec![range()];
+        match self.random.below(4) {
+            0 => protocols.push(("other".to_owned(), Bytes::new())),
+            1 => protocols.push(range()),
+            _ => {}
+        }
         let client = &self.clients[at];
         let join = Join {
             group: GROUP.into(),
@@ -115,7 +122,7 @@ impl Life {
             session_timeout_ms: SESSION_MS as i32,
             rebalance_timeout_ms: REBALANCE_MS as i32,
             protocol_type: "consumer".into(),
-            protocols: vec![("range".into(), Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\0\0\0\0"))],
+            protocols,
             requires_known_member_id: true,
             supports_skip_assignment: true,
             ..Join::default()
@@ -237,6 +244,7 @@ impl Life {
             self.unwritten.replay(&record.key, record.value.as_deref(), now).expect("own record");
         }
         assert!(self.bench.coordinator.pending_count() <= 1_000);
+        assert!(self.bench.coordinator.counts_what_is_listed(), "seed {}", self.seed);
         assert_eq!(self.bench.coordinator.bytes(), self.bench.coordinator.bytes_anew(), "seed {}", self.seed);
     }
 
@@ -281,7 +289,7 @@ impl Life {
             members: Vec::new(),
         };
         let described = groups.remove(0).1.unwrap_or(nobody);
-        let asked = vec![FetchGroup { group: GROUP.into(), topics: None }];
+        let asked = vec![FetchGroup { group: GROUP.into(), ..FetchGroup::default() }];
         let out = coordinator.handle(now, 0, Event::FetchOffsets(asked));
         let Some((_, Reply::FetchOffsets(mut groups))) = out.replies.into_iter().next() else {
             panic!("fetch")
@@ -298,7 +306,7 @@ impl Life {
         }
         // In everything, to the last byte: a rewrite that is cut anywhere changes nothing.
         assert_eq!(format!("{fresh:?}"), format!("{:?}", self.unwritten), "seed {}", self.seed);
-        fresh.finish_loading(now, &|_| Some(TOPIC));
+        fresh.finish_loading(now);
         let (live, live_offsets) = Self::ask(&mut self.bench.coordinator, now);
         let (loaded, loaded_offsets) = Self::ask(&mut fresh, now);
         assert_eq!(live_offsets, loaded_offsets, "seed {}", self.seed);

@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::classic::Classic;
 use super::event::{
-    Commit, CommitPartition, CommittedTopic, DeleteOffsets, Error, FetchedGroup, FetchedTopic, State,
-    TopicPartitions,
+    Commit, CommitPartition, CommittedTopic, DeleteOffsets, Error, FetchGroup, FetchedGroup, FetchedTopic,
+    State,
 };
 use super::journal::{JournalRecord, offset_record};
+use super::step::{Place, Step};
 use super::{Now, Settings};
 
 /// One committed offset.
@@ -60,12 +61,17 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     topics: BTreeMap<String, BTreeMap<i32, Kept>>,
+    count: usize,
     bytes: usize,
 }
 
 impl Offsets {
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// What they take.
@@ -95,130 +101,161 @@ impl Offsets {
         if !self.topics.contains_key(&topic) {
             self.bytes += TOPIC_BYTES + topic.len();
         }
+        self.count += 1;
         self.bytes += OFFSET_BYTES + kept.offset.metadata.len();
         if let Some(before) = self.topics.entry(topic).or_default().insert(partition, kept) {
-            self.bytes -= OFFSET_BYTES + before.offset.metadata.len();
+            self.gone(&before);
         }
+    }
+
+    fn gone(&mut self, kept: &Kept) {
+        self.count -= 1;
+        self.bytes -= OFFSET_BYTES + kept.offset.metadata.len();
     }
 
     pub fn remove(&mut self, topic: &str, partition: i32) {
         let Some(partitions) = self.topics.get_mut(topic) else { return };
-        if let Some(before) = partitions.remove(&partition) {
-            self.bytes -= OFFSET_BYTES + before.offset.metadata.len();
-        }
+        let before = partitions.remove(&partition);
         if partitions.is_empty() {
             self.topics.remove(topic);
             self.bytes -= TOPIC_BYTES + topic.len();
         }
+        if let Some(before) = before {
+            self.gone(&before);
+        }
     }
 
-    /// What lies in the future ages from now on: the clock was wrong then, or is now.
-    pub fn clamp(&mut self, wall_ms: i64) {
-        let all = self.topics.values_mut().flat_map(BTreeMap::values_mut);
-        all.for_each(|kept| kept.since_ms = kept.since_ms.min(wall_ms));
+    /// Takes leave of offsets whose group has ended, as many as a step may.
+    pub fn discard(&mut self, step: &mut Step) {
+        while !step.is_over()
+            && let Some((topic, partitions)) = self.topics.first_key_value()
+            && let Some(partition) = partitions.keys().next().copied()
+        {
+            let topic = topic.clone();
+            self.remove(&topic, partition);
+            step.look();
+        }
     }
 
     /// The offsets behind a place, or all of them, in order.
     pub fn after(&self, place: Option<(&str, i32)>) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
-        let at = place.and_then(|(topic, partition)| {
-            let (topic, partitions) = self.topics.get_key_value(topic)?;
-            Some((topic, partitions.range((Bound::Excluded(partition), Bound::Unbounded))))
-        });
-        let from = place.map_or(Bound::Unbounded, |(topic, _)| Bound::Excluded(topic));
-        let later = self.topics.range::<str, _>((from, Bound::Unbounded));
-        let later = later.map(|(topic, partitions)| (topic, partitions.range(..)));
-        let all = at.into_iter().chain(later).flat_map(|(topic, rest)| rest.map(move |kept| (topic, kept)));
         // What does not read is in its record alone.
-        let readable = all.filter(|(_, (_, kept))| !kept.unreadable);
-        readable.map(|(topic, (partition, kept))| (topic.as_str(), *partition, &kept.offset))
+        let readable = self.kept_after(place).filter(|(.., kept)| !kept.unreadable);
+        readable.map(|(topic, partition, kept)| (topic, partition, &kept.offset))
+    }
+
+    fn kept_after(&self, place: Option<(&str, i32)>) -> impl Iterator<Item = (&str, i32, &Kept)> {
+        let from = place.map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic));
+        let at = place.and_then(|(topic, partition)| Some((self.topics.get_key_value(topic)?.0, partition)));
+        self.topics.range::<str, _>((from, Bound::Unbounded)).flat_map(move |(topic, partitions)| {
+            let from = match at {
+                Some((at, partition)) if at == topic => Bound::Excluded(partition),
+                _ => Bound::Unbounded,
+            };
+            let rest = partitions.range((from, Bound::Unbounded));
+            rest.map(move |(partition, kept)| (topic.as_str(), *partition, kept))
+        })
     }
 
     fn at(&self, topic: &str, partition: i32) -> Option<&Kept> {
         self.topics.get(topic)?.get(&partition)
     }
 
-    /// What was asked for. `hidden`: what is not here may be in a part of the journal that does not read.
-    pub fn fetch(&self, topics: Option<Vec<TopicPartitions>>, hidden: bool) -> FetchedGroup {
-        let Some(asked) = topics else {
-            let all = self.topics.iter().map(|(name, partitions)| FetchedTopic {
-                name: name.clone(),
-                partitions: partitions.iter().map(|(p, kept)| (*p, answer(Some(kept), hidden))).collect(),
-            });
-            return FetchedGroup { topics: all.collect() };
-        };
-        let found = asked.into_iter().map(|topic| {
-            let at = |p: i32| (p, answer(self.at(&topic.name, p), hidden));
-            let partitions = topic.partitions.into_iter().map(at).collect();
-            FetchedTopic { name: topic.name, partitions }
+    /// What was asked for, and where it stopped if that is more than a step makes. `hidden`: what is not here may be in a part
+    /// of the journal that does not read.
+    pub fn fetch(&self, asked: &FetchGroup, hidden: bool, step: &mut Step) -> (FetchedGroup, Option<Place>) {
+        let Some(topics) = &asked.topics else { return self.fetch_all(asked.after.as_ref(), hidden, step) };
+        let found = topics.iter().map(|topic| {
+            let at = |p: &i32| (*p, answer(self.at(&topic.name, *p), hidden));
+            FetchedTopic { name: topic.name.clone(), partitions: topic.partitions.iter().map(at).collect() }
         });
-        FetchedGroup { topics: found.collect() }
+        (FetchedGroup { topics: found.collect() }, None)
     }
 
-    /// Tombstones for every offset of the topic that had this name and id.
+    fn fetch_all(
+        &self,
+        after: Option<&Place>,
+        hidden: bool,
+        step: &mut Step,
+    ) -> (FetchedGroup, Option<Place>) {
+        let mut found = FetchedGroup::default();
+        for (topic, partition, kept) in self.kept_after(after.map(|(topic, at)| (topic.as_str(), *at))) {
+            let partitions = vec![(partition, answer(Some(kept), hidden))];
+            found.extend(FetchedGroup { topics: vec![FetchedTopic { name: topic.to_owned(), partitions }] });
+            step.look();
+            step.make(kept.offset.metadata.len());
+            if step.is_over() {
+                return (found, Some((topic.to_owned(), partition)));
+            }
+        }
+        (found, None)
+    }
+
+    /// Tombstones for every offset of the topic that had this name and id, behind a partition; where it stopped.
     pub fn forget_topic(
         &self,
         settings: &Settings,
         group: &str,
-        topic: &str,
-        id: Uuid,
+        (topic, id): (&str, Uuid),
+        after: Option<i32>,
+        step: &mut Step,
         records: &mut Vec<JournalRecord>,
-    ) {
-        for (partition, kept) in self.topics.get(topic).into_iter().flatten() {
-            if kept.offset.is_of(Some(id)) {
-                records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
-            }
-        }
+    ) -> Option<Place> {
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let all = self.topics.get(topic).into_iter().flat_map(|partitions| partitions.range(behind));
+        let all = all.map(|(partition, kept)| (topic, *partition, kept));
+        let goes = |_: &str, kept: &Kept| kept.offset.is_of(Some(id));
+        forget(settings, group, all, goes, step, records)
     }
 
-    /// Tombstones for offsets that bear no topic's id, where there is no topic of that name.
+    /// Tombstones for offsets that bear no topic's id, where there is no topic of that name, behind a place; where it stopped.
     pub fn forget_nameless(
         &self,
         settings: &Settings,
         group: &str,
         topic_id: &dyn Fn(&str) -> Option<Uuid>,
+        after: Option<&Place>,
+        step: &mut Step,
         records: &mut Vec<JournalRecord>,
-    ) {
-        for (topic, partitions) in self.topics.iter().filter(|(name, _)| topic_id(name).is_none()) {
-            for (partition, _) in partitions.iter().filter(|(_, kept)| kept.offset.topic_id.is_none()) {
-                records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
-            }
-        }
+    ) -> Option<Place> {
+        let all = self.kept_after(after.map(|(topic, at)| (topic.as_str(), *at)));
+        let goes = |topic: &str, kept: &Kept| kept.offset.topic_id.is_none() && topic_id(topic).is_none();
+        forget(settings, group, all, goes, step, records)
     }
 
-    /// Tombstones for everything.
-    pub fn forget_all(&self, settings: &Settings, group: &str, records: &mut Vec<JournalRecord>) {
-        for (topic, partitions) in &self.topics {
-            for partition in partitions.keys() {
-                records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
-            }
-        }
+    /// What lies in the future ages from now on: the clock was wrong then, or is now. The next `looks` behind a place.
+    pub fn clamp(&mut self, wall_ms: i64, after: Option<&Place>, looks: usize) {
+        let from = after.map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic.as_str()));
+        let behind =
+            self.topics.range_mut::<str, _>((from, Bound::Unbounded)).flat_map(|(topic, partitions)| {
+                let from = match after {
+                    Some((at, partition)) if at == topic => Bound::Excluded(*partition),
+                    _ => Bound::Unbounded,
+                };
+                partitions.range_mut((from, Bound::Unbounded))
+            });
+        behind.take(looks).for_each(|(_, kept)| kept.since_ms = kept.since_ms.min(wall_ms));
     }
 
-    /// Tombstones for what has expired at `now_ms` of the calendar; true when nothing stays.
+    /// Tombstones for what has expired at `now_ms` of the calendar, behind a place; where it stopped.
     pub fn expire(
         &self,
         settings: &Settings,
         now_ms: i64,
-        group: &str,
-        classic: &Classic,
+        (group, classic): (&str, &Classic),
+        after: Option<&Place>,
+        step: &mut Step,
         records: &mut Vec<JournalRecord>,
-    ) -> bool {
-        let mut all = true;
-        for (topic, partitions) in &self.topics {
-            let subscribed = classic.subscribes_to(topic);
-            for (partition, kept) in partitions {
-                let base_ms = classic.retention_base_ms(kept.since_ms).filter(|_| !subscribed);
-                let ended = base_ms.is_some_and(|base_ms| match kept.offset.expire_ms {
-                    Some(expire_ms) => now_ms >= expire_ms,
-                    None => now_ms.saturating_sub(base_ms) >= settings.offsets_retention_ms,
-                });
-                if ended {
-                    records.push(offset_record(settings.journal_partitions, group, topic, *partition, None));
-                }
-                all &= ended;
-            }
-        }
-        all
+    ) -> Option<Place> {
+        let all = self.kept_after(after.map(|(topic, at)| (topic.as_str(), *at)));
+        let goes = |topic: &str, kept: &Kept| {
+            let base_ms = classic.retention_base_ms(kept.since_ms).filter(|_| !classic.subscribes_to(topic));
+            base_ms.is_some_and(|base_ms| match kept.offset.expire_ms {
+                Some(expire_ms) => now_ms >= expire_ms,
+                None => now_ms.saturating_sub(base_ms) >= settings.offsets_retention_ms,
+            })
+        };
+        forget(settings, group, all, goes, step, records)
     }
 
     /// OffsetDelete: refused for topics the group reads, and for groups that are not consumers while in use.
@@ -247,6 +284,29 @@ impl Offsets {
         }
         Ok(results)
     }
+}
+
+/// Tombstones for those of `offsets` that `goes` names, until the step is over; where it stopped.
+fn forget<'a>(
+    settings: &Settings,
+    group: &str,
+    offsets: impl Iterator<Item = (&'a str, i32, &'a Kept)>,
+    goes: impl Fn(&str, &Kept) -> bool,
+    step: &mut Step,
+    records: &mut Vec<JournalRecord>,
+) -> Option<Place> {
+    for (topic, partition, kept) in offsets {
+        if goes(topic, kept) {
+            let end = offset_record(settings.journal_partitions, group, topic, partition, None);
+            step.make(end.bytes());
+            records.push(end);
+        }
+        step.look();
+        if step.is_over() {
+            return Some((topic.to_owned(), partition));
+        }
+    }
+    None
 }
 
 /// May this commit be made? The rules of apache/kafka `ClassicGroup.validateOffsetCommit`.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::classic::{Classic, Turn};
 use super::event::{Error, Join, Reply, State, Token};
 use super::member::Member;
+use super::protocols::Protocols;
 
 impl Classic {
     pub fn join(&mut self, turn: &mut Turn<'_>, token: Token, join: Join) {
@@ -19,26 +20,27 @@ impl Classic {
     }
 
     /// `Ok` when the token was answered or waits.
-    fn try_join(&mut self, turn: &mut Turn<'_>, token: Token, join: Join) -> Result<(), Error> {
+    fn try_join(&mut self, turn: &mut Turn<'_>, token: Token, mut join: Join) -> Result<(), Error> {
         if !self.has_room_for(&join.member_id, turn.settings.group_max_size) {
             self.remove(turn, &join.member_id);
             return Err(Error::GroupMaxSizeReached);
         }
-        if !self.supports(&join.protocol_type, &join.protocols) {
+        let protocols = Protocols::new(std::mem::take(&mut join.protocols));
+        if !self.supports(&join.protocol_type, &protocols) {
             return Err(Error::InconsistentProtocol);
         }
         if join.member_id.is_empty() {
-            self.join_new(turn, token, join)
+            self.join_new(turn, token, join, protocols)
         } else if self.pending.contains_key(&join.member_id) {
             if join.instance_id.is_some() {
                 return Err(Error::UnknownMember);
             }
             let member_id = join.member_id.clone();
-            self.add(turn, token, join, member_id);
+            self.add(turn, token, join, protocols, member_id);
             Ok(())
         } else {
             self.check_member(&join.member_id, join.instance_id.as_deref())?;
-            self.join_again(turn, token, join);
+            self.join_again(turn, token, join, protocols);
             Ok(())
         }
     }
@@ -54,24 +56,37 @@ impl Classic {
         }
     }
 
-    fn join_new(&mut self, turn: &mut Turn<'_>, token: Token, join: Join) -> Result<(), Error> {
+    fn join_new(
+        &mut self,
+        turn: &mut Turn<'_>,
+        token: Token,
+        join: Join,
+        protocols: Protocols,
+    ) -> Result<(), Error> {
         let member_id = join.new_member_id.clone();
         if self.members.contains_key(&member_id) || self.pending.contains_key(&member_id) {
             return Err(Error::InvalidRequest);
         }
         let known = join.instance_id.as_ref().and_then(|id| self.instances.get(id)).cloned();
         if let Some(old_id) = known {
-            self.come_back(turn, token, join, &old_id);
+            self.come_back(turn, token, join, protocols, &old_id);
         } else if join.instance_id.is_none() && join.requires_known_member_id {
             self.add_pending(turn, member_id.clone(), join.session_timeout_ms);
             return Err(Error::MemberIdRequired(member_id));
         } else {
-            self.add(turn, token, join, member_id);
+            self.add(turn, token, join, protocols, member_id);
         }
         Ok(())
     }
 
-    fn add(&mut self, turn: &mut Turn<'_>, token: Token, join: Join, member_id: String) {
+    fn add(
+        &mut self,
+        turn: &mut Turn<'_>,
+        token: Token,
+        join: Join,
+        protocols: Protocols,
+        member_id: String,
+    ) {
         self.remove_pending(turn, &member_id);
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
@@ -83,7 +98,7 @@ impl Classic {
             self.instances.insert(instance.clone(), member_id.clone());
         }
         self.leader.get_or_insert_with(|| member_id.clone());
-        let protocols = owned(&join.protocols);
+        self.supported.add(&protocols);
         let member = Member {
             instance_id: join.instance_id,
             client_id: join.client_id,
@@ -102,9 +117,9 @@ impl Classic {
         self.rebalance(turn);
     }
 
-    fn join_again(&mut self, turn: &mut Turn<'_>, token: Token, join: Join) {
+    fn join_again(&mut self, turn: &mut Turn<'_>, token: Token, join: Join, protocols: Protocols) {
         let Some(member) = self.members.get(&join.member_id) else { return };
-        let unchanged = member.protocols == join.protocols;
+        let unchanged = member.protocols == protocols;
         let answer_now = match self.state {
             // The answer got lost, or the client retries: the generation is there to be had.
             State::CompletingRebalance => unchanged,
@@ -116,14 +131,16 @@ impl Classic {
             let joined = self.joined(&join.member_id);
             return turn.reply(token, Reply::Join(Ok(joined)));
         }
-        self.update(turn, &join, &join.member_id);
+        self.update(turn, &join, protocols, &join.member_id);
         self.wait_for_join(turn, token, &join.member_id);
         self.rebalance(turn);
     }
 
-    fn update(&mut self, turn: &mut Turn<'_>, join: &Join, member_id: &str) {
+    fn update(&mut self, turn: &mut Turn<'_>, join: &Join, protocols: Protocols, member_id: &str) {
         if let Some(member) = self.members.get_mut(member_id) {
-            member.protocols = owned(&join.protocols);
+            self.supported.add(&protocols);
+            self.supported.remove(&member.protocols);
+            member.protocols = protocols;
             member.rebalance_timeout_ms = join.rebalance_timeout_ms;
             member.session_timeout_ms = join.session_timeout_ms;
         }
@@ -140,11 +157,18 @@ impl Classic {
     }
 
     /// KIP-345: a static member restarted. It takes over its old self's place under a new id.
-    fn come_back(&mut self, turn: &mut Turn<'_>, token: Token, join: Join, old_id: &str) {
+    fn come_back(
+        &mut self,
+        turn: &mut Turn<'_>,
+        token: Token,
+        join: Join,
+        protocols: Protocols,
+        old_id: &str,
+    ) {
         let old_leader = self.leader.clone();
         let member_id = join.new_member_id.clone();
         self.replace(turn, &join, old_id);
-        self.update(turn, &join, &member_id);
+        self.update(turn, &join, protocols, &member_id);
         self.touch(turn, &member_id);
         let keeps_protocol = self.select_protocol() == self.protocol;
         match self.state {
@@ -191,9 +215,4 @@ impl Classic {
         self.rename_pending_sync(old_id, &join.new_member_id);
         self.members.insert(join.new_member_id.clone(), member);
     }
-}
-
-/// Subscriptions live for long: they must not keep the request's whole buffer alive.
-fn owned(protocols: &[(String, Bytes)]) -> Vec<(String, Bytes)> {
-    protocols.iter().map(|(name, bytes)| (name.clone(), Bytes::copy_from_slice(bytes))).collect()
 }

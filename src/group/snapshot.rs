@@ -7,81 +7,72 @@
 //! for byte, and not what memory knows by now: a generation that has no plan yet must not survive a crash as one.
 //! Deliberately absent: when, and how it is appended (the broker's `groups/compaction.rs`).
 
-use std::sync::Arc;
-
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, Group};
 use super::journal::{JournalRecord, offset_record, raw_group_record};
+use super::step::{Place, Step, Walk};
 
-/// A walk over the groups that a partition of the journal held when it began.
+/// A walk over the groups that a partition of the journal holds.
 #[derive(Debug)]
 pub struct Snapshot {
-    groups: std::vec::IntoIter<Arc<str>>,
-    underway: Option<Underway>,
-    /// What all of it weighs in memory.
-    pub weight: usize,
+    partition: i32,
+    walk: Walk,
 }
 
-/// A group of which something is written.
-#[derive(Debug)]
-struct Underway {
-    id: Arc<str>,
-    /// The last of its offsets that is.
-    place: Option<(String, i32)>,
+impl Snapshot {
+    /// Begins a walk over what is alive of a partition of the journal.
+    pub fn new(partition: i32) -> Self {
+        Self { partition, walk: Walk::default() }
+    }
+
+    /// All is written.
+    pub fn is_through(&self) -> bool {
+        self.walk.is_through()
+    }
 }
 
 impl Coordinator {
-    /// Begins a walk over what is alive of a partition of the journal.
-    pub fn snapshot(&self, partition: i32) -> Snapshot {
-        let (groups, weight) = self.groups_of(partition);
-        Snapshot { groups: groups.into_iter(), underway: None, weight }
-    }
-
-    /// The next records of a walk, until they have `bytes` or more; none when it is through.
-    pub fn next_piece(&self, walk: &mut Snapshot, bytes: usize) -> Vec<JournalRecord> {
-        let (mut records, mut left) = (Vec::new(), bytes);
-        while left > 0 {
-            let Some(at) = walk.underway.take().or_else(|| walk.groups.next().map(Underway::begin)) else {
-                break;
-            };
-            walk.underway = self.write_group(at, &mut records, &mut left);
-        }
-        records
-    }
-
-    /// Writes on at a group; where to go on, unless it is through.
-    fn write_group(
-        &self,
-        at: Underway,
-        records: &mut Vec<JournalRecord>,
-        left: &mut usize,
-    ) -> Option<Underway> {
-        let (record, offsets) = self.journaled(&at.id)?;
+    /// The next records of a walk, until they have `bytes` or more. There may be none although it is not through: most groups are
+    /// of other partitions.
+    pub fn next_piece(&mut self, snapshot: &mut Snapshot, bytes: usize) -> Vec<JournalRecord> {
+        let mut records = Vec::new();
         let partitions = self.journal_partitions();
-        let mut push = |record: JournalRecord| {
-            *left = left.saturating_sub(record.bytes());
-            records.push(record);
-            *left > 0
-        };
-        let Underway { id, mut place } = at;
-        if place.is_none()
-            && let Some(value) = record
-        {
-            push(raw_group_record(partitions, &id, Some(value.clone())));
-        }
-        let from = place.take();
-        for (topic, partition, offset) in
-            offsets.after(from.as_ref().map(|(topic, at)| (topic.as_str(), *at)))
-        {
-            if !push(offset_record(partitions, &id, topic, partition, Some(offset))) {
-                return Some(Underway { id, place: Some((topic.to_owned(), partition)) });
+        let Snapshot { partition, walk } = snapshot;
+        walk.go_on(&mut self.groups, &mut Step::of(bytes), |id, group, after, step| {
+            if group.partition != *partition {
+                return None;
             }
-        }
-        None
+            group.write(partitions, id, after, step, &mut records)
+        });
+        records
     }
 }
 
-impl Underway {
-    fn begin(id: Arc<str>) -> Self {
-        Self { id, place: None }
+impl Group {
+    /// Writes what is alive of it behind a place; where it stopped.
+    fn write(
+        &self,
+        partitions: i32,
+        id: &str,
+        after: Option<Place>,
+        step: &mut Step,
+        records: &mut Vec<JournalRecord>,
+    ) -> Option<Place> {
+        let mut push = |record: JournalRecord| {
+            step.look();
+            step.make(record.bytes());
+            records.push(record);
+            step.is_over()
+        };
+        let record = self.classic().journaled.as_ref().filter(|_| after.is_none());
+        if let Some(value) = record {
+            push(raw_group_record(partitions, id, Some(value.clone())));
+        }
+        let after = after.as_ref().map(|(topic, at)| (topic.as_str(), *at));
+        for (topic, partition, offset) in self.offsets.after(after) {
+            if push(offset_record(partitions, id, topic, partition, Some(offset))) {
+                return Some((topic.to_owned(), partition));
+            }
+        }
+        None
     }
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod groups;
 mod journal;
 mod offsets;
+mod pieces;
 mod rebalance;
 mod static_members;
 
@@ -42,7 +43,7 @@ impl Bench {
 
     pub fn with(settings: Settings) -> Self {
         let mut coordinator = Coordinator::new(settings);
-        coordinator.finish_loading(at(1_000), &|_| None);
+        coordinator.finish_loading(at(1_000));
         let (journal, replies) = (Vec::new(), Vec::new());
         let (set_by_ms, calendar_ms) = (0, None);
         let (now_ms, next, refuse_writes) = (1_000, 0, false);
@@ -60,7 +61,7 @@ impl Bench {
         for record in &self.journal[..end] {
             coordinator.replay(&record.key, record.value.as_deref(), self.now()).expect("own record");
         }
-        coordinator.finish_loading(self.now(), &|_| Some(TOPIC));
+        coordinator.finish_loading(self.now());
         Self { coordinator, ..Self::new() }
     }
 
@@ -167,7 +168,8 @@ impl Bench {
     }
 
     fn fetch(&mut self) -> Option<CommittedOffset> {
-        let token = self.send(Event::FetchOffsets(vec![FetchGroup { group: GROUP.into(), topics: None }]));
+        let token =
+            self.send(Event::FetchOffsets(vec![FetchGroup { group: GROUP.into(), ..FetchGroup::default() }]));
         match self.reply(token) {
             Some(Reply::FetchOffsets(groups)) => {
                 let topics = &groups[0].1.as_ref().expect("group").topics;

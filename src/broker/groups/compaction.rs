@@ -122,7 +122,7 @@ impl Core {
     /// What a partition may hold. An earlier life may have rewritten it a moment ago: then what its state weighs says so.
     fn limit(&self, limits: &mut Limits, index: i32) -> u64 {
         *limits.by_partition.entry(index).or_insert_with(|| {
-            let weight = self.groups.state.lock().coordinator.snapshot(index).weight;
+            let weight = self.groups.state.lock().coordinator.weight_of(index);
             LIVE_SHARE / WEIGHT_SHARE * weight as u64
         })
     }
@@ -159,9 +159,9 @@ impl Core {
         if state.coordinator.is_damaged(index) || state.foreign.contains(&index) {
             return Ok(None);
         }
-        let walk = state.coordinator.snapshot(index);
+        let weight = state.coordinator.weight_of(index);
         let free = self.capacity().map_or(u64::MAX, |capacity| capacity.free_bytes);
-        if walk.weight as u64 > free.max(FULL_DISK_BYTES) {
+        if weight as u64 > free.max(FULL_DISK_BYTES) {
             return Ok(None);
         }
         // The lock that is held here orders all appends to the journal.
@@ -169,21 +169,22 @@ impl Core {
         log.seal().map_err(topic::Error::from)?;
         let from = log.span().end;
         drop(state);
-        Ok(Some(Rewrite { partition, from, walk, written: 0, end: from }))
+        Ok(Some(Rewrite { partition, from, walk: Snapshot::new(index), written: 0, end: from }))
     }
 
     /// Appends the next piece; whether there may be more. It is not replayed: it says what is.
     pub(super) fn write_piece(&self, rewrite: &mut Rewrite, bytes: usize) -> topic::Result<bool> {
-        let state = self.groups.state.lock();
+        let mut state = self.groups.state.lock();
         let records = state.coordinator.next_piece(&mut rewrite.walk, bytes);
+        let more = !rewrite.walk.is_through();
         if records.is_empty() {
-            return Ok(false);
+            return Ok(more);
         }
         let index = rewrite.partition.id().partition;
         let (_, end) = self.append_records(index, &records.iter().collect::<Vec<_>>(), self.group_now())?;
         rewrite.end = end;
         rewrite.written += records.iter().map(JournalRecord::bytes).sum::<usize>() as u64;
-        Ok(true)
+        Ok(more)
     }
 }
 

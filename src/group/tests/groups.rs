@@ -25,7 +25,7 @@ fn groups_are_listed_by_state_and_type() {
     bench.stable(&[join("a")]);
     let mut count = |states: &[&str], types: &[&str]| {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        let token = bench.send(Event::ListGroups { states: owned(states), types: owned(types) });
+        let token = bench.send(Event::ListGroups { states: owned(states), types: owned(types), after: None });
         let Some(Reply::ListGroups(Ok(listed))) = bench.reply(token) else { panic!("no reply") };
         listed.len()
     };
@@ -46,7 +46,7 @@ fn the_partition_of_a_group_is_javas() {
 fn groups_are_hashed_over_as_many_partitions_as_the_journal_has() {
     let mut coordinator = Coordinator::new(Settings::default());
     coordinator.found_journal(7);
-    coordinator.finish_loading(at(0), &|_| None);
+    coordinator.finish_loading(at(0));
     let out = coordinator.handle(at(0), 1, commit_event("", -1, 1, ""));
     assert_eq!(
         (out.records[0].partition, coordinator.partition_of(GROUP)),

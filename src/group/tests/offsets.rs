@@ -73,7 +73,7 @@ fn offsets_are_deleted_only_where_nobody_subscribes_and_with_their_topic() {
     bench.send(asked());
     assert_eq!(bench.fetch(), None);
     bench.commit("", -1, 6, "").expect("commit");
-    let out = bench.coordinator.topic_deleted("t", TOPIC);
+    let out = bench.coordinator.forget_topic(&mut Forgetting::new("t", TOPIC));
     bench.settle(out);
     assert_eq!(bench.fetch(), None);
 }
@@ -104,7 +104,7 @@ fn offsets_are_of_a_topic_and_not_of_a_name() {
     let other = Uuid::from_u128(7);
     bench.commit("", -1, 5, "").expect("commit");
     // A topic of that name that came and went before does not take them along.
-    let out = bench.coordinator.topic_deleted("t", other);
+    let out = bench.coordinator.forget_topic(&mut Forgetting::new("t", other));
     assert!(out.records.is_empty());
     let Event::CommitOffsets(mut commit) = commit_event("", -1, 6, "") else { unreachable!() };
     commit.topics[0].gone = true;
@@ -121,7 +121,8 @@ fn offsets_are_of_a_topic_and_not_of_a_name() {
         let mut fresh = Coordinator::new(Settings::default());
         let v3 = b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\x09";
         fresh.replay(b"\0\x01\0\x01g\0\x01t\0\0\0\0", Some(v3), at(0)).expect("record");
-        let out = fresh.finish_loading(at(10), &|_| topic);
+        fresh.finish_loading(at(10));
+        let out = fresh.forget_nameless(&mut Walk::default(), &|_| topic);
         bench.coordinator = fresh;
         bench.settle(out);
         assert_eq!(bench.fetch().is_some(), left);

@@ -28,8 +28,8 @@ impl Api for ListGroups {
 
     fn answer(cx: &mut Context<'_>, version: i16, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
         let words = |filter: Vec<StrBytes>| filter.iter().map(ToString::to_string).collect();
-        let event =
-            Event::ListGroups { states: words(request.states_filter), types: words(request.types_filter) };
+        let (states, types) = (words(request.states_filter), words(request.types_filter));
+        let event = Event::ListGroups { states, types, after: None };
         let reply = cx.core.group(event);
         Reply::phased(async move {
             let listed = match reply.await {

@@ -1,14 +1,17 @@
 //! OffsetCommit (key 8), versions 0-10, flexible from 8. Read and written by hand: `kafka_protocol` lacks 0, 1, 10.
 //!
 //! Behaviour: answered when the journal is durable. Metadata comes back byte for byte (Storm parses its own
-//! JSON out of it). A commit with generation -1 and no member id is a simple consumer's.
+//! JSON out of it). A commit with generation -1 and no member id is a simple consumer's. Of a partition that is named again, the
+//! last mention counts, and its result stands at each of them.
 //!
 //! - v0: no generation. v1: a commit time per partition. v2-4: retention time for all. v3: throttle time.
 //! - v5: no retention time. v6: leader epoch (KIP-320). v7: static members (KIP-345). v8: flexible.
 //! - v9: KIP-848. v10: topic ids (KIP-848).
 //!
-//! Known deviations from Apache Kafka: v0 and v1 (removed there) are served, and kept in the journal, not ZooKeeper.
+//! Known deviations from Apache Kafka: v0 and v1 (removed there) are served, and kept in the journal, not ZooKeeper. Where the last
+//! mention of a partition is refused (its metadata is too long), Kafka keeps the one before.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -126,13 +129,15 @@ fn read_partition(version: i16, reader: &mut Reader<'_>) -> Result<CommitPartiti
 }
 
 fn encode(version: i16, asked: &[Asked], committed: Result<Vec<CommittedTopic>, Error>) -> Vec<u8> {
-    // The coordinator answers in the order asked, without the partitions that were refused here.
+    // The coordinator answers once for each partition, without those that were refused here.
     let whole = committed.as_ref().err().map(|e| refusal_code(version, e));
-    let mut outcomes = committed
-        .iter()
-        .flatten()
-        .flat_map(|t| &t.partitions)
-        .map(|(_, result)| error::of_group_result(result));
+    let mut outcomes: HashMap<(&str, i32), Code> = HashMap::new();
+    for topic in committed.iter().flatten() {
+        let code =
+            |(index, result): &(i32, _)| ((topic.name.as_str(), *index), error::of_group_result(result));
+        outcomes.extend(topic.partitions.iter().map(code));
+    }
+    let outcome = |name: &str, index| outcomes.get(&(name, index)).copied();
     let mut w = Writer::new(version >= FLEXIBLE_FROM, 64);
     if version >= 3 {
         w.i32(0);
@@ -146,8 +151,8 @@ fn encode(version: i16, asked: &[Asked], committed: Result<Vec<CommittedTopic>, 
         }
         w.count(topic.partitions.len());
         for (index, refusal) in &topic.partitions {
-            let code =
-                refusal.or(whole).unwrap_or_else(|| outcomes.next().unwrap_or(Code::UNKNOWN_SERVER_ERROR));
+            let code = refusal.or(whole).or_else(|| outcome(&topic.name, *index));
+            let code = code.unwrap_or(Code::UNKNOWN_SERVER_ERROR);
             w.i32(*index);
             w.i16(code.0);
             w.tags();

@@ -149,7 +149,7 @@ fn read_group(
     if version >= GROUPS_FROM {
         reader.tags()?;
     }
-    Ok((FetchGroup { group, topics }, unknown))
+    Ok((FetchGroup { group, topics, after: None }, unknown))
 }
 
 fn encode(

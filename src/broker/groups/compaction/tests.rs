@@ -17,9 +17,10 @@ const ONE: &[(&str, &str)] = &[("offsets.topic.num.partitions", "1")];
 /// Everything that clients can ask of groups.
 async fn everything(core: &Arc<Core>, groups: &[String]) -> String {
     let described = core.group(Event::DescribeGroups(groups.to_vec())).await.unwrap();
-    let all = groups.iter().map(|group| FetchGroup { group: group.clone(), topics: None });
+    let all = groups.iter().map(|group| FetchGroup { group: group.clone(), ..FetchGroup::default() });
     let fetched = core.group(Event::FetchOffsets(all.collect())).await.unwrap();
-    let listed = core.group(Event::ListGroups { states: Vec::new(), types: Vec::new() }).await.unwrap();
+    let listed =
+        core.group(Event::ListGroups { states: Vec::new(), types: Vec::new(), after: None }).await.unwrap();
     let Reply::ListGroups(Ok(mut listed)) = listed else { panic!("{listed:?}") };
     listed.sort_by(|a, b| a.group.cmp(&b.group));
     format!("{described:#?} {fetched:#?} {listed:#?}")
