@@ -76,7 +76,8 @@ pub struct Settings {
     /// Memory for the state of all groups: members with their metadata, assignments, offsets. Joins and the commits
     /// of new groups leave an eighth of it to the commits of groups that are there.
     pub state_max_bytes: usize,
-    /// Memory for the members of one group, which are also one record of the journal.
+    /// Memory for the members of one group, which are also one record of the journal: whoever plans makes everybody wait for
+    /// that. Kafka's own groups end where the record is larger than `message.max.bytes`, 1 MiB.
     pub group_max_bytes: usize,
 }
 
@@ -109,7 +110,7 @@ impl Default for Settings {
             pending_members_max: 5_000,
             pending_expiry_ms: 60_000,
             state_max_bytes: 256 << 20,
-            group_max_bytes: 32 << 20,
+            group_max_bytes: 8 << 20,
         }
     }
 }
