@@ -63,7 +63,7 @@ pub(super) fn find(
     interval: u32,
     incidents: &Incidents,
 ) -> Result<Found> {
-    let (clean, mark, unmarked) = (known.clean, known.mark.unwrap_or(0), known.mark.is_none());
+    let (clean, mark, unclear) = (known.clean, known.mark.unwrap_or(0), known.mark.is_none());
     if let Some(record) = known.record.as_ref().filter(|_| clean)
         && sizes_fit(disk, dir, record)?
     {
@@ -86,7 +86,8 @@ pub(super) fn find(
     // The count of lives was set back: what this one knows counts from now on.
     let from_later = record.as_ref().is_some_and(|record| record.made_in > generation);
     let changed = record.as_mut().map(|record| look_again(disk, dir, record)).transpose()?;
-    let finder = Finder { disk, dir, interval, incidents, damaged, unmarked, mark, present };
+    let unclear = unclear || damaged;
+    let finder = Finder { disk, dir, interval, incidents, damaged, unclear, mark, present };
     let found = finder.run(&entries, record)?;
     Ok(Found { changed: found.changed || from_later || changed == Some(true), ..found })
 }
@@ -159,8 +160,8 @@ struct Finder<'a> {
     incidents: &'a Incidents,
     /// A checkpoint is there but unreadable: what is known is older.
     damaged: bool,
-    /// Nobody can read the log's mark: nothing says how much had been told durable.
-    unmarked: bool,
+    /// Nothing says what had been synced: that, or the log's mark is unreadable.
+    unclear: bool,
     /// Everything below was on stable storage.
     mark: i64,
     /// Whether the directory is there.
@@ -270,7 +271,7 @@ impl Finder<'_> {
 
     /// Whether bytes at `offset` had been synced, as far as anybody can tell.
     fn was_durable(&self, offset: i64) -> bool {
-        self.damaged || self.unmarked || offset < self.mark
+        self.unclear || offset < self.mark
     }
 
     /// Takes what is readable of one file into `found`; true when its tail was torn off, and nothing may follow.
@@ -381,7 +382,7 @@ impl Finder<'_> {
                         return Ok(End::Torn);
                     }
                     let known = if next.is_some() { floor } else { floor.max(self.mark) };
-                    let unseen = if unread || self.unmarked { scan.past_all() } else { expected };
+                    let unseen = if unread { scan.past_all() } else { expected };
                     let to = told.or(misplaced).unwrap_or(unseen).max(known);
                     if to == expected && ahead == Ahead::Nothing {
                         return Ok(End::Torn);

@@ -180,13 +180,17 @@ impl<'a> Scan<'a> {
 
     /// Looks past the bad place for a whole batch that may follow what has been taken.
     pub fn ahead(&mut self, bounds: Bounds) -> io::Result<Ahead> {
-        let at = self.part.bytes;
+        let (at, expected) = (self.part.bytes, self.part.next_offset);
         // Most often only the batch's inside is damaged, and its length leads to the next.
-        if let Some((_, total)) = self.window.plausible(at)?
+        if let Some((bad, total)) = self.window.plausible(at)?
             && let Ok((header, more)) = self.window.batch(at + total)?
-            && self.belongs(&header, at + total, more, bounds)?
         {
-            return Ok(Ahead::Batch(at + total, header.base_offset));
+            let led_to = header.base_offset == expected.saturating_add(records(&bad));
+            if (led_to && header.next_offset() <= bounds.limit)
+                || self.belongs(&header, at + total, more, bounds)?
+            {
+                return Ok(Ahead::Batch(at + total, header.base_offset));
+            }
         }
         let mut budget = 4 * (self.window.until() - at) + SEARCH_BYTES;
         let mut position = at + 1;
@@ -232,27 +236,18 @@ impl<'a> Scan<'a> {
         if !self.may_follow(header, at, bounds.limit) {
             return Ok(false);
         }
-        // How many records it had is told by the bad one itself, whatever became of its length.
-        let bad = Header::read(self.window.peek(self.part.bytes)?).map_or(0, |bad| records(&bad));
-        if bad > 0 && header.base_offset == self.part.next_offset.saturating_add(bad) {
-            return Ok(true);
-        }
         let last = next == self.window.until() && bounds.told <= self.part.next_offset;
         Ok(last || end == bounds.limit || end == bounds.told || self.leads_on(next, end)?)
     }
 
-    /// Whether what stands at `at` begins with `offset`, whatever follows that, or what stands behind that goes on from there.
+    /// Whether what stands at `at` begins with `offset`, whole or not, or what stands behind that goes on from there.
     fn leads_on(&mut self, at: u64, offset: i64) -> io::Result<bool> {
         if let Some(hole) = hole::around(&self.known, at) {
             return Ok(hole.at == at && hole.from == offset);
         }
-        let stands = self.window.peek(at)?.first_chunk().map(|bytes| i64::from_be_bytes(*bytes));
-        if stands == Some(offset) {
-            return Ok(true);
-        }
         let Some((header, total)) = self.window.plausible_length(at)? else { return Ok(false) };
         let behind = self.window.plausible(at.saturating_add(total))?.map(|(behind, _)| behind.base_offset);
-        Ok(behind == Some(offset.saturating_add(records(&header))))
+        Ok(header.base_offset == offset || behind == Some(offset.saturating_add(records(&header))))
     }
 
     /// Whether the bytes `..until` of the bad place look like what a power cut leaves of bytes that were never synced:

@@ -390,16 +390,14 @@ fn grow(seed: u64) {
         index_interval_bytes: 1,
     };
     let mut all: Vec<Acknowledged> = Vec::new();
-    let (at, mut unmarked) = (log_dir(dir.path(), 1), false);
+    let at = log_dir(dir.path(), 1);
     for life in 0..7 {
         let what = format!("seed {seed}, life {life}");
         let store = open_store(dir.path());
         let log = open(&store, 1, options);
         let end =
             all.last().map_or(0, |last| last.placed.base_offset + last.placed.batch.header().next_offset());
-        // Where nobody can read how far it was told durable, a log goes on behind all that its last bytes can have held.
-        let found = log.span().end;
-        assert!(found == end || (unmarked && found > end), "{what}: {found} of {end}");
+        assert_eq!(log.span().end, end, "{what}");
         // Before or after the appends.
         let reads = dice.below(3);
         if reads != 1 {
@@ -428,11 +426,13 @@ fn grow(seed: u64) {
         }
         if dice.below(4) == 0 {
             let mut helpers = [files(&at, ".index"), files(&at, "checkpoint")].concat();
-            helpers.push(dir.path().join("marks"));
+            // Without a mark nobody knows that there was a last batch, if that is damaged, too.
+            if all.last().is_some_and(|last| !last.damaged) {
+                helpers.push(dir.path().join("marks"));
+            }
             let Some(helper) = helpers.get(dice.below(helpers.len().max(1) as u64) as usize) else {
                 continue;
             };
-            unmarked |= helper.ends_with("marks");
             let bytes = fs::metadata(helper).unwrap().len();
             flip(helper, dice.below(bytes) as usize, 1 << dice.below(8));
         }
@@ -473,6 +473,7 @@ fn compare(log: &dyn Log, all: &[Acknowledged], what: &str) {
 
 #[test]
 fn damage_that_grows_takes_what_is_damaged_and_nothing_else() {
+    // With many more seeds, three damages in one place: a whole batch between headers of which nothing is left is not found.
     let seeds = std::env::var("WEIR_CRASH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     (0..seeds).for_each(grow);
 }
