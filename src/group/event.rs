@@ -236,14 +236,16 @@ impl Event {
     /// What no client sends: refused before anybody waits for it.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for more protocols than there are assignors, or a plan for more members than a group may have.
+    /// [`Error::InvalidRequest`] for more protocols than there are assignors, [`Error::UnknownMember`] for a plan for more members
+    /// than a group may have.
     pub fn check(&self, settings: &Settings) -> Result<(), Error> {
-        let fits = match self {
-            Event::Join(join) => join.protocols.len() <= settings.protocols_max,
-            Event::Sync(sync) => sync.assignments.len() <= settings.group_max_size,
-            _ => true,
-        };
-        if fits { Ok(()) } else { Err(Error::InvalidRequest) }
+        match self {
+            Event::Join(join) if join.protocols.len() > settings.protocols_max => Err(Error::InvalidRequest),
+            Event::Sync(sync) if sync.assignments.len() > settings.group_max_size => {
+                Err(Error::UnknownMember)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The reply to an event that is not looked at.

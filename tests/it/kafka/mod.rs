@@ -120,12 +120,11 @@ impl Client {
         answer.i16()
     }
 
-    /// DeleteRecords v1 that names partition 0 of a topic `there` times and one that is not there `nowhere` times; the bytes of
-    /// the request and of its answer.
-    pub(crate) fn delete_records_often(&mut self, topic: &str, there: i32, nowhere: i32) -> (usize, usize) {
-        let body = Out::new().i32(1).string(topic).i32(there + nowhere);
-        let body = (0..there).fold(body, |body, _| body.i32(0).i64(0));
-        let body = (0..nowhere).fold(body, |body, _| body.i32(7).i64(0)).i32(30_000);
+    /// DeleteRecords v1 of so many partitions of a topic; the bytes of the request and of its answer.
+    pub(crate) fn delete_records_of(&mut self, topic: &str, partitions: i32) -> (usize, usize) {
+        let body = Out::new().i32(1).string(topic).i32(partitions);
+        let body = (0..partitions).fold(body, |body, partition| body.i32(partition).i64(0)).i32(30_000);
+        self.stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let answer = self.call(21, 1, &body);
         (body.0.len(), answer.bytes.len())
     }
