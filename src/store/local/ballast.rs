@@ -1,9 +1,12 @@
 //! Space kept back, so that a full disk still lets go of things: deletes, commits and small state.
 //!
-//! Owns: the file `ballast` and whether it is there. While it is not, for lack of room, records are refused even where
+//! It is kept in two parts. What grows (commits, small state) may take the first; the last is for what frees space or ends the
+//! process alone, which otherwise could do neither: a trim needs a checkpoint of some bytes, a close a file of its own.
+//!
+//! Owns: the files `ballast` and `ballast.last` and whether they are there. While the first is not, for lack of room, records are refused even where
 //! there is some, because that room is what was kept back or should be; they are taken again, and the space with it, once
-//! there is more. That holds in every life: a missing file on a full disk is one that an earlier life gave up.
-//! Invariant: nothing but blocks is in the file. Deliberately absent: what may use the space (the callers know).
+//! there is more; while the last is not, nothing that grows is taken. That holds in every life: a missing file on a full disk is one that an earlier life gave up.
+//! Invariant: nothing but blocks is in the files. Deliberately absent: what may use the space (the callers know).
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LEAST_SHARE: u64 = 16;
 /// Written at a time where blocks cannot be reserved.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// One of so many parts of what is kept back is the last one.
+const LAST_SHARE: u64 = 4;
+
+/// What somebody needs space for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// What must go on and only takes: commits, small state.
+    Growth,
+    /// What frees space, or ends or begins the process.
+    Relief,
+}
 
 /// What stands while the space is given up.
 const KEY: &str = "ballast";
@@ -42,22 +57,29 @@ pub(super) struct Ballast {
 /// Nobody has looked yet, or there is room and the file cannot be made.
 const UNKNOWN: u8 = 0;
 const KEPT: u8 = 1;
-/// There is no room for it.
+/// There is no room for the first part.
 const SHORT: u8 = 2;
+/// Nor for the last.
+const OUT: u8 = 3;
 
 impl Ballast {
     /// `bytes` in `dir`, less on a small disk; nothing is written yet. Blocks that an earlier life kept count.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, bytes: u64) -> Self {
         let total = disk.space(dir).map_or(0, |space| space.total_bytes);
         let bytes = bytes.min(total / LEAST_SHARE);
-        let kept = held_bytes(&*disk, dir) > 0;
+        let [first, last] = FILES.map(|name| held_bytes(&*disk, &dir.join(name)) > 0);
+        let state = match (first, last) {
+            (true, _) => KEPT,
+            (false, true) => SHORT,
+            (false, false) => UNKNOWN,
+        };
         #[allow(clippy::disallowed_methods, reason = "only paces looks at the file system")]
         let start = Instant::now();
         Self {
             disk,
             dir: dir.to_owned(),
             bytes,
-            state: AtomicU8::new(if kept { KEPT } else { UNKNOWN }),
+            state: AtomicU8::new(state),
             changing: Mutex::default(),
             start,
             next_look_ms: AtomicU64::new(0),
@@ -71,16 +93,33 @@ impl Ballast {
             return;
         }
         let _one = locked(&self.changing);
-        let Ok(space) = self.disk.space(&self.dir) else { return };
-        let held = held_bytes(&*self.disk, &self.dir);
-        let state = if held >= self.bytes {
+        let last_bytes = self.bytes / LAST_SHARE;
+        let last = self.keep(LAST, last_bytes, last_bytes, incidents);
+        let first = self.keep(FIRST, self.bytes - last_bytes, 2 * self.bytes, incidents);
+        let state = match (first, last) {
+            (_, SHORT) => OUT,
+            (SHORT, _) => SHORT,
+            (UNKNOWN, _) | (_, UNKNOWN) => UNKNOWN,
+            _ => KEPT,
+        };
+        self.enter(state, incidents);
+    }
+
+    /// Keeps one part back where there is more than `room`, with what is kept.
+    fn keep(&self, name: &str, bytes: u64, room: u64, incidents: &Incidents) -> u8 {
+        let path = self.dir.join(name);
+        let Ok(space) = self.disk.space(&self.dir) else { return UNKNOWN };
+        let held = held_bytes(&*self.disk, &path);
+        let others = FILES.into_iter().filter(|other| *other != name && room > self.bytes);
+        let others: u64 = others.map(|other| held_bytes(&*self.disk, &self.dir.join(other))).sum();
+        if held >= bytes {
             KEPT
-        } else if space.free_bytes + held > 2 * self.bytes {
-            match self.write() {
+        } else if space.free_bytes + held + others > room {
+            match self.write(&path, bytes) {
                 Ok(()) => KEPT,
                 Err(error) if is_full(&error) => SHORT,
                 Err(error) => {
-                    incidents.note_error(Kind::UpkeepFailed, &failed("reserve", &file_in(&self.dir))(error));
+                    incidents.note_error(Kind::UpkeepFailed, &failed("reserve", &path)(error));
                     UNKNOWN
                 }
             }
@@ -88,52 +127,68 @@ impl Ballast {
             KEPT
         } else {
             SHORT
-        };
-        self.enter(state, incidents);
+        }
     }
 
     fn enter(&self, state: u8, incidents: &Incidents) {
-        let before = self.state.swap(state, Ordering::AcqRel);
-        if state == SHORT && before != SHORT {
+        let (before, short) =
+            (self.state.swap(state, Ordering::AcqRel), |state| matches!(state, SHORT | OUT));
+        if short(state) && !short(before) {
             let text =
                 format_args!("no space left in {}: records are refused until there is", self.dir.display());
             incidents.raise(Kind::DiskFull, KEY, &text);
-        } else if state != SHORT && before == SHORT {
+        } else if !short(state) && short(before) {
             incidents.clear(Kind::DiskFull, KEY);
         }
     }
 
-    fn write(&self) -> std::io::Result<()> {
-        let path = file_in(&self.dir);
-        let file = self.disk.create(&path)?;
-        let written = file.reserve(0, self.bytes).or_else(|_| fill(&*file, self.bytes));
+    fn write(&self, path: &Path, bytes: u64) -> std::io::Result<()> {
+        let file = self.disk.create(path)?;
+        let written = file.reserve(0, bytes).or_else(|_| fill(&*file, bytes));
         if written.is_err() {
             drop(file);
             // What is left of it counts at the next look.
-            drop(self.disk.remove_file(&path));
+            drop(self.disk.remove_file(path));
         }
         written
     }
 
-    /// Gives the space up for what must go on; false when there is none to give.
-    pub fn give_up(&self, incidents: &Incidents) -> bool {
+    /// Gives a part of the space up; false when there is none to give for that.
+    pub fn give_up(&self, need: Need, incidents: &Incidents) -> bool {
         let _one = locked(&self.changing);
-        if self.state.load(Ordering::Acquire) != KEPT {
-            return false;
-        }
-        let given = self.disk.remove_file(&file_in(&self.dir)).is_ok();
+        let (name, next) = match self.state.load(Ordering::Acquire) {
+            KEPT => (FIRST, SHORT),
+            SHORT if need == Need::Relief => (LAST, OUT),
+            _ => return false,
+        };
+        let given = self.disk.remove_file(&self.dir.join(name)).is_ok();
         if given {
-            self.enter(SHORT, incidents);
+            self.enter(next, incidents);
         }
         given
     }
 
-    /// Runs what must work on a full disk, once more with the space that was kept back if there was none.
-    pub fn spend<T>(&self, incidents: &Incidents, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        match work() {
-            Err(Error::Full { .. }) if self.give_up(incidents) => work(),
-            done => done,
+    /// Runs what must work on a full disk, again with the space that was kept back for it if there was none.
+    pub fn spend<T>(
+        &self,
+        need: Need,
+        incidents: &Incidents,
+        mut work: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        if need == Need::Growth && self.is_out(incidents) {
+            return Err(Error::Full { path: self.dir.clone() });
         }
+        loop {
+            match work() {
+                Err(Error::Full { .. }) if self.give_up(need, incidents) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Whether nothing may grow: what space there is, is for what frees more.
+    pub fn is_out(&self, incidents: &Incidents) -> bool {
+        self.is_short(incidents) && self.state.load(Ordering::Acquire) == OUT
     }
 
     /// Whether records have to wait for space. Takes it back when there is enough.
@@ -152,17 +207,18 @@ impl Ballast {
         if mine {
             self.take(incidents);
         }
-        self.state.load(Ordering::Acquire) == SHORT
+        matches!(self.state.load(Ordering::Acquire), SHORT | OUT)
     }
 }
 
-fn file_in(dir: &Path) -> PathBuf {
-    dir.join("ballast")
-}
+/// The two parts.
+const FIRST: &str = "ballast";
+const LAST: &str = "ballast.last";
+const FILES: [&str; 2] = [FIRST, LAST];
 
 /// What the file keeps back. Its size says nothing: blocks are reserved past its end.
-fn held_bytes(disk: &dyn Disk, dir: &Path) -> u64 {
-    disk.open(&file_in(dir)).and_then(|file| file.held_bytes()).unwrap_or(0)
+fn held_bytes(disk: &dyn Disk, path: &Path) -> u64 {
+    disk.open(path).and_then(|file| file.held_bytes()).unwrap_or(0)
 }
 
 fn fill(file: &dyn File, bytes: u64) -> std::io::Result<()> {
@@ -188,22 +244,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (incidents, path) = (Incidents::default(), dir.path().join("ballast"));
         let ballast = Ballast::new(Arc::new(RealDisk), dir.path(), 1 << 20);
-        assert!(!ballast.give_up(&incidents));
+        assert!(!ballast.give_up(Need::Relief, &incidents));
         ballast.take(&incidents);
         assert!(path.exists() && !ballast.is_short(&incidents));
         let full = || Error::Full { path: "d".into() };
         let mut calls = 0;
-        let done = ballast.spend(&incidents, || {
+        let done = ballast.spend(Need::Growth, &incidents, || {
             calls += 1;
             if calls == 1 { Err(full()) } else { Ok(calls) }
         });
         assert!(matches!(done, Ok(2)) && !path.exists() && incidents.stands(Kind::DiskFull));
-        let refused = ballast.spend(&incidents, || -> Result<()> { Err(full()) });
+        let refused = ballast.spend(Need::Relief, &incidents, || -> Result<()> { Err(full()) });
         assert!(refused.is_err(), "there is nothing left to give");
         // This disk has space again at once.
         assert!(!ballast.is_short(&incidents) && path.exists() && !incidents.stands(Kind::DiskFull));
         assert!(
-            Ballast::new(Arc::new(RealDisk), dir.path(), 1 << 20).give_up(&incidents),
+            Ballast::new(Arc::new(RealDisk), dir.path(), 1 << 20).give_up(Need::Growth, &incidents),
             "an earlier life's counts"
         );
     }
@@ -216,8 +272,9 @@ mod tests {
         let (incidents, path) = (Incidents::default(), dir.path().join("ballast"));
         let ballast = |bytes| Ballast::new(Arc::new(RealDisk), dir.path(), bytes);
         std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
-        assert!(!ballast(1 << 20).give_up(&incidents) && path.exists());
-        let held = || std::fs::metadata(&path).unwrap().blocks() * 512;
+        assert!(!ballast(1 << 20).give_up(Need::Growth, &incidents) && path.exists());
+        let blocks = |path: &Path| std::fs::metadata(path).unwrap().blocks() * 512;
+        let held = || blocks(&path) + blocks(&dir.path().join(LAST));
         for bytes in [1 << 20, 2 << 20] {
             let ballast = ballast(bytes);
             ballast.take(&incidents);

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 
 use self::writer::{Active, Writer};
+use super::ballast::Need;
 use super::disk::{File, is_unreadable};
 use super::marks::Slot;
 use super::place::in_place;
@@ -184,7 +185,7 @@ impl LocalLog {
     fn append_or_make_room(&self, batches: &[Placed], now_ms: i64) -> Result<()> {
         let essential = self.essential.load(Ordering::Relaxed);
         let (ballast, incidents) = (&self.shared.ballast, &self.shared.incidents);
-        if !essential && ballast.is_short(incidents) {
+        if if essential { ballast.is_out(incidents) } else { ballast.is_short(incidents) } {
             return Err(Error::Full { path: self.shared.dir.clone() });
         }
         let mut writer = locked(&self.writer);
@@ -193,7 +194,8 @@ impl LocalLog {
                 self.give_back_own(&mut writer);
                 self.shared.give_back();
                 let again = self.write(&mut writer, batches, now_ms);
-                if essential && matches!(again, Err(Error::Full { .. })) && ballast.give_up(incidents) {
+                let full = matches!(again, Err(Error::Full { .. }));
+                if essential && full && ballast.give_up(Need::Growth, incidents) {
                     return self.write(&mut writer, batches, now_ms);
                 }
                 again
@@ -272,7 +274,7 @@ impl Log for LocalLog {
         // The writer goes on meanwhile. The record must not name a start past what is durable. Indexes are the tidier's: most
         // of the segments are about to go.
         let record = || self.flush().and_then(|()| self.write_checkpoint(offset));
-        let recorded = self.shared.ballast.spend(&self.shared.incidents, record);
+        let recorded = self.shared.ballast.spend(Need::Relief, &self.shared.incidents, record);
         self.noted_unless_fenced(Kind::UpkeepFailed, recorded)?;
         self.drop_below(offset);
         Ok(())

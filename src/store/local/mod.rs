@@ -41,7 +41,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use uuid::Uuid;
 
-use self::ballast::Ballast;
+use self::ballast::{Ballast, Need};
 use self::checkpoint::{MAX_BYTES, Record, Records, read_all, replace, write_all};
 use self::disk::{Disk, Entry, RealDisk};
 use self::log::{CHECKPOINT, LocalLog};
@@ -368,7 +368,7 @@ impl Store for Local {
         }
         let gone = dir.with_extension(format!("deleted-{}", shared.generation));
         let rename = || disk.rename(&dir, &gone).map_err(failed("rename", &dir));
-        shared.noted(Kind::UpkeepFailed, shared.ballast.spend(&shared.incidents, rename))?;
+        shared.noted(Kind::UpkeepFailed, shared.ballast.spend(Need::Relief, &shared.incidents, rename))?;
         shared.incidents.clear_below(&dir);
         shared.tidier.submit(Job::RemoveDirs(disk.clone(), gone));
         Ok(())
@@ -467,7 +467,7 @@ impl Store for Local {
         let file = Records::encode_at_most(MAX_BYTES, shared.generation, &mut records);
         let path = shared.dir.join("clean");
         let write = || replace(&*shared.files.disk, &path, &file).map_err(failed("write", &path));
-        shared.ballast.spend(&shared.incidents, write)?;
+        shared.ballast.spend(Need::Relief, &shared.incidents, write)?;
         setback.map_or(Ok(()), Err)
     }
 }
@@ -509,7 +509,7 @@ impl Shared {
                 disk.create(&path).and_then(|file| write_all(&*file, self.format.text().as_bytes()));
             written.map_err(failed("write", &path))
         };
-        match self.ballast.spend(&self.incidents, write) {
+        match self.ballast.spend(Need::Relief, &self.incidents, write) {
             // Nothing becomes durable in this life before the format file could be written.
             Err(error @ Error::Full { .. }) => self.incidents.note_error(Kind::WriteFailed, &error),
             written => written?,
@@ -558,7 +558,7 @@ impl Shared {
         let path = self.dir.join("format");
         let write =
             || replace(&*self.files.disk, &path, format.text().as_bytes()).map_err(failed("write", &path));
-        self.ballast.spend(&self.incidents, write)
+        self.ballast.spend(Need::Relief, &self.incidents, write)
     }
 
     /// Before the first file of a log that was deleted and made again: an empty checkpoint of this
@@ -672,7 +672,8 @@ impl Format {
         if !entries.iter().any(|entry| entry.name == "format") {
             // All that a life makes before it settles.
             let ours = ["lock", "life", "format.tmp", "meta", "meta.copy", "meta.tmp", "marks", "lost+found"];
-            let settled = ["topics", "clean", "clean.tmp", "baseline", "ballast", "quarantine"];
+            let settled =
+                ["topics", "clean", "clean.tmp", "baseline", "ballast", "ballast.last", "quarantine"];
             let is_of = |names: &[&str], entry: &&Entry| names.contains(&entry.name.as_str());
             let Some(entry) = entries.iter().find(|entry| !is_of(&ours, entry)) else { return Ok(life) };
             let known = entries.iter().all(|entry| is_of(&ours, &entry) || is_of(&settled, &entry));
@@ -777,7 +778,7 @@ impl LazyMeta {
             incidents: &self.shared.incidents,
         };
         let open = || meta::RedbMeta::open(&self.path, self.syncs, &before);
-        let opened = self.shared.ballast.spend(&self.shared.incidents, open)?;
+        let opened = self.shared.ballast.spend(Need::Relief, &self.shared.incidents, open)?;
         Ok(self.opened.get_or_init(|| opened))
     }
 
@@ -809,13 +810,17 @@ impl Meta for LazyMeta {
     }
 
     fn put_if(&self, key: &str, value: &[u8], expected: Option<u64>) -> Result<super::Put> {
+        // What is left of a deleted topic.
+        let need = if value.is_empty() { Need::Relief } else { Need::Growth };
         self.write(|meta| {
-            self.shared.ballast.spend(&self.shared.incidents, || meta.put_if(key, value, expected))
+            self.shared.ballast.spend(need, &self.shared.incidents, || meta.put_if(key, value, expected))
         })
     }
 
     fn delete_if(&self, key: &str, expected: u64) -> Result<super::Put> {
-        self.write(|meta| self.shared.ballast.spend(&self.shared.incidents, || meta.delete_if(key, expected)))
+        self.write(|meta| {
+            self.shared.ballast.spend(Need::Relief, &self.shared.incidents, || meta.delete_if(key, expected))
+        })
     }
 
     fn delete_all(&self, keys: &[(String, u64)]) -> Result<()> {

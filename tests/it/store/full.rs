@@ -155,6 +155,47 @@ fn space_is_kept_back_in_every_life_and_as_soon_as_there_is_some() {
     store.close().unwrap();
 }
 
+/// Commits take what they may of what is kept back, and are refused before the rest: without that nothing could free space.
+#[test]
+fn what_frees_space_goes_on_when_what_is_essential_has_taken_all_that_it_may() {
+    let disk = Faulty::new(Fault::None, 9);
+    disk.limit(40 << 20);
+    let mut start = 0;
+    for life in 0..3 {
+        let store = held(&disk);
+        let (data, more, journal) = (log(&store, id(1)), log(&store, id(2)), log(&store, id(3)));
+        journal.may_use_reserve();
+        if life == 0 {
+            try_push(&*more, 100).unwrap();
+            fill(&*data);
+        }
+        fill(&*journal);
+        for _ in 0..50 {
+            start += 1;
+            data.trim_to(start).unwrap_or_else(|error| panic!("life {life}: {error}"));
+            fill(&*journal);
+        }
+        store.delete_log(id(9)).unwrap();
+        if life == 1 {
+            continue;
+        }
+        store.close().unwrap_or_else(|error| panic!("life {life}: {error}"));
+    }
+    let store = held(&disk);
+    assert_eq!(store.incarnation(), 1, "one life did not end");
+    let (data, more, journal) = (log(&store, id(1)), log(&store, id(2)), log(&store, id(3)));
+    journal.may_use_reserve();
+    assert_eq!(data.span().start, start);
+    assert!(try_push(&*journal, 1000).is_err());
+    data.trim_to(data.span().end).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while try_push(&*journal, 1000).is_err() || try_push(&*more, 1000).is_err() {
+        assert!(Instant::now() < deadline, "nothing goes on although there is space");
+        while store.run_jobs(100) > 0 {}
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// What moves the start, and a close, need a little room for what they write; an index needs none, because it can be made anew.
 #[test]
 fn on_a_full_disk_a_whole_log_is_trimmed_and_the_store_closes_clean() {

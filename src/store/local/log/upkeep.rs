@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::ballast::Need;
 use super::super::checkpoint::{Record, Records, replace, replace_unnamed, write_whole};
 use super::super::disk::File;
 use super::super::handle::Handle;
@@ -211,7 +212,8 @@ impl LocalLog {
         }
         let written = self.flush().and_then(|()| self.finish_sealed()).and_then(|()| {
             self.save_index();
-            self.write_checkpoint(i64::MIN)
+            let write = || self.write_checkpoint(i64::MIN);
+            self.shared.ballast.spend(Need::Relief, &self.shared.incidents, write)
         });
         if written.is_err() {
             locked(&self.state).wanted = true;
