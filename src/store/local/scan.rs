@@ -132,13 +132,17 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether a whole batch stands at the front, and with the offset of the file's name. Where the disk does not give that, the
-    /// name is believed.
+    /// Whether a whole batch stands at the front, and with the offset of the file's name. Where that is damaged and others follow,
+    /// or the disk does not give it, the name is believed.
     pub fn first_fits(&mut self) -> io::Result<bool> {
         let base = self.part.base;
         Ok(match self.window.batch(0)? {
             Ok((header, _)) => header.base_offset == base,
-            Err(what) => what == UNREADABLE,
+            Err(UNREADABLE) => true,
+            Err(_) => {
+                let anywhere = Bounds { limit: i64::MAX, told: 0 };
+                matches!(self.ahead(anywhere)?, Ahead::Batch(..))
+            }
         })
     }
 

@@ -373,6 +373,19 @@ fn batches_inside_a_torn_one_are_no_records_of_the_log() {
     }
 }
 
+#[test]
+fn a_segment_whose_first_batch_is_damaged_is_none_that_overlaps_the_one_before() {
+    let (dir, at) = killed_without_a_record();
+    let segments = files(&at, ".log");
+    let last = fs::metadata(&segments[0]).unwrap().len() as usize - BYTES;
+    flip(&segments[0], last + 70, 4);
+    flip(&segments[1], 70, 4);
+    let second: i64 = segments[1].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let store = open_store(dir.path());
+    let (read, lost) = read_around(&*open(&store, 1, SMALL), 0);
+    assert_eq!((read.len(), lost), (98, vec![(second - 1, second), (second, second + 1)]));
+}
+
 /// A batch that was acknowledged.
 struct Acknowledged {
     placed: Placed,
