@@ -207,6 +207,8 @@ ranks! {
     Census Never,
     /// What is waited for.
     Watched Never,
+    /// Who waits for a lane, and what each has had.
+    FairLines Never,
     /// What the connections of a door hold of its memory, and who waits.
     MemoryBudget Never,
     /// Budgets that the admin door shows.

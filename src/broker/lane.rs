@@ -2,41 +2,43 @@
 //!
 //! A worker that computes for milliseconds makes every connection on it wait. Such work takes a lane: a thread of
 //! the runtime's for blocking work, of which half as many as the machine has processors compute at a time, so that the
-//! workers always find one. Whoever comes later waits without a thread.
+//! workers always find one. Whoever comes later waits without a thread, and goes before those who have had more of the lanes (`fair.rs`).
 
 use std::sync::Arc;
 
+use super::Core;
 use super::append::may_block;
-use super::{Core, Places};
+use super::fair::{Asker, FairPlaces};
 
 /// What a worker does in one go of what is parsed, decompressed or told, bytes: about a millisecond.
 pub const IN_PLACE_BYTES: usize = 256 * 1024;
 
 /// How much may be computed at a time.
-pub(super) struct Lanes(pub(super) Arc<Places>);
+pub(super) struct Lanes(pub(super) Arc<FairPlaces>);
 
 impl Default for Lanes {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self(Places::new((processors / 2).max(1)))
+        Self(FairPlaces::new((processors / 2).max(1)))
     }
 }
 
 impl Core {
     /// The lanes, for tests that hold them.
     #[cfg(test)]
-    pub fn lanes(&self) -> &Arc<Places> {
+    pub fn lanes(&self) -> &Arc<FairPlaces> {
         &self.lanes.0
     }
 
     /// Computes `work` in a lane, begun when the future is polled first; `None` when it panicked.
     pub fn compute<T: Send + 'static>(
         &self,
+        asker: Asker,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = Option<T>> + Send + 'static {
         let lanes = Arc::clone(&self.lanes.0);
         async move {
-            let lane = lanes.take().await;
+            let lane = lanes.take(asker).await;
             let computed = tokio::task::spawn_blocking(move || {
                 let _lane = lane;
                 work()
@@ -46,14 +48,14 @@ impl Core {
     }
 
     /// Does work on about so many bytes where it is asked for; where they are many, as [`Core::in_lane`].
-    pub async fn work<T>(&self, bytes: usize, work: impl FnOnce() -> T) -> T {
-        if bytes <= IN_PLACE_BYTES { work() } else { self.in_lane(work).await }
+    pub async fn work<T>(&self, asker: Asker, bytes: usize, work: impl FnOnce() -> T) -> T {
+        if bytes <= IN_PLACE_BYTES { work() } else { self.in_lane(asker, work).await }
     }
 
     /// Computes where it is asked for, what borrows, in a lane: the scheduler gives what else this worker has to do to another
     /// thread meanwhile. Nothing of it is left when its caller leaves: it waits before it begins, and only then.
-    pub(super) async fn in_lane<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _lane = Arc::clone(&self.lanes.0).take().await;
+    pub(super) async fn in_lane<T>(&self, asker: Asker, work: impl FnOnce() -> T) -> T {
+        let _lane = Arc::clone(&self.lanes.0).take(asker).await;
         if may_block() { tokio::task::block_in_place(work) } else { work() }
     }
 }
@@ -70,7 +72,7 @@ mod tests {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = |n: usize| {
             let (now, most) = (Arc::clone(&now), Arc::clone(&most));
-            core.compute(move || {
+            core.compute(None, move || {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 std::thread::yield_now();
                 now.fetch_sub(1, Ordering::SeqCst);
@@ -82,7 +84,7 @@ mod tests {
             assert_eq!(task.await.unwrap(), Some(n));
         }
         assert!((1..=lanes).contains(&most.load(Ordering::SeqCst)));
-        assert_eq!(core.compute(|| panic!("as planned")).await, None::<()>);
+        assert_eq!(core.compute(None, || panic!("as planned")).await, None::<()>);
         assert_eq!(core.lanes.0.free(), lanes, "a panic gives its lane back");
     }
 }

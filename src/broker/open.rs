@@ -106,7 +106,8 @@ pub(super) fn open_on(
         config_changes: Mutex::default(),
         store,
     });
-    core.watch_places("a lane (long work of a request)", &core.lanes.0);
+    let lanes = Arc::clone(&core.lanes.0);
+    core.watch("a lane (long work of a request)", move || lanes.progress());
     core.opening.watch(&core);
     core.load_groups().map_err(OpenError::Groups)?;
     Ok(core)

@@ -41,10 +41,10 @@ pub struct Progress {
 }
 
 /// Somebody who waits.
-struct Waiting<'a>(&'a AtomicUsize);
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
+    pub(super) fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
@@ -215,9 +215,11 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_stands_still_degrades_health_until_it_moves() {
         let core = in_memory(Config::default()).unwrap();
-        let held = core.lanes.0.take_all();
+        let places = Places::new(1);
+        core.watch_places("a place", &places);
+        let held = places.take_all();
         // Somebody who was granted a place and does not take it is not served, either: that is how a door hangs.
-        let (_, mut waits) = stand(&core.lanes.0);
+        let (_, mut waits) = stand(&places);
         let look = |times: u32| (0..times).for_each(|_| core.look_at_lines());
         look(LOOKS - 1);
         assert_eq!(core.reasons(), []);
@@ -225,7 +227,7 @@ mod tests {
         look(2);
         let reasons = core.reasons();
         assert_eq!(reasons.len(), 1, "{reasons:?}");
-        assert!(reasons[0].standing && reasons[0].text.contains("1 wait for a lane"), "{reasons:?}");
+        assert!(reasons[0].standing && reasons[0].text.contains("1 wait for a place"), "{reasons:?}");
         look(LOOKS);
         assert_eq!(
             core.incidents().counted(IncidentKind::Standstill),

@@ -273,7 +273,7 @@ impl Core {
             let stored = cargo.into_iter().filter_map(|cargo| store(cargo, now_ms, most, &mut outcomes));
             stored.filter(|_| self.acks_wait_for_sync()).collect::<Vec<_>>()
         };
-        let waits = self.work(bytes, store_all).await;
+        let waits = self.work(None, bytes, store_all).await;
         drop(gate);
         // All of them ask for their sync before the first is waited for.
         let receipts: Vec<_> = waits

@@ -112,8 +112,8 @@ impl Shared {
     }
 
     /// What a new connection holds.
-    pub(super) fn connection(&self) -> Arc<Connection> {
-        Connection::new(&self.requests, &self.answers)
+    pub(super) fn connection(&self, peer: SocketAddr) -> Arc<Connection> {
+        Connection::new(peer, &self.requests, &self.answers)
     }
 
     pub(super) fn open_shards(&self) -> usize {
@@ -223,7 +223,7 @@ async fn token_key(core: &Arc<Core>) -> Result<[u8; 32], OpenError> {
 
 async fn serve(shared: Arc<Shared>, guest: Guest) {
     let Guest { stream, peer, seat: _seat, .. } = guest;
-    let client = shared.connection();
+    let client = shared.connection(peer);
     let service = service_fn(|request: Request<Incoming>| {
         let (shared, busy) = (Arc::clone(&shared), client.begin());
         let (head, body) = request.into_parts();

@@ -308,14 +308,14 @@ async fn perform(
         };
         document.map_err(|malformed| Fault::new(Kind::Serialization, malformed.0))
     };
-    let document = shared.core.work(held.bytes.len(), parse).await?;
+    let document = shared.core.work(Some(client.peer), held.bytes.len(), parse).await?;
     client.requests.know();
     // Data is decoded, and then put into batches.
     let made = document.bytes() + if entry.takes_data { held.bytes.len() * 2 } else { 0 };
     let all = held.lease.bytes() + made;
     hold(&mut held.lease, all, all).await?;
     let request = document.root();
-    shared.core.work(held.bytes.len(), || shape::check(request, entry.fields)).await?;
+    shared.core.work(Some(client.peer), held.bytes.len(), || shape::check(request, entry.fields)).await?;
     let mut room = client.answers.lease();
     let bytes = (entry.room)(request);
     hold(&mut room, bytes, bytes).await?;
@@ -532,7 +532,7 @@ mod tests {
         let core = crate::broker::in_memory(config).unwrap();
         let stop = Doorway::new("kinesis", &Arc::<Census>::default()).stop();
         let shared = super::super::door::shared(&core, settings, stop).await.unwrap();
-        let client = shared.connection();
+        let client = shared.connection(([127, 0, 0, 1], 1).into());
         for method in [Method::POST, Method::OPTIONS, Method::GET] {
             let mut head = hyper::Request::builder().method(method).uri("/").body(()).unwrap().into_parts().0;
             let mut watch = Vec::new();

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use crate::listen::{Account, Budget, Debt, Lease};
 
 /// One connection: what it is busy with (idle ones are closed, busy ones are not) and what memory it holds.
 pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
     opened: Instant,
     in_flight: AtomicUsize,
     /// When the last request began or ended, ms after `opened`; -1 before the first.
@@ -35,8 +37,9 @@ pub(super) struct Connection {
 pub(super) struct Busy(pub(super) Arc<Connection>);
 
 impl Connection {
-    pub(super) fn new(requests: &Arc<Budget>, answers: &Arc<Budget>) -> Arc<Self> {
+    pub(super) fn new(peer: SocketAddr, requests: &Arc<Budget>, answers: &Arc<Budget>) -> Arc<Self> {
         Arc::new(Self {
+            peer,
             opened: Instant::now(),
             in_flight: AtomicUsize::new(0),
             last_ms: AtomicI64::new(-1),

@@ -230,7 +230,7 @@ impl Feed {
                     let used: usize = got.records.iter().map(|record| weight(self.form, record)).sum();
                     lease.shrink(used + FRAME_BYTES);
                     let core = Arc::clone(&self.shared.core);
-                    return Some(core.work(used, || self.tell(&shard, got)).await);
+                    return Some(core.work(Some(self.client.peer), used, || self.tell(&shard, got)).await);
                 }
                 Read::Heavy(weight) => {
                     lease.shrink(0);
@@ -286,7 +286,13 @@ impl Feed {
         let seen = partition.high_watermark().map_or(self.offset, |mark| mark.value().max(self.offset));
         let form = self.form;
         let weigh = |record: &GotRecord| weight(form, record);
-        let most = Most { records: EVENT_RECORDS_MAX, bytes: EVENT_BYTES_MAX, weight: room, weigh: &weigh };
+        let most = Most {
+            records: EVENT_RECORDS_MAX,
+            bytes: EVENT_BYTES_MAX,
+            weight: room,
+            asker: Some(self.client.peer),
+            weigh: &weigh,
+        };
         let core = &self.shared.core;
         let got = core.get(&topic, shard, self.offset, &most, ReadCharge::Own(&self.bucket)).await;
         match got {
@@ -422,7 +428,7 @@ mod tests {
         let topic = core.create_topic("s".into(), 1, [].into()).await.unwrap();
         let stop = Doorway::new("kinesis", &Arc::<Census>::default()).stop();
         let shared = Arc::new(door::shared(&core, settings, stop).await.unwrap());
-        let client = shared.connection();
+        let client = shared.connection(([127, 0, 0, 1], 1).into());
         let cx = Context {
             shared: &shared,
             client: &client,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::sections::Sections;
 use crate::batch::{Batches, Codec, Header, Records, StoredBatch, TimestampType};
-use crate::broker::{Core, IN_PLACE_BYTES};
+use crate::broker::{Asker, Core, IN_PLACE_BYTES};
 use crate::quota::{Bucket, Verdict};
 use crate::store;
 use crate::topic::{self, Error, Limit, Partition, Route, Shard, Topic};
@@ -35,6 +35,8 @@ pub struct Most<'a> {
     pub bytes: usize,
     /// What the caller has room for, in its own measure.
     pub weight: usize,
+    /// Who reads.
+    pub asker: Asker,
     /// What a record takes of that.
     pub weigh: &'a (dyn Fn(&GotRecord) -> usize + Sync),
 }
@@ -43,7 +45,7 @@ pub struct Most<'a> {
 impl Most<'_> {
     /// Bounds by records and bytes alone.
     pub(in crate::broker) fn new(records: usize, bytes: usize) -> Self {
-        Self { records, bytes, weight: usize::MAX, weigh: &|_| 0 }
+        Self { records, bytes, weight: usize::MAX, asker: None, weigh: &|_| 0 }
     }
 }
 
@@ -114,7 +116,7 @@ impl Core {
         let bounds = Bounds { most, plain_bytes, horizon_ms: self.horizon_ms(topic) };
         let mut look = Look::begin(&partition, &self.sections, shard, offset, bounds)?;
         if !look.go_on(Place::Worker)? {
-            self.in_lane(|| look.go_on(Place::Lane)).await?;
+            self.in_lane(most.asker, || look.go_on(Place::Lane)).await?;
         }
         let mut found = look.found(now_ms)?;
         if found.heavy.is_some() {

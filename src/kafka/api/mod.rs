@@ -416,7 +416,7 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
         let refused = refused.clone();
         let (listener, client_id) = (Arc::clone(&listener), client_id.clone());
         let lane = Arc::clone(&core);
-        let computed = lane.compute(move || {
+        let computed = lane.compute(Some(peer), move || {
             if !is_produce && !at_any_rate && answers.budget.is_used_up() {
                 return Ok(Outcome::TooMuch);
             }

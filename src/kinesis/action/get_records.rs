@@ -62,7 +62,13 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     let mut least = LEAST_BYTES;
     let got = loop {
         let room = hold(&mut lease, least, WANT_BYTES.max(least)).await? - FRAME_BYTES;
-        let most = Most { records: limit, bytes: BYTES_MAX, weight: room, weigh: &weigh };
+        let most = Most {
+            records: limit,
+            bytes: BYTES_MAX,
+            weight: room,
+            asker: Some(cx.client.peer),
+            weigh: &weigh,
+        };
         let got = cx.shared.core.get(&stream.topic, shard, place.offset, &most, ReadCharge::Shared);
         let got = got.await.map_err(|error| stream.fault_in(&error, shard.id))?;
         match got.heavy {
@@ -89,7 +95,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         }
         w.integer("MillisBehindLatest", got.behind_ms);
     };
-    let bytes = cx.shared.core.work(weight, || Writer::pieces(cx.form, say)).await;
+    let bytes = cx.shared.core.work(Some(cx.client.peer), weight, || Writer::pieces(cx.form, say)).await;
     Ok(Answer::Held(bytes, lease))
 }
 

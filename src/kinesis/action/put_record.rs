@@ -44,7 +44,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
     }
     let mut intake = Intake::new(cx.body, &stream, cx.now_ms, 1);
     let take = || intake.take(request, &str::to_owned, || cx.shared.spread());
-    cx.shared.core.work(cx.body.len(), take).await?;
+    cx.shared.core.work(Some(cx.client.peer), cx.body.len(), take).await?;
     Context::not_dry(request)?;
     let puts = intake.puts();
     let hash = puts.first().map_or(0, |put| put.hash);

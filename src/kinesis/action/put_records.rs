@@ -38,7 +38,7 @@ pub(super) async fn answer(cx: &Context<'_>, request: Item<'_>) -> Result<Answer
         }
         Ok(())
     };
-    cx.shared.core.work(cx.body.len(), take).await?;
+    cx.shared.core.work(Some(cx.client.peer), cx.body.len(), take).await?;
     Context::not_dry(request)?;
     let puts = intake.puts();
     let hashes: Vec<u128> = puts.iter().map(|put| put.hash).collect();
