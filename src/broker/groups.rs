@@ -283,6 +283,12 @@ impl Core {
         Some((members, offsets.map(told).collect()))
     }
 
+    /// What the state of these groups takes, about, in bytes: an answer that tells it is no larger.
+    pub fn bytes_of_groups<'a>(&self, groups: impl Iterator<Item = &'a str>) -> usize {
+        let state = self.groups.state.lock();
+        groups.map(|group| state.coordinator.bytes_of(group)).fold(0, usize::saturating_add)
+    }
+
     /// What the state of all groups takes, in bytes, and what it may.
     #[must_use]
     pub fn group_state_bytes(&self) -> (usize, usize) {

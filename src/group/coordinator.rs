@@ -227,6 +227,11 @@ impl Coordinator {
         Some((group.classic().members.len(), group.offsets.after(after).take(most)))
     }
 
+    /// What the state of a group takes, about; nothing where there is none.
+    pub fn bytes_of(&self, group: &str) -> usize {
+        self.groups.get(group).map_or(0, |group| group.members_bytes + group.offsets.bytes())
+    }
+
     /// What the state of all groups takes.
     pub fn bytes(&self) -> usize {
         self.weights.all

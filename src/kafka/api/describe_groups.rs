@@ -19,9 +19,10 @@ use kafka_protocol::messages::describe_groups_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Api, Context, Reply, operations};
+use super::{Api, Context, FEW, Reply, operations};
 use crate::group::{self, Described, DescribedMember, Error, Event};
 use crate::kafka::error;
+use crate::listen::OWN_BYTES;
 
 pub(super) struct DescribeGroups;
 
@@ -35,8 +36,9 @@ impl Api for DescribeGroups {
     const VERSIONS: RangeInclusive<i16> = 0..=6;
 
     /// What their members say of themselves is theirs.
-    fn is_large(_cx: &Context<'_>, _request: &DescribeGroupsRequest) -> bool {
-        true
+    fn is_large(cx: &Context<'_>, request: &DescribeGroupsRequest) -> bool {
+        let groups = || request.groups.iter().map(|id| id.as_str());
+        groups().count() > FEW || cx.core.bytes_of_groups(groups()) > OWN_BYTES
     }
 
     fn answer(

@@ -34,8 +34,8 @@ fn bytes_of(request: &impl Encodable, version: i16) -> Bytes {
     body.into()
 }
 
-/// What a lane makes of a request.
-async fn in_lane(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused: Refused) -> Outcome {
+/// What a worker makes of a request.
+fn on_worker(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused: Refused) -> Answer {
     let addr = "127.0.0.1:9092".parse().unwrap();
     let mut cx = Context {
         core,
@@ -54,7 +54,12 @@ async fn in_lane(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused:
     };
     let (_, answer) = answer(&mut cx, key, version, body).unwrap();
     assert!(cx.unopened.is_empty());
-    let Answer::Lane(work) = answer else { panic!("it is large") };
+    answer
+}
+
+/// What a lane makes of a request.
+async fn in_lane(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused: Refused) -> Outcome {
+    let Answer::Lane(work) = on_worker(core, key, version, body, refused) else { panic!("it is large") };
     (work.begin)(false).await.unwrap()
 }
 
@@ -103,6 +108,47 @@ async fn offsets_that_are_sought_in_logs_wait_until_those_are_open_like_others()
         let outcome = in_lane(&core, ListOffsetsRequest::KEY, 7, body, Refused::new()).await;
         assert!(matches!(outcome, Outcome::Unopened(logs) if logs.len() == PARTITIONS as usize));
         assert!(all_are_shut(&topic), "{timestamp}");
+    }
+    core.close().unwrap();
+}
+
+/// A string of the classic form.
+fn text(value: &str) -> Vec<u8> {
+    [&u16::try_from(value.len()).unwrap().to_be_bytes()[..], value.as_bytes()].concat()
+}
+
+#[tokio::test]
+async fn a_group_that_is_known_to_be_small_is_told_without_a_lane() {
+    let core = in_memory(Config::default()).unwrap();
+    core.create_topic("t".into(), 10, [].into()).await.unwrap();
+    let one = 1_u32.to_be_bytes();
+    for (group, metadata) in [("small", 10), ("large", 4_000)] {
+        for partition in 0..10_u32 {
+            // OffsetCommit v2 of somebody who is in no generation.
+            let body = [
+                &text(group)[..],
+                &(-1_i32).to_be_bytes(),
+                &text(""),
+                &(-1_i64).to_be_bytes(),
+                &one,
+                &text("t"),
+                &one,
+                &partition.to_be_bytes(),
+                &7_i64.to_be_bytes(),
+                &text(&"m".repeat(metadata)),
+            ];
+            match on_worker(&core, 8, 2, body.concat().into(), Refused::new()) {
+                Answer::Phased(committed) | Answer::Alone(committed) => drop(committed.await),
+                Answer::Now(_) => {}
+                _ => panic!("a commit is short work"),
+            }
+        }
+        let all = [&text(group)[..], &(-1_i32).to_be_bytes()].concat();
+        let described = [&one[..], &text(group)].concat();
+        for (key, version, body) in [(9, 2, all), (15, 0, described)] {
+            let answer = on_worker(&core, key, version, body.into(), Refused::new());
+            assert_eq!(matches!(answer, Answer::Lane(_)), group == "large", "{key}");
+        }
     }
     core.close().unwrap();
 }

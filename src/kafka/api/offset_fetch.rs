@@ -26,6 +26,7 @@ use crate::kafka::connection::Close;
 use crate::kafka::error::{self, Code};
 use crate::kafka::out::Body;
 use crate::kafka::wire::{Malformed, Reader, Writer};
+use crate::listen::OWN_BYTES;
 
 pub(super) const ENTRY: Entry = Entry { key: 9, name: "OffsetFetch", min: 0, max: 10, answer };
 
@@ -42,7 +43,7 @@ type UnknownIds = Vec<Vec<(Uuid, Vec<i32>)>>;
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
     let (groups, unknown) = read(cx.core, version, &mut reader)?;
-    if cx.on_worker && is_large(&groups) {
+    if cx.on_worker && is_large(cx.core, &groups) {
         return Ok(Answer::Long);
     }
     let core = Arc::clone(cx.core);
@@ -67,13 +68,15 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     })))
 }
 
-/// Whether the answer may be more than some kilobytes: all that was committed, or many partitions.
-fn is_large(groups: &[FetchGroup]) -> bool {
+/// Whether the answer may be more than some kilobytes: many partitions, or all that was committed where that is much.
+fn is_large(core: &Core, groups: &[FetchGroup]) -> bool {
     let partitions = |group: &FetchGroup| {
         let topics = group.topics.as_ref()?;
         Some(topics.iter().map(|topic| topic.partitions.len()).sum::<usize>())
     };
-    groups.iter().map(partitions).try_fold(0, |sum, n| Some(sum + n?)).is_none_or(|sum| sum > FEW)
+    let named = groups.iter().map(partitions).try_fold(0, |sum, n| Some(sum + n?));
+    let all = || core.bytes_of_groups(groups.iter().map(|group| group.group.as_str())) > OWN_BYTES;
+    groups.len() > FEW || named.map_or_else(all, |sum| sum > FEW)
 }
 
 /// About what a group takes in the answer.
