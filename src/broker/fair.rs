@@ -40,7 +40,7 @@ pub struct FairPlaces {
 struct Lines {
     free: usize,
     /// Of those who have used little, and of the others; by round, then in the order of arrival.
-    lines: [BTreeMap<(u64, u64), Waiter>; 2],
+    waiting: [BTreeMap<(u64, u64), Waiter>; 2],
     /// Which of them was served last.
     last: usize,
     /// That of whoever was served last.
@@ -156,7 +156,7 @@ impl Lines {
             line = usize::from(account.used(now) > LITTLE);
         }
         self.number += 1;
-        if let Some(line) = self.lines.get_mut(line) {
+        if let Some(line) = self.waiting.get_mut(line) {
             line.insert((round, self.number), Waiter { asker, grant });
         }
         granted
@@ -165,7 +165,7 @@ impl Lines {
     /// Who is next, and in which line: in that which was not served last, if there is somebody.
     fn next(&mut self) -> Option<(usize, Waiter)> {
         for line in [1 - self.last, self.last] {
-            if let Some(((round, _), waiter)) = self.lines.get_mut(line)?.pop_first() {
+            if let Some(((round, _), waiter)) = self.waiting.get_mut(line)?.pop_first() {
                 self.round = self.round.max(round);
                 return Some((line, waiter));
             }
@@ -301,7 +301,7 @@ mod tests {
             drop(Arc::clone(&places).take(asker(n)).await);
         }
         let lines = places.lines.lock();
-        assert!(lines.lines.iter().all(BTreeMap::is_empty));
+        assert!(lines.waiting.iter().all(BTreeMap::is_empty));
         assert!(lines.accounts.len() <= 3 * ACCOUNTS, "{}", lines.accounts.len());
     }
 }
