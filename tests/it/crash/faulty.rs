@@ -511,7 +511,9 @@ impl File for Open {
         // What is written in part is read first.
         let (first, last) = (at / PAGE_BYTES, end / PAGE_BYTES);
         let more = end < state.nodes[self.node].live.len() as u64;
-        for (page, in_part) in [(first, at % PAGE_BYTES > 0), (last, more && end % PAGE_BYTES > 0)] {
+        for (page, in_part) in
+            [(first, !at.is_multiple_of(PAGE_BYTES)), (last, more && !end.is_multiple_of(PAGE_BYTES))]
+        {
             if in_part {
                 state.give(self.node, page..page + 1)?;
             }
