@@ -216,8 +216,13 @@ impl Finder<'_> {
         found.end = known.map_or(first, |record| live.first().map_or(record.end(), |part| part.base));
         let places = places(&files, &live);
         let (mut pieces, mut torn) = (Vec::new(), false);
+        let recorded = places.iter().rposition(|place| place.part.is_some());
         for (i, place) in places.iter().enumerate() {
             let later = places.get(i + 1..).unwrap_or_default();
+            if recorded.is_none_or(|last| i > last) {
+                // Past what a record names the log goes on where it says, whatever is lost before that.
+                found.end = found.end.max(known.map_or(0, Record::end));
+            }
             let Some(bytes) = place.bytes else {
                 let end = place.part.map_or(place.base, |part| part.next_offset);
                 if self.damaged && pieces.is_empty() {

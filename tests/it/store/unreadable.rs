@@ -191,6 +191,32 @@ fn offsets_that_an_unreadable_tail_may_hold_are_never_given_anew() {
 }
 
 #[test]
+fn what_was_written_behind_an_unreadable_tail_stays_when_that_is_given_again() {
+    for given in [true, false] {
+        let disk = lived(450, false);
+        drop(disk.remove_file(&log_dir(Path::new("/data"), 1).join("checkpoint")));
+        disk.lose(&file(400), 4096..5000);
+        let store = open_store(&disk);
+        let log = open_log(&store);
+        let first = log.span().end;
+        (0..5).for_each(|_| push(&*log));
+        log.sync();
+        drop((log, store));
+        // As after a power cut: nothing says how far it was told durable, and no record names the new segment.
+        disk.remove_file(Path::new("/data/marks")).unwrap();
+        if given {
+            disk.find_again();
+        }
+        let store = open_store(&disk);
+        let log = open_log(&store);
+        assert_eq!(log.span().end, first + 5);
+        let last = if given { 450 } else { 440 };
+        let expected: Vec<_> = (0..last).chain(first..first + 5).collect();
+        assert_eq!(read_around(&*log, 0), (expected, vec![(last, first)]));
+    }
+}
+
+#[test]
 fn a_segment_whose_front_is_not_given_is_known_by_its_name() {
     for marked in [true, false] {
         let disk = lived(450, false);
