@@ -219,7 +219,11 @@ fn a_member_lists_few_protocols_and_each_once() {
     );
     let plan = (0..1_001).map(|n| (format!("m{n}"), Bytes::new())).collect();
     let plan = Event::Sync(Sync { assignments: plan, ..Sync::default() });
-    assert_eq!(plan.check(&Settings::default()), Err(Error::InvalidRequest));
+    assert_eq!(
+        plan.check(&Settings::default()),
+        Err(Error::UnknownMember),
+        "it names some that nobody knows"
+    );
     // A name that one member lists twice is not known to two.
     let twice = vec![named(1), named(1), named(2)];
     bench.stable(&[Join { protocols: twice, ..join("a") }]);
