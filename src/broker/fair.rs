@@ -2,13 +2,14 @@
 //!
 //! Work in a lane takes microseconds or seconds, and nobody knows before which. In the order of arrival everybody would wait
 //! for all that clients with heavy work have queued. So what each asker (a connection) has used lately is remembered, and
-//! there are two lines, of those who have used little and of those who have used more, which take turns: who has little to do
-//! waits for what is being done and for one of the others, and those get half of the places at least. In each line askers take
+//! every other place goes to who has used least, the others to who has waited longest: who has little to do waits for what is
+//! being done and for one of the others, and those get half of the places at least. Whom nobody knows counts as one who has used
+//! a little, so that who comes anew with heavy work each time is no better off. In each line askers take
 //! turns, too: who queues much at once stands with the first of it before who comes later, and with the rest behind.
 //! Cost: what is remembered fades, so no more accounts are kept than some per place and one per asker that waits.
 //! Deliberately absent: putting aside what has begun; more than one account for those behind one connection.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,9 +21,9 @@ use tokio::time::Instant;
 use super::places::{Progress, Waiting};
 use crate::lock::{Mutex, rank};
 
-/// Who has used no more than that lately has used little.
-const LITTLE: Duration = Duration::from_millis(10);
-/// By so much of the time that passes what was used is forgotten: a tenth of a place is little, too.
+/// What one that nobody knows counts as having used.
+const UNKNOWN: Duration = Duration::from_millis(100);
+/// By so much of the time that passes what was used is forgotten.
 const FADES: u32 = 10;
 /// Accounts from which on those that say nothing are looked for.
 const ACCOUNTS: usize = 1024;
@@ -39,10 +40,12 @@ pub struct FairPlaces {
 #[derive(Default)]
 struct Lines {
     free: usize,
-    /// Of those who have used little, and of the others; by round, then in the order of arrival.
-    waiting: [BTreeMap<(u64, u64), Waiter>; 2],
-    /// Which of them was served last.
-    last: usize,
+    /// By round, then in the order of arrival.
+    waiting: BTreeMap<Ticket, Waiter>,
+    /// The same by what they had used when they came, about ([`rank_of`]).
+    by_use: BTreeSet<(u32, Ticket)>,
+    /// Whether the next place is for who has used least.
+    is_for_least: bool,
     /// That of whoever was served last.
     round: u64,
     accounts: HashMap<SocketAddr, Account>,
@@ -53,8 +56,12 @@ struct Lines {
     look_from: usize,
 }
 
+/// A round, and a number.
+type Ticket = (u64, u64);
+
 struct Waiter {
     asker: Asker,
+    rank: u32,
     grant: oneshot::Sender<FairPlace>,
 }
 
@@ -63,6 +70,8 @@ struct Account {
     used: Duration,
     at: Instant,
     round: u64,
+    /// It had a place before.
+    is_known: bool,
 }
 
 /// One of the places; given back when dropped.
@@ -107,11 +116,11 @@ impl FairPlaces {
         let mut lines = self.lines.lock();
         lines.charge(asker, took, now);
         lines.free += 1;
-        while let Some((line, next)) = lines.next() {
+        while let Some(next) = lines.next() {
             match next.grant.send(self.place(next.asker)) {
                 Ok(()) => {
                     lines.free -= 1;
-                    lines.last = line;
+                    lines.is_for_least = !lines.is_for_least;
                     lines.served += 1;
                     break;
                 }
@@ -145,32 +154,35 @@ impl FairPlaces {
 }
 
 impl Lines {
-    /// Stands in the line where an asker belongs, in the round after the present one and after its own last.
+    /// Stands in line, in the round after the present one and after its own last.
     fn stand(&mut self, asker: Asker, now: Instant) -> oneshot::Receiver<FairPlace> {
         let (grant, granted) = oneshot::channel();
-        let (mut round, mut line) = (self.round + 1, 0);
+        let (mut round, mut used) = (self.round + 1, UNKNOWN);
         if let Some(asker) = asker {
             let account = self.accounts.entry(asker).or_insert(Account::new(now));
             round = round.max(account.round + 1);
             account.round = round;
-            line = usize::from(account.used(now) > LITTLE);
+            if account.is_known {
+                used = account.used(now);
+            }
         }
         self.number += 1;
-        if let Some(line) = self.waiting.get_mut(line) {
-            line.insert((round, self.number), Waiter { asker, grant });
-        }
+        let (ticket, rank) = ((round, self.number), rank_of(used));
+        self.by_use.insert((rank, ticket));
+        self.waiting.insert(ticket, Waiter { asker, rank, grant });
         granted
     }
 
-    /// Who is next, and in which line: in that which was not served last, if there is somebody.
-    fn next(&mut self) -> Option<(usize, Waiter)> {
-        for line in [1 - self.last, self.last] {
-            if let Some(((round, _), waiter)) = self.waiting.get_mut(line)?.pop_first() {
-                self.round = self.round.max(round);
-                return Some((line, waiter));
-            }
-        }
-        None
+    /// Who is next.
+    fn next(&mut self) -> Option<Waiter> {
+        let ticket = match self.by_use.first().filter(|_| self.is_for_least) {
+            Some((_, ticket)) => *ticket,
+            None => *self.waiting.first_key_value()?.0,
+        };
+        let waiter = self.waiting.remove(&ticket)?;
+        self.by_use.remove(&(waiter.rank, ticket));
+        self.round = self.round.max(ticket.0);
+        Some(waiter)
     }
 
     /// Notes what an asker has used.
@@ -178,6 +190,7 @@ impl Lines {
         if let Some(asker) = asker {
             let account = self.accounts.entry(asker).or_insert(Account::new(now));
             (account.used, account.at) = (account.used(now) + took, now);
+            account.is_known = true;
         }
     }
 
@@ -191,9 +204,14 @@ impl Lines {
     }
 }
 
+/// What was used, in steps that double from a millisecond on: within one the order is that of arrival.
+fn rank_of(used: Duration) -> u32 {
+    u128::BITS - used.as_millis().leading_zeros()
+}
+
 impl Account {
     fn new(now: Instant) -> Self {
-        Self { used: Duration::ZERO, at: now, round: 0 }
+        Self { used: Duration::ZERO, at: now, round: 0, is_known: false }
     }
 
     /// What it has used lately.
@@ -301,7 +319,7 @@ mod tests {
             drop(Arc::clone(&places).take(asker(n)).await);
         }
         let lines = places.lines.lock();
-        assert!(lines.waiting.iter().all(BTreeMap::is_empty));
+        assert!(lines.waiting.is_empty() && lines.by_use.is_empty());
         assert!(lines.accounts.len() <= 3 * ACCOUNTS, "{}", lines.accounts.len());
     }
 }
