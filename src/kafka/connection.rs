@@ -17,7 +17,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
+use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -904,13 +904,16 @@ impl Connection {
         }
     }
 
-    /// Whether the client has said its last, behind what is not read yet. Else work would go on for nobody.
+    /// Whether the client has said its last while one request is answered alone, with nothing behind it that waits to be read.
+    /// Nobody reads from it then, and work would go on for nobody.
     fn is_left(&self, task: &mut Task<'_>) -> bool {
-        match pin!(self.stream.ready(Interest::READABLE)).poll(task) {
-            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
-            Poll::Ready(Err(_)) => true,
-            Poll::Pending => false,
-        }
+        let mut next = [0];
+        self.alone
+            && self.input.is_empty()
+            && matches!(
+                self.stream.poll_peek(task, &mut ReadBuf::new(&mut next)),
+                Poll::Ready(Ok(0) | Err(_))
+            )
     }
 
     /// Every few seconds: idle for too long, or a frame that does not come along?
@@ -921,7 +924,7 @@ impl Connection {
         // What has arrived and is not read is not late.
         let waits = self.requests.is_waiting() && self.stream.poll_read_ready(task).is_ready();
         let reads = self.may_start() && !self.held_back && !waits && self.muted.is_none();
-        if !reads && !self.eof && self.is_left(task) {
+        if !self.eof && self.is_left(task) {
             self.eof = true;
             self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
         }
