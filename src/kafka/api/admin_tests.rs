@@ -73,25 +73,11 @@ fn rig_with(pairs: &[(&str, &str)]) -> Rig {
 impl Rig {
     /// As a connection does: what needs a log that is not open is asked anew once it is.
     async fn ask<A: Api<Request: Clone>>(&self, version: i16, request: A::Request) -> ResponseOf<A> {
-        let addr = "127.0.0.1:9092".parse().unwrap();
         let mut refused = Refused::new();
         loop {
             let mut wave = Wave::default();
-            let mut cx = Context {
-                core: &self.core,
-                wave: &mut wave,
-                listener: "PLAINTEXT",
-                client_id: None,
-                peer: addr,
-                local: addr,
-                answers: &Answers::new(None),
-                on_worker: true,
-                meters: None,
-                throttle_ms: 0,
-                held_bytes: 0,
-                unopened: Vec::new(),
-                refused,
-            };
+            let answers = Answers::new(None);
+            let mut cx = Context { refused, ..Context::of_test(&self.core, &mut wave, &answers) };
             let reply = A::answer(&mut cx, version, request.clone());
             if !cx.unopened.is_empty() {
                 refused = self.core.open_logs(cx.unopened).await;

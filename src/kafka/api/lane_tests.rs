@@ -36,22 +36,8 @@ fn bytes_of(request: &impl Encodable, version: i16) -> Bytes {
 
 /// What a worker makes of a request.
 fn on_worker(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused: Refused) -> Answer {
-    let addr = "127.0.0.1:9092".parse().unwrap();
-    let mut cx = Context {
-        core,
-        wave: &mut Wave::default(),
-        listener: "PLAINTEXT",
-        client_id: None,
-        peer: addr,
-        local: addr,
-        answers: &Answers::new(None),
-        on_worker: true,
-        meters: None,
-        throttle_ms: 0,
-        held_bytes: 0,
-        unopened: Vec::new(),
-        refused,
-    };
+    let (mut wave, answers) = (Wave::default(), Answers::new(None));
+    let mut cx = Context { refused, ..Context::of_test(core, &mut wave, &answers) };
     let (_, answer) = answer(&mut cx, key, version, body).unwrap();
     assert!(cx.unopened.is_empty());
     answer

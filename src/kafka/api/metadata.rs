@@ -202,26 +202,6 @@ mod tests {
     use crate::broker::{Wave, in_memory};
     use crate::config::Config;
     use crate::kafka::answers::Answers;
-    use crate::kafka::api::Refused;
-
-    fn context<'a>(core: &'a Arc<Core>, wave: &'a mut Wave, answers: &'a Arc<Answers>) -> Context<'a> {
-        let addr = "127.0.0.1:9092".parse().unwrap();
-        Context {
-            core,
-            wave,
-            listener: "PLAINTEXT",
-            client_id: None,
-            peer: addr,
-            local: addr,
-            answers,
-            on_worker: false,
-            meters: None,
-            throttle_ms: 0,
-            held_bytes: 0,
-            unopened: Vec::new(),
-            refused: Refused::new(),
-        }
-    }
 
     fn on_the_wire(answer: Answer) -> (Vec<u8>, *const u8) {
         let Answer::Now(body) = answer else { panic!("it is there") };
@@ -237,7 +217,7 @@ mod tests {
         for n in 0..100 {
             core.create_topic(format!("topic-{n}"), 1 + n % 3, BTreeMap::new()).await.unwrap();
         }
-        let mut cx = context(&core, &mut wave, &answers);
+        let mut cx = Context { on_worker: false, ..Context::of_test(&core, &mut wave, &answers) };
         for version in Metadata::VERSIONS {
             for asks in [false, version >= 8] {
                 let request = MetadataRequest::default()

@@ -115,6 +115,29 @@ pub(super) struct Context<'a> {
     pub(super) refused: Refused,
 }
 
+#[cfg(test)]
+impl<'a> Context<'a> {
+    /// Of a test, on a worker, before any log was found closed.
+    pub(super) fn of_test(core: &'a Arc<Core>, wave: &'a mut Wave, answers: &'a Arc<Answers>) -> Self {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 9092));
+        Self {
+            core,
+            wave,
+            listener: "PLAINTEXT",
+            client_id: None,
+            peer: addr,
+            local: addr,
+            answers,
+            on_worker: true,
+            meters: None,
+            throttle_ms: 0,
+            held_bytes: 0,
+            unopened: Vec::new(),
+            refused: Refused::new(),
+        }
+    }
+}
+
 impl Context<'_> {
     /// Whether the partition can be asked without a wait; if not, the request waits until it can ([`Context::unopened`]).
     /// Nothing is opened here, also in a lane: others wait for that.
