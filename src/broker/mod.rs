@@ -52,7 +52,7 @@ pub use observe::{Observer, Seen, SeenCommit, SeenGroup, SeenPartition, SeenTopi
 #[cfg(test)]
 pub use open::in_memory;
 pub use open::{OpenError, open};
-pub use opening::Refused;
+pub use opening::{Refused, Unopened};
 pub use operations::{Fate, Operation, Operations, SeenOperation, WITHIN_US};
 pub use places::{Place, Places};
 pub use shards::{Got, GotRecord, Most, Put, ReadCharge, Stored};

@@ -28,7 +28,7 @@ use super::door::Shared;
 use super::out::{Body, Out};
 use super::schema;
 use crate::broker::clients::{self, Meters};
-use crate::broker::{Core, IncidentKind, Refused, Wave};
+use crate::broker::{Core, IncidentKind, Refused, Unopened, Wave};
 use crate::listen::{Account, Duty, Guest, Lease, OWN_BYTES, Seat};
 use crate::topic::Partition;
 
@@ -337,6 +337,8 @@ impl Connection {
             if !over && !matches!(self.pending.front(), Some(Pending { state: State::Lane { .. }, .. })) {
                 self.admitted = 0;
                 self.requests.step_aside();
+                // It may have been let in at that moment.
+                self.requests.settle(self.pending_bytes + in_use);
             }
             let done = self.pending.is_empty() && self.out.is_empty() && !self.held_back;
             if (draining || self.eof) && done {
@@ -377,7 +379,7 @@ impl Connection {
         if self.input_bytes <= READ_BYTES {
             return 0;
         }
-        if self.requests.budget().is_tight() {
+        if self.requests.budget().is_tight() || self.requests.has_turn() {
             self.drop_buffer();
         }
         self.input_bytes
@@ -790,13 +792,13 @@ impl Connection {
             meters: self.meters.as_ref().map(|known| &known.1),
             throttle_ms: 0,
             held_bytes: 0,
-            unopened: Vec::new(),
+            unopened: Unopened::new(),
             refused,
         };
         let body = frame.slice(header.body_at..);
         let (flexible, answer) = api::answer(&mut cx, header.api_key, header.api_version, body)?;
         if !cx.unopened.is_empty() {
-            let unopened = std::mem::take(&mut cx.unopened);
+            let unopened = std::mem::take(&mut cx.unopened).into_values().collect();
             self.wave.truncate(before);
             self.park(frame, unopened);
             return Ok(settled);
@@ -825,7 +827,8 @@ impl Connection {
     fn park(&mut self, frame: Bytes, unopened: Vec<Arc<Partition>>) {
         let core = Arc::clone(&self.shared.core);
         self.pending_bytes += frame.len();
-        let opening = Box::pin(async move { core.open_logs(unopened).await });
+        let appends = frame.starts_with(&produce::KEY.to_be_bytes());
+        let opening = Box::pin(async move { core.open_logs(unopened, appends).await });
         self.parked = Some(Box::new(Parked { frame, opening, opened: None }));
     }
 

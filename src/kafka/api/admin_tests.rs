@@ -80,7 +80,7 @@ impl Rig {
             let mut cx = Context { refused, ..Context::of_test(&self.core, &mut wave, &answers) };
             let reply = A::answer(&mut cx, version, request.clone());
             if !cx.unopened.is_empty() {
-                refused = self.core.open_logs(cx.unopened).await;
+                refused = self.core.open_logs(cx.unopened.into_values().collect(), false).await;
                 continue;
             }
             return match reply {

@@ -65,7 +65,7 @@ use super::out::Body;
 use super::schema;
 use super::wire::Malformed;
 use crate::broker::clients::{Meter, Meters};
-use crate::broker::{Core, IncidentKind, Refused, Wave};
+use crate::broker::{Core, IncidentKind, Refused, Unopened, Wave};
 use crate::listen::Lease;
 use crate::topic::{Error, Partition};
 
@@ -110,7 +110,7 @@ pub(super) struct Context<'a> {
     pub(super) held_bytes: usize,
     /// Logs that the request needs and that nobody has opened: with any of them it is answered anew once they are open, and
     /// what it was answered before is dropped.
-    pub(super) unopened: Vec<Arc<Partition>>,
+    pub(super) unopened: Unopened,
     /// Logs that could not be opened for this request.
     pub(super) refused: Refused,
 }
@@ -132,7 +132,7 @@ impl<'a> Context<'a> {
             meters: None,
             throttle_ms: 0,
             held_bytes: 0,
-            unopened: Vec::new(),
+            unopened: Unopened::new(),
             refused: Refused::new(),
         }
     }
@@ -151,7 +151,7 @@ impl Context<'_> {
         if let Some(error) = self.refused.get(&partition.id()) {
             return Err(error.clone());
         }
-        self.unopened.push(Arc::clone(partition));
+        self.unopened.insert(partition.id(), Arc::clone(partition));
         Ok(false)
     }
 }
@@ -459,12 +459,12 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
                 meters: meters.as_ref(),
                 throttle_ms: 0,
                 held_bytes: 0,
-                unopened: Vec::new(),
+                unopened: Unopened::new(),
                 refused,
             };
             let mut answer = metered(&mut cx, entry, version, body)?;
             if !cx.unopened.is_empty() {
-                return Ok(Outcome::Unopened(cx.unopened));
+                return Ok(Outcome::Unopened(cx.unopened.into_values().collect()));
             }
             let (throttle_ms, held_bytes) = (cx.throttle_ms, cx.held_bytes);
             if let Answer::Produce(reply) = &mut answer {
