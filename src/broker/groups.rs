@@ -262,7 +262,9 @@ impl Core {
     fn forget_some(&self, forgetting: &mut Forgetting) -> bool {
         let now = self.group_now();
         let mut state = self.groups.state.lock();
-        let outcome = state.coordinator.forget_topic(forgetting);
+        // Under the lock: a commit to a topic that is not there yet comes behind this step.
+        let has_heir = self.topics.by_name(forgetting.topic()).is_some();
+        let outcome = state.coordinator.forget_topic(forgetting, has_heir);
         self.carry_out(&mut state, now, outcome);
         forgetting.is_through()
     }

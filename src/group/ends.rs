@@ -31,6 +31,11 @@ impl Forgetting {
         Self { topic: topic.to_owned(), id, walk: Walk::default() }
     }
 
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Nothing of it is left.
     pub fn is_through(&self) -> bool {
         self.walk.is_through()
@@ -57,14 +62,16 @@ impl Coordinator {
         self.sweep_ms = now.steady_ms.saturating_add(pause_ms);
     }
 
-    /// A step of forgetting a topic. No reply.
-    pub fn forget_topic(&mut self, forgetting: &mut Forgetting) -> Outcome {
+    /// A step of forgetting a topic. No reply. Where another topic has its name by now (`has_heir`), an offset that bears no
+    /// topic's id may be of that one, and stays.
+    pub fn forget_topic(&mut self, forgetting: &mut Forgetting, has_heir: bool) -> Outcome {
         let mut out = Outcome::default();
         let settings = &self.settings;
         let Forgetting { topic, id: of, walk } = forgetting;
         walk.go_on(&mut self.groups, &mut Step::new(), |id, group, after, step| {
             let after = after.map(|(_, partition)| partition);
-            group.offsets.forget_topic(settings, id, (topic, *of), after, step, &mut out.records)
+            let of = (topic.as_str(), *of, has_heir);
+            group.offsets.forget_topic(settings, id, of, after, step, &mut out.records)
         });
         out
     }

@@ -191,12 +191,13 @@ impl Offsets {
         (found, None)
     }
 
-    /// Tombstones for every offset of the topic that had this name and id, behind a partition; where it stopped.
+    /// Tombstones for every offset of the topic that had this name and id, and for those that bear none unless they may be of an
+    /// heir to the name, behind a partition; where it stopped.
     pub fn forget_topic(
         &self,
         settings: &Settings,
         group: &str,
-        (topic, id): (&str, Uuid),
+        (topic, id, has_heir): (&str, Uuid, bool),
         after: Option<i32>,
         step: &mut Step,
         records: &mut Vec<JournalRecord>,
@@ -204,7 +205,7 @@ impl Offsets {
         let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let all = self.topics.get(topic).into_iter().flat_map(|partitions| partitions.range(behind));
         let all = all.map(|(partition, kept)| (topic, *partition, kept));
-        let goes = |_: &str, kept: &Kept| kept.offset.is_of(Some(id));
+        let goes = |_: &str, kept: &Kept| kept.offset.topic_id.map_or(!has_heir, |of| of == id);
         forget(settings, group, all, goes, step, records)
     }
 

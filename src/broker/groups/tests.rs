@@ -26,6 +26,10 @@ pub(super) async fn commit(
     partitions: i32,
     offset: i64,
 ) -> Vec<Result<(), Error>> {
+    send_commit(core, commit_of(group, topic, partitions, offset)).await
+}
+
+fn commit_of(group: &str, topic: &Topic, partitions: i32, offset: i64) -> Commit {
     let partition = |partition| CommitPartition {
         partition,
         offset,
@@ -36,8 +40,11 @@ pub(super) async fn commit(
     let partitions = (0..partitions).map(partition).collect();
     let topics =
         vec![CommitTopic { name: topic.name().to_string(), id: Some(topic.id()), gone: false, partitions }];
-    let event = Commit { group: group.to_owned(), generation: -1, topics, ..Commit::default() };
-    match Arc::clone(core).first_group(Event::CommitOffsets(event)).await {
+    Commit { group: group.to_owned(), generation: -1, topics, ..Commit::default() }
+}
+
+async fn send_commit(core: &Arc<Core>, commit: Commit) -> Vec<Result<(), Error>> {
+    match Arc::clone(core).first_group(Event::CommitOffsets(commit)).await {
         Ok(Reply::CommitOffsets(Ok(topics))) => topics[0].partitions.iter().map(|(_, r)| r.clone()).collect(),
         Ok(Reply::CommitOffsets(Err(error))) | Err(error) => vec![Err(error)],
         other => panic!("{other:?}"),
@@ -140,6 +147,23 @@ async fn a_commit_is_of_the_topic_and_not_of_the_next_with_its_name() {
     assert_eq!(commit(&core, "g", &first, 1, 6).await, [Err(Error::UnknownTopic)]);
     assert_eq!(commit(&core, "g", &second, 1, 1).await, [Ok(())]);
     // The end of the first one's offsets, however late, is not the end of these.
+    core.forget_topic(&first);
+    assert_eq!(committed(&core, "g", "t", 1).await, [Ok(Some(1))]);
+}
+
+/// Its record has no place for the topic's id.
+#[tokio::test]
+async fn a_commit_with_an_expiry_is_of_the_topic_that_is_there() {
+    let core = in_memory(Config::default()).unwrap();
+    let first = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    let expiring =
+        |topic, offset| Commit { retention_ms: Some(3_600_000), ..commit_of("g", topic, 1, offset) };
+    assert_eq!(send_commit(&core, expiring(&first, 5)).await, [Ok(())]);
+    core.delete_topic(first.id()).unwrap();
+    assert_eq!(committed(&core, "g", "t", 1).await, [Ok(None)]);
+    // Whoever forgets the first one's offsets comes to this group when the next one is there.
+    let second = core.create_topic("t".into(), 1, BTreeMap::new()).await.unwrap();
+    assert_eq!(send_commit(&core, expiring(&second, 1)).await, [Ok(())]);
     core.forget_topic(&first);
     assert_eq!(committed(&core, "g", "t", 1).await, [Ok(Some(1))]);
 }

@@ -73,7 +73,7 @@ fn offsets_are_deleted_only_where_nobody_subscribes_and_with_their_topic() {
     bench.send(asked());
     assert_eq!(bench.fetch(), None);
     bench.commit("", -1, 6, "").expect("commit");
-    let out = bench.coordinator.forget_topic(&mut Forgetting::new("t", TOPIC));
+    let out = bench.coordinator.forget_topic(&mut Forgetting::new("t", TOPIC), false);
     bench.settle(out);
     assert_eq!(bench.fetch(), None);
 }
@@ -104,7 +104,7 @@ fn offsets_are_of_a_topic_and_not_of_a_name() {
     let other = Uuid::from_u128(7);
     bench.commit("", -1, 5, "").expect("commit");
     // A topic of that name that came and went before does not take them along.
-    let out = bench.coordinator.forget_topic(&mut Forgetting::new("t", other));
+    let out = bench.coordinator.forget_topic(&mut Forgetting::new("t", other), false);
     assert!(out.records.is_empty());
     let Event::CommitOffsets(mut commit) = commit_event("", -1, 6, "") else { unreachable!() };
     commit.topics[0].gone = true;

@@ -160,7 +160,7 @@ fn what_ends_by_itself_ends_in_small_steps() {
     let mut forgetting = Forgetting::new("t", TOPIC);
     let mut steps = 0;
     while !forgetting.is_through() {
-        let out = bench.coordinator.forget_topic(&mut forgetting);
+        let out = bench.coordinator.forget_topic(&mut forgetting, false);
         assert!(is_small(&out), "{} records", out.records.len());
         // What is refused by the journal does not make it go round for ever.
         bench.refuse_writes = steps == 1;
