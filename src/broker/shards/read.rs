@@ -297,7 +297,7 @@ impl<'a> Look<'a> {
         }
         if !self.full {
             self.got.next_offset = self.got.next_offset.max(next);
-        } else if is_compressed(&header) {
+        } else if is_compressed(&header) && self.got.records.len() > before {
             // Its reader goes on in the middle of it.
             self.sections.keep(self.partition.id(), &header, &section, pinned);
         }

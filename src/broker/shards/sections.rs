@@ -1,8 +1,8 @@
 //! Plain records of compressed batches that somebody reads a few at a time.
 //!
 //! Whoever reads record by record decompresses the same batch for each. So where a read stops inside of a batch what was
-//! decompressed of it is kept, for whoever goes on there. Invariant: all of it is at most [`KEPT_BYTES`], whoever reads; what
-//! is found is what the bytes of the batch say, because its place and its checksum name it.
+//! decompressed of it is kept, for whoever goes on there. Invariant: all of it is at most [`KEPT_BYTES`], whoever reads, and so few
+//! that they are looked through, because what is soon decompressed again is not kept; what is found is what the bytes of the batch say, because its place and its checksum name it.
 //! Deliberately absent: batches that are read in one go, which are all but few.
 
 use std::collections::VecDeque;
@@ -15,6 +15,9 @@ use crate::store::LogId;
 
 /// Most that is kept, of all logs; the largest is a half of it.
 const KEPT_BYTES: usize = 8 << 20;
+
+/// Least that is kept of a batch.
+const LEAST_BYTES: usize = 64 << 10;
 
 /// A batch: its log, where it begins there, its checksum.
 type Name = (LogId, i64, u32);
@@ -48,7 +51,7 @@ impl Sections {
 
     /// Keeps the plain records of a batch in the place of those that nobody used for longest.
     pub(super) fn keep(&self, log: LogId, header: &Header, section: &Bytes, pinned: usize) {
-        if pinned > KEPT_BYTES / 2 {
+        if !(LEAST_BYTES..=KEPT_BYTES / 2).contains(&pinned) {
             return;
         }
         let name = name_of(log, header);
@@ -88,5 +91,12 @@ mod tests {
         assert_eq!(found, [0, 2, 3, 4]);
         sections.keep(log(5), &header, &section, KEPT_BYTES / 2 + 1);
         assert_eq!(sections.0.lock().len(), 4, "too large");
+        // However small the batches are that are read.
+        for size in [100, LEAST_BYTES - 1, LEAST_BYTES] {
+            let section = Bytes::from(vec![0; size]);
+            (0..1_000).for_each(|partition| sections.keep(log(partition), &header, &section, size));
+            assert!(sections.0.lock().len() <= KEPT_BYTES / LEAST_BYTES);
+        }
+        assert!(sections.find(log(999), &header).is_some());
     }
 }

@@ -97,6 +97,23 @@ async fn what_is_little_on_the_disk_and_much_in_memory_is_decompressed_in_a_lane
 }
 
 #[tokio::test]
+async fn a_batch_of_which_nothing_was_given_is_not_kept() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = topic(&core, &[]).await;
+    write_dense(&core, &topic);
+    write_dense(&core, &topic);
+    let shard = first(&topic);
+    let got = core.get(&topic, &shard, 0, &Most::new(300, MOST), ReadCharge::Shared).await.unwrap();
+    assert_eq!((got.records.len(), got.next_offset), (300, 300));
+    let _all_taken = core.lanes.0.take_all();
+    let one = Most::new(1, MOST);
+    for offset in [0, 300] {
+        let mut read = std::pin::pin!(core.get(&topic, &shard, offset, &one, ReadCharge::Shared));
+        assert!(at_once(read.as_mut()).await.is_none(), "it needs a lane again");
+    }
+}
+
+#[tokio::test]
 async fn what_is_put_at_once_in_large_is_built_in_a_lane() {
     let core = in_memory(Config::default()).unwrap();
     let topic = topic(&core, &[]).await;
