@@ -11,6 +11,7 @@
 //! Deliberately absent: what an action does (`action/`).
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -345,9 +346,20 @@ impl Shared {
     /// # Errors
     /// As [`hold`].
     async fn hold_ahead(&self, lease: &mut Lease, least: usize, want: usize) -> Result<usize, Fault> {
-        // Most do not wait, and give it back before anybody looks.
-        let _place = self.ahead.try_acquire().map_err(|_| too_much())?;
-        hold(lease, least, want).await
+        let mut held = std::pin::pin!(hold(lease, least, want));
+        let mut place = None;
+        // Most do not wait.
+        std::future::poll_fn(|task| {
+            let outcome = held.as_mut().poll(task);
+            if outcome.is_pending() && place.is_none() {
+                match self.ahead.try_acquire() {
+                    Ok(taken) => place = Some(taken),
+                    Err(_) => return Poll::Ready(Err(too_much())),
+                }
+            }
+            outcome
+        })
+        .await
     }
 }
 
@@ -560,6 +572,33 @@ mod tests {
             }
             assert_eq!(asked.lease.bytes(), REQUEST_BYTES);
         }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_for_memory_needs_no_place_in_line() {
+        let config = Config::default();
+        let settings = config.kinesis_settings().unwrap();
+        let most = settings.max_request_bytes.unwrap();
+        let core = crate::broker::in_memory(config).unwrap();
+        let stop = Doorway::new("kinesis", &Arc::<Census>::default()).stop();
+        let shared = super::super::door::shared(&core, settings, stop).await.unwrap();
+        let connection = |port| shared.connection(([127, 0, 0, 1], port).into());
+        let places = u32::try_from(shared.ahead.available_permits()).unwrap();
+        let _line = shared.ahead.try_acquire_many(places).unwrap();
+        let clients: Vec<_> = (1..5).map(connection).collect();
+        let leases = clients.iter().map(|client| client.requests.lease());
+        let [mut all, mut turn, mut little, mut lease] = leases.collect::<Vec<_>>().try_into().ok().unwrap();
+        all.settle(2 * most);
+        // One is let in past the limit.
+        turn.grow(1 << 20, 1 << 20).await;
+        assert!(shared.hold_ahead(&mut little, 100, 100).await.is_ok(), "what is its own");
+        let refused = tokio::select! {
+            biased;
+            outcome = shared.hold_ahead(&mut lease, 1 << 20, 1 << 20) => outcome.is_err(),
+            () = std::future::ready(()) => false,
+        };
+        assert!(refused, "the line is full");
+        assert!(!lease.is_waiting());
     }
 
     /// A PutRecord with so many characters of data, as it is sent.
