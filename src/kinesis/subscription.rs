@@ -218,13 +218,17 @@ impl Feed {
             if Instant::now() >= self.until {
                 return None;
             }
+            // That may take long, and nothing is held meanwhile.
+            match self.wait(self.opened()).await {
+                Woken::News => {}
+                // Nothing is known of the shard that could be said.
+                Woken::Silence => continue,
+                Woken::Ended(end) => return Some(self.end(end)),
+                Woken::Over => return None,
+            }
             // It may have to wait for what its own client has not taken; no longer than it lives.
             let grown = tokio::time::timeout_at(self.until, lease.grow(least, WANT_BYTES.max(least)));
             let room = grown.await.ok()?.saturating_sub(FRAME_BYTES);
-            if let Some(partition) = self.partition() {
-                // One that does not open says so at the read.
-                let _ = self.shared.core.open_log(&partition).await;
-            }
             let wake = match self.read(room).await {
                 Read::Tell(shard, got) => {
                     let used: usize = got.records.iter().map(|record| weight(self.form, record)).sum();
@@ -264,10 +268,12 @@ impl Feed {
         }
     }
 
-    /// Where its shard is.
-    fn partition(&self) -> Option<Arc<Partition>> {
-        let index = self.stream.topic.shards().by_id(self.shard)?.partition;
-        self.stream.topic.partition(index).ok()
+    /// Its shard's log is open, or says at the read why not.
+    async fn opened(&self) {
+        let index = self.stream.topic.shards().by_id(self.shard).map(|shard| shard.partition);
+        if let Some(Ok(partition)) = index.map(|index| self.stream.topic.partition(index)) {
+            let _ = self.shared.core.open_log(&partition).await;
+        }
     }
 
     /// Reads on, as far as there is `room` to tell it.
@@ -420,32 +426,74 @@ mod tests {
     use crate::kinesis::door;
     use crate::listen::{Census, Doorway};
 
-    #[tokio::test]
-    async fn a_consumer_that_went_after_it_was_looked_up_gets_no_subscription() {
+    /// A stream of one shard, and the door to it, which is open as long as it is held.
+    async fn stream_and_door() -> (Arc<Shared>, Arc<Topic>, Doorway) {
         let config = Config::default();
         let settings = config.kinesis_settings().unwrap();
         let core = crate::broker::in_memory(config).unwrap();
         let topic = core.create_topic("s".into(), 1, [].into()).await.unwrap();
-        let stop = Doorway::new("kinesis", &Arc::<Census>::default()).stop();
-        let shared = Arc::new(door::shared(&core, settings, stop).await.unwrap());
-        let client = shared.connection(([127, 0, 0, 1], 1).into());
-        let cx = Context {
-            shared: &shared,
-            client: &client,
+        let door = Doorway::new("kinesis", &Arc::<Census>::default());
+        (Arc::new(door::shared(&core, settings, door.stop()).await.unwrap()), topic, door)
+    }
+
+    static NOTHING: Bytes = Bytes::new();
+
+    fn context<'a>(shared: &'a Arc<Shared>, client: &'a Arc<Connection>) -> Context<'a> {
+        Context {
+            shared,
+            client,
             place: 0,
             operation: &shared.operations[0],
-            body: &Bytes::new(),
+            body: &NOTHING,
             region: "eu-west-1",
             form: Form::Json,
             now_ms: 0,
-        };
-        let stream = || shared.streams.by_name("s", "eu-west-1").unwrap();
+        }
+    }
+
+    async fn register(shared: &Shared) -> Consumer {
         let consumer = Consumer { name: "c".into(), created_s: 1, tags: [].into(), policy: None };
         let registered = |traits: &mut crate::kinesis::stream::Traits| {
             traits.consumers.push(consumer.clone());
             Ok(())
         };
-        shared.streams.change(&stream(), registered).await.unwrap();
+        let stream = shared.streams.by_name("s", "eu-west-1").unwrap();
+        shared.streams.change(&stream, registered).await.unwrap();
+        consumer
+    }
+
+    #[tokio::test]
+    async fn nothing_is_held_while_a_shard_opens_and_whoever_ends_it_waits_for_that_no_more() {
+        let (shared, topic, _door) = stream_and_door().await;
+        let client = shared.connection(([127, 0, 0, 1], 1).into());
+        let consumer = register(&shared).await;
+        let shard = topic.shards().by_id(0).unwrap().clone();
+        let stream = shared.streams.by_name("s", "eu-west-1").unwrap();
+        let feed = Feed::open(&context(&shared, &client), stream, &consumer, &shard, 0).unwrap();
+        let (_, mut feed) = feed.next().await.unwrap();
+        let before = client.answers.lease().budget().used();
+        assert!(!topic.partition(0).unwrap().is_open());
+        let mut lease = client.answers.lease();
+        {
+            let mut event = std::pin::pin!(feed.event(&mut lease));
+            // Whoever opens it has not had a turn on this thread.
+            let first = std::future::poll_fn(|cx| Poll::Ready(event.as_mut().poll(cx))).await;
+            assert!(first.is_pending() && !topic.partition(0).unwrap().is_open());
+            assert_eq!(client.answers.lease().budget().used(), before);
+            shared.subscriptions.end(topic.id(), &consumer);
+            let end = std::future::poll_fn(|cx| Poll::Ready(event.as_mut().poll(cx))).await;
+            assert!(end.is_ready(), "it does not wait for the shard");
+        }
+        assert!(feed.stage == Stage::Over);
+    }
+
+    #[tokio::test]
+    async fn a_consumer_that_went_after_it_was_looked_up_gets_no_subscription() {
+        let (shared, topic, _door) = stream_and_door().await;
+        let client = shared.connection(([127, 0, 0, 1], 1).into());
+        let cx = context(&shared, &client);
+        let consumer = register(&shared).await;
+        let stream = || shared.streams.by_name("s", "eu-west-1").unwrap();
         let shard = topic.shards().by_id(0).unwrap().clone();
         let looked_up = stream();
         drop(Feed::open(&cx, stream(), &consumer, &shard, 0).unwrap());
