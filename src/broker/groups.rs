@@ -23,8 +23,8 @@ use super::{Core, IncidentKind, Receipt, journal};
 use crate::batch::{Batch, Builder, Record};
 use crate::config::Config;
 use crate::group::{
-    CommittedOffset, Coordinator, Error, Event, FetchedGroup, Forgetting, JournalRecord, Now, Outcome, Reply,
-    Settings, Token, Walk,
+    CommittedOffset, Coordinator, Error, Event, FetchedGroup, Forgetting, Found, JournalRecord, Now, Outcome,
+    Pieces, Reply, Settings, Token, Walk,
 };
 use crate::lock::{Mutex, rank};
 use crate::store::Pace;
@@ -93,6 +93,15 @@ struct Held {
     receipts: Vec<Receipt>,
 }
 
+impl Held {
+    /// What was answered before, and then this.
+    fn joined(before: Option<Self>, next: Self) -> Self {
+        let Some(mut all) = before else { return next };
+        all.receipts.extend(next.receipts);
+        Self { reply: all.reply.and(next.reply), receipts: all.receipts }
+    }
+}
+
 /// What a group committed: topic, partition, offset, the topic's id where it is known.
 pub(super) type SeenOffset = (String, i32, i64, Option<Uuid>);
 
@@ -148,24 +157,17 @@ impl Core {
     /// # Errors
     /// [`Error::Storage`] when the journal failed.
     pub fn group(&self, event: Event) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
-        let first = match event.check(&self.groups.settings) {
-            Ok(()) => {
-                let (first, pieces) = event.in_pieces();
-                Ok(self.hand_pieces(first, pieces))
-            }
+        let handed = match event.check(&self.groups.settings) {
+            Ok(()) => Ok(self.hand_pieces(event.in_pieces())),
             Err(error) => Err(event.refused(error)),
         };
         async move {
-            let (first, more) = match first {
-                Ok(handed) => handed,
+            let (before, last) = match handed {
+                Ok(handed) => handed?,
                 Err(refused) => return Ok(refused),
             };
-            let Held { mut reply, mut receipts } = first.await.map_err(|_| Error::Storage)?;
-            for piece in more {
-                let held = piece.await.map_err(|_| Error::Storage)?;
-                reply = reply.and(held.reply);
-                receipts.extend(held.receipts);
-            }
+            let last = last.await.map_err(|_| Error::Storage)?;
+            let Held { reply, receipts } = Held::joined(before, last);
             for receipt in receipts {
                 if receipt.await.is_err() {
                     return Err(Error::Storage);
@@ -175,22 +177,19 @@ impl Core {
         }
     }
 
-    /// Hands over an event and what is to be handled after it; where the replies come.
-    fn hand_pieces(
-        &self,
-        first: Event,
-        pieces: Vec<Event>,
-    ) -> (oneshot::Receiver<Held>, Vec<oneshot::Receiver<Held>>) {
-        let (first, mut rest) = self.hand(first);
-        let mut more = Vec::new();
-        let mut pieces = pieces.into_iter();
-        while let Some(piece) = rest.take().or_else(|| pieces.next()) {
+    /// Hands over the pieces of an event, and what is left of each: what all but the last were answered, and where the last's
+    /// reply comes. One that is followed by another never waits for its reply.
+    fn hand_pieces(&self, mut pieces: Pieces) -> Result<(Option<Held>, oneshot::Receiver<Held>), Error> {
+        let mut before = None;
+        let mut piece = pieces.next().ok_or(Error::InvalidRequest)?;
+        loop {
+            let (mut receiver, rest) = self.hand(piece);
+            let Some(next) = rest.or_else(|| pieces.next()) else { return Ok((before, receiver)) };
+            let held = receiver.try_recv().map_err(|_| Error::Storage)?;
+            before = Some(Held::joined(before, held));
+            piece = next;
             pause();
-            let (receiver, left) = self.hand(piece);
-            more.push(receiver);
-            rest = left;
         }
-        (first, more)
     }
 
     /// One holding of the lock: where the reply comes, and what of the event is left.
@@ -417,7 +416,7 @@ impl Core {
     fn leave_out(&self, fetched: &mut FetchedGroup, whole: bool) {
         for topic in &mut fetched.topics {
             let id = self.topics.by_name(&topic.name).map(|topic| topic.id());
-            let is_past = |committed: &Result<Option<CommittedOffset>, Error>| {
+            let is_past = |committed: &Found| {
                 committed.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|offset| !offset.is_of(id)))
             };
             if whole {

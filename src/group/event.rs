@@ -378,11 +378,14 @@ impl FetchedGroup {
     }
 }
 
-/// `None` where nothing is committed (offset -1 on the wire).
+/// What was committed, `None` where nothing is (offset -1 on the wire): that takes little, for a client may ask for a million of
+/// those.
+pub type Found = Result<Option<Box<CommittedOffset>>, Error>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedTopic {
     pub name: String,
-    pub partitions: Vec<(i32, Result<Option<CommittedOffset>, Error>)>,
+    pub partitions: Vec<(i32, Found)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,11 +33,12 @@ pub use coordinator::Coordinator;
 pub use ends::Forgetting;
 pub use event::{
     Commit, CommitPartition, CommitTopic, CommittedTopic, DeleteOffsets, Described, DescribedMember, Error,
-    Event, FetchGroup, FetchedGroup, FetchedTopic, GroupType, Heartbeat, Join, Joined, JoinedMember, Leave,
-    LeaveResult, LeavingMember, Listed, Outcome, Reply, State, Sync, Synced, Token, TopicPartitions,
+    Event, FetchGroup, FetchedGroup, FetchedTopic, Found, GroupType, Heartbeat, Join, Joined, JoinedMember,
+    Leave, LeaveResult, LeavingMember, Listed, Outcome, Reply, State, Sync, Synced, Token, TopicPartitions,
 };
 pub use journal::{JournalError, JournalRecord, group_of};
 pub use offsets::CommittedOffset;
+pub use pieces::Pieces;
 pub use snapshot::Snapshot;
 pub use step::Walk;
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::classic::Classic;
 use super::event::{
     Commit, CommitPartition, CommittedTopic, DeleteOffsets, Error, FetchGroup, FetchedGroup, FetchedTopic,
-    State,
+    Found, State,
 };
 use super::journal::{JournalRecord, offset_record};
 use super::step::{Place, Step};
@@ -380,10 +380,10 @@ pub(super) fn added_bytes(known: Option<&Offsets>, commit: &Commit) -> usize {
     added
 }
 
-fn answer(kept: Option<&Kept>, hidden: bool) -> Result<Option<CommittedOffset>, Error> {
+fn answer(kept: Option<&Kept>, hidden: bool) -> Found {
     match kept {
         Some(kept) if kept.unreadable => Err(Error::Unreadable),
-        Some(kept) => Ok(Some(kept.offset.clone())),
+        Some(kept) => Ok(Some(Box::new(kept.offset.clone()))),
         None if hidden => Err(Error::Unreadable),
         None => Ok(None),
     }

@@ -1,16 +1,21 @@
-//! Large events as several small ones, cut before anybody waits for them, and their replies as one.
+//! Large events as several small ones, each cut when the one before is done, and their replies as one.
 //!
+//! However large an event is, what is made of it beside itself is one piece at a time and the reply: names are as long as a client
+//! likes, and stand in every piece.
 //! What an event names twice is done once: of a commit the last mention counts, of anything else the first. The reply has it
 //! once, too. A piece that is refused as a whole is the reply for all of them: what the others did stays done.
 //! Deliberately absent: the pauses between two pieces (the broker's), what an event of few names still grows with (`step.rs`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::event::{
     Commit, CommitPartition, CommitTopic, DeleteOffsets, Event, FetchGroup, GroupType, Leave, LeavingMember,
     Reply, State, TopicPartitions,
 };
-use super::step::{BYTES, LOOKS};
+use super::step::{BYTES, LOOKS, Step};
+
+/// Events that are handled one after the other.
+pub type Pieces = Box<dyn Iterator<Item = Event>>;
 
 /// What the record of an offset takes beside its words.
 const RECORD_BYTES: usize = 80;
@@ -18,30 +23,28 @@ const RECORD_BYTES: usize = 80;
 const ANSWER_BYTES: usize = 256;
 
 impl Event {
-    /// The event as one that is soon handled, and what is to be handled after it.
-    pub fn in_pieces(self) -> (Self, Vec<Self>) {
-        let mut pieces = match self {
-            Event::CommitOffsets(commit) => commits(commit),
-            Event::DeleteOffsets(asked) => deletions(asked),
+    /// The event as ones that are soon handled, of which there is at least one.
+    pub fn in_pieces(self) -> Pieces {
+        match self {
+            Event::CommitOffsets(commit) => Box::new(commits(commit)),
+            Event::DeleteOffsets(asked) => Box::new(deletions(asked)),
             Event::FetchOffsets(groups) if !groups.is_empty() => {
-                groups.into_iter().flat_map(fetches).collect()
+                Box::new(groups.into_iter().flat_map(fetches))
             }
-            Event::DeleteGroups(ids) => chunks(distinct(ids), String::len).map(Event::DeleteGroups).collect(),
+            Event::DeleteGroups(ids) => Box::new(chunks(distinct(ids), String::len).map(Event::DeleteGroups)),
             Event::DescribeGroups(ids) => {
-                chunks(distinct(ids), String::len).map(Event::DescribeGroups).collect()
+                Box::new(chunks(distinct(ids), String::len).map(Event::DescribeGroups))
             }
-            Event::Leave(leave) => leaves(leave),
+            Event::Leave(leave) => Box::new(leaves(leave)),
             Event::ListGroups { states, types, after } => {
                 let known =
                     [State::Empty, State::PreparingRebalance, State::CompletingRebalance, State::Stable];
                 let states = narrowed(states, &known.map(State::name));
                 let types = narrowed(types, &[GroupType::Classic.name()]);
-                return (Event::ListGroups { states, types, after }, Vec::new());
+                Box::new(std::iter::once(Event::ListGroups { states, types, after }))
             }
-            small => return (small, Vec::new()),
-        };
-        let first = pieces.remove(0);
-        (first, pieces)
+            small => Box::new(std::iter::once(small)),
+        }
     }
 }
 
@@ -105,70 +108,83 @@ impl Reply {
     }
 }
 
-/// Lists by topic, cut where a part holds as much as a step may.
-struct Cut<T, P> {
-    parts: Vec<Vec<(T, Vec<P>)>>,
-    names: usize,
-    bytes: usize,
-}
-
-impl<T: Clone, P> Cut<T, P> {
-    fn new() -> Self {
-        Self { parts: vec![Vec::new()], names: 0, bytes: 0 }
-    }
-
-    fn push(&mut self, topic: T, partitions: Vec<P>, bytes_of: impl Fn(&P) -> usize) {
-        self.begin(&topic);
-        for partition in partitions {
-            if self.is_full() {
-                self.begin(&topic);
-            }
-            self.names += 1;
-            self.bytes += bytes_of(&partition);
-            if let Some((_, list)) = self.parts.last_mut().and_then(|part| part.last_mut()) {
+/// Lists by topic in parts, each of which holds as much as a step may. `bytes_of` says what a topic takes in each part, and what
+/// one of its partitions takes beside.
+fn cut<T: Clone, P>(
+    lists: Vec<(T, Vec<P>)>,
+    bytes_of: impl Fn(&T, Option<&P>) -> usize,
+) -> impl Iterator<Item = Vec<(T, Vec<P>)>> {
+    let mut lists = lists.into_iter().map(|(topic, list)| (topic, list.into_iter()));
+    let (mut open, mut begun) = (None, false);
+    std::iter::from_fn(move || {
+        let (mut part, mut step) = (Vec::new(), Step::new());
+        while !step.is_over()
+            && let Some((topic, mut left)) = open.take().or_else(|| lists.next())
+        {
+            step.look();
+            step.make(bytes_of(&topic, None));
+            let mut list = Vec::new();
+            // One at least, so that it goes on.
+            for partition in left.by_ref() {
+                step.look();
+                step.make(bytes_of(&topic, Some(&partition)));
                 list.push(partition);
+                if step.is_over() {
+                    break;
+                }
             }
+            if left.len() > 0 {
+                open = Some((topic.clone(), left));
+            }
+            part.push((topic, list));
         }
-    }
-
-    fn is_full(&self) -> bool {
-        self.names >= LOOKS || self.bytes >= BYTES
-    }
-
-    fn begin(&mut self, topic: &T) {
-        if self.is_full() {
-            self.parts.push(Vec::new());
-            (self.names, self.bytes) = (0, 0);
-        }
-        self.names += 1;
-        if let Some(part) = self.parts.last_mut() {
-            part.push((topic.clone(), Vec::new()));
-        }
-    }
+        // No names are a piece as well: it has its answer.
+        let is_there = !part.is_empty() || !begun;
+        begun = true;
+        is_there.then_some(part)
+    })
 }
 
-fn commits(mut commit: Commit) -> Vec<Event> {
-    let topics = std::mem::take(&mut commit.topics);
-    let mut cut = Cut::new();
-    for topic in last_mentions(topics) {
-        let CommitTopic { name, id, gone, partitions } = topic;
-        let words = RECORD_BYTES + commit.group.len() + name.len();
-        cut.push((name, id, gone), partitions, |partition: &CommitPartition| {
-            words + partition.metadata.len()
-        });
-    }
+fn commits(mut commit: Commit) -> impl Iterator<Item = Event> {
+    let group = commit.group.len();
+    let topics = last_mentions(std::mem::take(&mut commit.topics)).into_iter();
+    let lists = topics.map(|CommitTopic { name, id, gone, partitions }| ((name, id, gone), partitions));
+    let parts = cut(lists.collect(), move |(name, ..), partition: Option<&CommitPartition>| {
+        partition.map_or(0, |one| RECORD_BYTES + group + name.len() + one.metadata.len())
+    });
     let topic = |((name, id, gone), partitions)| CommitTopic { name, id, gone, partitions };
-    let piece = |topics: Vec<_>| Commit { topics: topics.into_iter().map(topic).collect(), ..commit.clone() };
-    cut.parts.into_iter().map(|topics| Event::CommitOffsets(piece(topics))).collect()
+    parts.map(move |part| {
+        let topics = part.into_iter().map(topic).collect();
+        Event::CommitOffsets(Commit { topics, ..commit.clone() })
+    })
+}
+
+/// Which partitions were mentioned. Names have numbers here, so that a long one is looked at once for all of its partitions.
+#[derive(Default)]
+struct Mentions<'a> {
+    names: HashMap<&'a str, u32>,
+    last: u32,
+    seen: HashSet<(u32, i32)>,
+}
+
+impl<'a> Mentions<'a> {
+    /// Says of partitions of a topic, so many, whether they were not mentioned yet.
+    fn of(&mut self, name: &'a str, count: usize) -> impl FnMut(i32) -> bool {
+        self.last += 1;
+        let name = *self.names.entry(name).or_insert(self.last);
+        let seen = &mut self.seen;
+        seen.reserve(count);
+        move |partition| seen.insert((name, partition))
+    }
 }
 
 /// A partition that is mentioned again later counts there.
 fn last_mentions(mut topics: Vec<CommitTopic>) -> Vec<CommitTopic> {
-    let mut seen = HashSet::new();
+    let mut mentions = Mentions::default();
     let mut last = Vec::new();
     for topic in topics.iter().rev() {
-        let of = |one: &CommitPartition| seen.insert((topic.name.as_str(), one.partition));
-        last.extend(topic.partitions.iter().rev().map(of));
+        let mut is_new = mentions.of(&topic.name, topic.partitions.len());
+        last.extend(topic.partitions.iter().rev().map(|one| is_new(one.partition)));
     }
     for topic in &mut topics {
         topic.partitions.retain(|_| last.pop().unwrap_or(true));
@@ -178,10 +194,11 @@ fn last_mentions(mut topics: Vec<CommitTopic>) -> Vec<CommitTopic> {
 
 /// A partition that was mentioned before counted there.
 fn first_mentions(mut topics: Vec<TopicPartitions>) -> Vec<TopicPartitions> {
-    let mut seen = HashSet::new();
+    let mut mentions = Mentions::default();
     let mut first = Vec::new();
     for topic in &topics {
-        first.extend(topic.partitions.iter().map(|one| seen.insert((topic.name.as_str(), *one))));
+        let is_new = mentions.of(&topic.name, topic.partitions.len());
+        first.extend(topic.partitions.iter().copied().map(is_new));
     }
     let mut first = first.into_iter();
     topics.retain_mut(|topic| {
@@ -192,37 +209,43 @@ fn first_mentions(mut topics: Vec<TopicPartitions>) -> Vec<TopicPartitions> {
     topics
 }
 
-/// Parts of `topics`, each of which names few partitions, about `bytes` each.
-fn parts(topics: Vec<TopicPartitions>, bytes: usize) -> Vec<Vec<TopicPartitions>> {
-    let mut cut = Cut::new();
-    for TopicPartitions { name, partitions } in first_mentions(topics) {
-        let bytes = bytes + name.len();
-        cut.push(name, partitions, |_| bytes);
-    }
+/// Parts of `topics`, each of which names few partitions. `bytes_of` gets a name and whether it is for one of its partitions.
+fn parts(
+    topics: Vec<TopicPartitions>,
+    bytes_of: impl Fn(&str, bool) -> usize,
+) -> impl Iterator<Item = Vec<TopicPartitions>> {
+    let lists = first_mentions(topics).into_iter().map(|topic| (topic.name, topic.partitions));
     let topic = |(name, partitions)| TopicPartitions { name, partitions };
-    cut.parts.into_iter().map(|part| part.into_iter().map(topic).collect()).collect()
+    let parts = cut(lists.collect(), move |name: &String, partition: Option<&i32>| {
+        bytes_of(name, partition.is_some())
+    });
+    parts.map(move |part| part.into_iter().map(topic).collect())
 }
 
-fn deletions(asked: DeleteOffsets) -> Vec<Event> {
+fn deletions(asked: DeleteOffsets) -> impl Iterator<Item = Event> {
     let DeleteOffsets { group, topics } = asked;
-    let piece = |topics| Event::DeleteOffsets(DeleteOffsets { group: group.clone(), topics });
-    parts(topics, RECORD_BYTES + group.len()).into_iter().map(piece).collect()
+    let words = RECORD_BYTES + group.len();
+    // Every record bears all the names.
+    let parts = parts(topics, move |name, is_partition| if is_partition { words + name.len() } else { 0 });
+    parts.map(move |topics| Event::DeleteOffsets(DeleteOffsets { group: group.clone(), topics }))
 }
 
-fn fetches(asked: FetchGroup) -> Vec<Event> {
+fn fetches(asked: FetchGroup) -> Pieces {
     let FetchGroup { group, topics, after } = asked;
-    let piece =
-        |topics| Event::FetchOffsets(vec![FetchGroup { group: group.clone(), topics, after: after.clone() }]);
-    match topics {
-        None => vec![piece(None)],
-        Some(topics) => parts(topics, ANSWER_BYTES).into_iter().map(|topics| piece(Some(topics))).collect(),
-    }
+    let Some(topics) = topics else {
+        return Box::new(std::iter::once(Event::FetchOffsets(vec![FetchGroup { group, topics, after }])));
+    };
+    let parts = parts(topics, |name, is_partition| if is_partition { ANSWER_BYTES } else { name.len() });
+    Box::new(parts.map(move |topics| {
+        let topics = Some(topics);
+        Event::FetchOffsets(vec![FetchGroup { group: group.clone(), topics, after: after.clone() }])
+    }))
 }
 
-fn leaves(leave: Leave) -> Vec<Event> {
+fn leaves(leave: Leave) -> impl Iterator<Item = Event> {
     let Leave { group, members } = leave;
     let bytes_of = |member: &LeavingMember| member.member_id.len();
-    chunks(members, bytes_of).map(|members| Event::Leave(Leave { group: group.clone(), members })).collect()
+    chunks(members, bytes_of).map(move |members| Event::Leave(Leave { group: group.clone(), members }))
 }
 
 fn distinct(ids: Vec<String>) -> Vec<String> {

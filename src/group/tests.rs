@@ -173,7 +173,10 @@ impl Bench {
         match self.reply(token) {
             Some(Reply::FetchOffsets(groups)) => {
                 let topics = &groups[0].1.as_ref().expect("group").topics;
-                topics.first().and_then(|topic| topic.partitions[0].1.clone().expect("readable"))
+                topics
+                    .first()
+                    .and_then(|topic| topic.partitions[0].1.clone().expect("readable"))
+                    .map(|found| *found)
             }
             other => panic!("no fetch: {other:?}"),
         }

@@ -23,8 +23,8 @@ fn is_small(out: &Outcome) -> bool {
 
 /// All pieces, one after the other, each of which is small; the whole reply.
 fn send_in_pieces(bench: &mut Bench, event: Event) -> (Reply, usize) {
-    let (first, pieces) = event.in_pieces();
-    let (mut next, mut pieces) = (Some(first), pieces.into_iter());
+    let mut pieces = event.in_pieces();
+    let mut next = pieces.next();
     let (mut whole, mut count): (Option<Reply>, _) = (None, 0);
     while let Some(piece) = next.take() {
         let mut out = bench.coordinator.handle(bench.now(), 7_000_000, piece);
@@ -88,6 +88,18 @@ fn large_requests_are_done_in_small_pieces_and_answered_whole() {
     let (reply, pieces) =
         send_in_pieces(&mut bench, commit_of(&group, (0..100).map(|n| partition(n, 1)).collect()));
     assert_eq!((results(reply), pieces), (100, 12));
+    // A long name is in an answer once.
+    let topics = vec![TopicPartitions { name: "t".repeat(30_000), partitions: (0..5_500).collect() }];
+    let asked = FetchGroup { group: group.clone(), topics: Some(topics), after: None };
+    let (reply, pieces) = send_in_pieces(&mut bench, Event::FetchOffsets(vec![asked]));
+    let Reply::FetchOffsets(groups) = reply else { panic!() };
+    let found = groups[0].1.as_ref().unwrap();
+    assert_eq!(
+        (groups.len(), found.topics.len(), found.topics[0].partitions.len(), pieces),
+        (1, 1, 5_500, 7)
+    );
+    // Also where a million of them are asked for that nobody committed.
+    assert!(size_of_val(&found.topics[0].partitions[0]) <= 32);
     let everything = FetchGroup { group: GROUP.into(), ..FetchGroup::default() };
     let (reply, pieces) = send_in_pieces(&mut bench, Event::FetchOffsets(vec![everything]));
     let Reply::FetchOffsets(groups) = reply else { panic!() };
@@ -104,7 +116,7 @@ fn large_requests_are_done_in_small_pieces_and_answered_whole() {
     }
     let states = vec!["no such state".to_owned(); 10_000];
     let list = |states| Event::ListGroups { states, types: Vec::new(), after: None };
-    let (Event::ListGroups { states, .. }, _) = list(states).in_pieces() else { panic!() };
+    let Some(Event::ListGroups { states, .. }) = list(states).in_pieces().next() else { panic!() };
     assert_eq!(states.len(), 1, "compared with each group");
     let (Reply::ListGroups(Ok(listed)), pieces) = send_in_pieces(&mut bench, list(states)) else { panic!() };
     assert_eq!((listed.len(), pieces), (0, 3));
@@ -128,11 +140,11 @@ fn large_requests_are_done_in_small_pieces_and_answered_whole() {
 fn a_piece_that_is_refused_is_the_reply() {
     let mut bench = Bench::new();
     let many = (0..2_500).map(|n| partition(n, 1)).collect();
-    let (first, pieces) = commit_of(GROUP, many).in_pieces();
-    let token = bench.send(first);
+    let mut pieces = commit_of(GROUP, many).in_pieces();
+    let token = bench.send(pieces.next().unwrap());
     let done = bench.reply(token).unwrap().clone();
     bench.stable(&[join("a")]);
-    let token = bench.send(pieces[0].clone());
+    let token = bench.send(pieces.next().unwrap());
     let refused = bench.reply(token).unwrap().clone();
     assert_eq!(refused, Reply::CommitOffsets(Err(Error::UnknownMember)));
     assert_eq!(done.clone().and(refused.clone()), refused);

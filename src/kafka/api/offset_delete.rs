@@ -57,21 +57,18 @@ fn respond(
     asked: Vec<OffsetDeleteRequestTopic>,
     deleted: Vec<CommittedTopic>,
 ) -> Vec<OffsetDeleteResponseTopic> {
-    let mut codes: HashMap<(String, i32), Code> = HashMap::new();
-    for topic in deleted {
-        for (index, result) in topic.partitions {
-            codes.insert((topic.name.clone(), index), error::of_group_result(&result));
-        }
+    // By topic: a long name is looked at once, not for each of its partitions.
+    let mut codes: HashMap<&str, HashMap<i32, Code>> = HashMap::new();
+    for topic in &deleted {
+        let code = |(index, result): &(i32, _)| (*index, error::of_group_result(result));
+        codes.entry(&topic.name).or_default().extend(topic.partitions.iter().map(code));
     }
     asked
         .into_iter()
         .map(|topic| {
-            let code = |index: i32| {
-                codes
-                    .get(&(topic.name.to_string(), index))
-                    .copied()
-                    .unwrap_or(Code::UNKNOWN_TOPIC_OR_PARTITION)
-            };
+            let known = codes.get(topic.name.as_str());
+            let code = |index| known.and_then(|codes| codes.get(&index)).copied();
+            let code = |index| code(index).unwrap_or(Code::UNKNOWN_TOPIC_OR_PARTITION);
             let partitions = topic
                 .partitions
                 .iter()

@@ -81,10 +81,11 @@ fn is_large(core: &Core, groups: &[FetchGroup]) -> bool {
 
 /// About what a group takes in the answer.
 fn size(found: &FetchedGroup) -> usize {
-    let metadata = |offset: &CommittedOffset| offset.metadata.len();
     let topic = |one: &FetchedTopic| {
-        let found = one.partitions.iter().map(|(_, found)| found.as_ref().ok()?.as_ref().map(metadata));
-        one.name.len() + found.map(|bytes| 20 + bytes.unwrap_or(0)).sum::<usize>()
+        let found = one.partitions.iter().map(|(_, found)| found.as_ref().ok()?.as_ref());
+        let bytes =
+            |found: Option<&Box<CommittedOffset>>| 20 + found.map_or(0, |offset| offset.metadata.len());
+        one.name.len() + found.map(bytes).sum::<usize>()
     };
     found.topics.iter().map(topic).sum()
 }
@@ -207,7 +208,7 @@ fn encode_topics(
         w.count(topic.partitions.len());
         for (index, offset) in &topic.partitions {
             let (offset, code) = match offset {
-                Ok(offset) => (offset.as_ref(), if version < 2 { code } else { Code::NONE }),
+                Ok(offset) => (offset.as_deref(), if version < 2 { code } else { Code::NONE }),
                 Err(refusal) => (None, error::of_group(refusal)),
             };
             encode_partition(version, *index, offset, code, w);
