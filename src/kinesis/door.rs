@@ -44,7 +44,7 @@ const BUFFER_BYTES: usize = 32 * 1024;
 /// yet. As many as the protocol lets a connection send before anybody could tell it otherwise.
 const WINDOW_BYTES: u32 = 65_535;
 /// Requests in flight of an HTTP/2 connection.
-const STREAMS_MAX: u32 = 100;
+const STREAMS_MAX: u32 = 250;
 /// So many bodies may always wait for memory.
 const AHEAD_MIN: usize = 16;
 /// Under what name connections of this door are counted, beside those of the Kafka listeners.

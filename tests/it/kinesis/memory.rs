@@ -242,6 +242,19 @@ fn requests_whose_bodies_do_not_come_are_counted_and_none_is_begun_when_memory_i
 }
 
 #[test]
+fn one_connection_may_have_as_many_requests_in_flight_as_clients_count_on() {
+    let house = bounded(&[(REQUESTS, 64 * MIB)]);
+    let mut deaf = Deaf::open(&house);
+    for _ in 0..250 {
+        deaf.begin("PutRecord", 100);
+        deaf.1 += 2;
+    }
+    // What is its own is not among them.
+    until(|| held(&house, REQUESTS) == 250 * 8 * 1024 - 16 * 1024);
+    house.shutdown();
+}
+
+#[test]
 fn a_body_that_came_slowly_is_refused_when_others_need_its_memory_and_not_before() {
     let house = bounded(&[(REQUESTS, MIB)]);
     house.client().create("small", 1);
