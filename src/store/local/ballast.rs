@@ -3,9 +3,9 @@
 //! It is kept in two parts. What grows (commits, small state) may take the first; the last is for what frees space or ends the
 //! process alone, which otherwise could do neither: a trim needs a checkpoint of some bytes, a close a file of its own.
 //!
-//! Owns: the files `ballast` and `ballast.last` and whether they are there. While the first is not, for lack of room, records are refused even where
+//! Owns: the files `ballast` and `ballast.last` and whether they are there. While one is not, for lack of room, records are refused even where
 //! there is some, because that room is what was kept back or should be; they are taken again, and the space with it, once
-//! there is more; while the last is not, nothing that grows is taken. That holds in every life: a missing file on a full disk is one that an earlier life gave up.
+//! there is more; while neither is, nothing that grows is taken. That holds in every life: a missing file on a full disk is one that an earlier life gave up.
 //! Invariant: nothing but blocks is in the files. Deliberately absent: what may use the space (the callers know).
 
 use std::io::IoSlice;
@@ -47,7 +47,8 @@ pub(super) struct Ballast {
     dir: PathBuf,
     /// 0: nothing is kept back.
     bytes: u64,
-    state: AtomicU8,
+    /// Of each part.
+    states: [AtomicU8; 2],
     changing: Mutex<rank::Ballast, ()>,
     start: Instant,
     /// Milliseconds since `start` before which nobody looks again.
@@ -57,29 +58,23 @@ pub(super) struct Ballast {
 /// Nobody has looked yet, or there is room and the file cannot be made.
 const UNKNOWN: u8 = 0;
 const KEPT: u8 = 1;
-/// There is no room for the first part.
+/// There is no room for it.
 const SHORT: u8 = 2;
-/// Nor for the last.
-const OUT: u8 = 3;
 
 impl Ballast {
     /// `bytes` in `dir`, less on a small disk; nothing is written yet. Blocks that an earlier life kept count.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, bytes: u64) -> Self {
         let total = disk.space(dir).map_or(0, |space| space.total_bytes);
         let bytes = bytes.min(total / LEAST_SHARE);
-        let [first, last] = FILES.map(|name| held_bytes(&*disk, &dir.join(name)) > 0);
-        let state = match (first, last) {
-            (true, _) => KEPT,
-            (false, true) => SHORT,
-            (false, false) => UNKNOWN,
-        };
+        let held = FILES.map(|name| held_bytes(&*disk, &dir.join(name)) > 0);
+        let states = held.map(|held| AtomicU8::new(if held { KEPT } else { UNKNOWN }));
         #[allow(clippy::disallowed_methods, reason = "only paces looks at the file system")]
         let start = Instant::now();
         Self {
             disk,
             dir: dir.to_owned(),
             bytes,
-            state: AtomicU8::new(state),
+            states,
             changing: Mutex::default(),
             start,
             next_look_ms: AtomicU64::new(0),
@@ -96,13 +91,7 @@ impl Ballast {
         let last_bytes = self.bytes / LAST_SHARE;
         let last = self.keep(LAST, last_bytes, last_bytes, incidents);
         let first = self.keep(FIRST, self.bytes - last_bytes, 2 * self.bytes, incidents);
-        let state = match (first, last) {
-            (_, SHORT) => OUT,
-            (SHORT, _) => SHORT,
-            (UNKNOWN, _) | (_, UNKNOWN) => UNKNOWN,
-            _ => KEPT,
-        };
-        self.enter(state, incidents);
+        self.enter([first, last], incidents);
     }
 
     /// Keeps one part back where there is more than `room`, with what is kept.
@@ -130,14 +119,18 @@ impl Ballast {
         }
     }
 
-    fn enter(&self, state: u8, incidents: &Incidents) {
-        let (before, short) =
-            (self.state.swap(state, Ordering::AcqRel), |state| matches!(state, SHORT | OUT));
-        if short(state) && !short(before) {
+    fn states(&self) -> [u8; 2] {
+        self.states.each_ref().map(|state| state.load(Ordering::Acquire))
+    }
+
+    fn enter(&self, states: [u8; 2], incidents: &Incidents) {
+        let (before, short) = (self.states(), |states: [u8; 2]| states.contains(&SHORT));
+        self.states.iter().zip(states).for_each(|(of, state)| of.store(state, Ordering::Release));
+        if short(states) && !short(before) {
             let text =
                 format_args!("no space left in {}: records are refused until there is", self.dir.display());
             incidents.raise(Kind::DiskFull, KEY, &text);
-        } else if !short(state) && short(before) {
+        } else if !short(states) && short(before) {
             incidents.clear(Kind::DiskFull, KEY);
         }
     }
@@ -153,19 +146,19 @@ impl Ballast {
         written
     }
 
-    /// Gives a part of the space up; false when there is none to give for that.
+    /// Gives a part of the space up, the last one only for relief; false when there is none to give for that.
     pub fn give_up(&self, need: Need, incidents: &Incidents) -> bool {
         let _one = locked(&self.changing);
-        let (name, next) = match self.state.load(Ordering::Acquire) {
-            KEPT => (FIRST, SHORT),
-            SHORT if need == Need::Relief => (LAST, OUT),
-            _ => return false,
-        };
-        let given = self.disk.remove_file(&self.dir.join(name)).is_ok();
-        if given {
-            self.enter(next, incidents);
+        let mut states = self.states();
+        let may_give = if need == Need::Relief { FILES.len() } else { 1 };
+        for (name, state) in FILES.iter().zip(&mut states).take(may_give) {
+            if *state == KEPT && self.disk.remove_file(&self.dir.join(name)).is_ok() {
+                *state = SHORT;
+                self.enter(states, incidents);
+                return true;
+            }
         }
-        given
+        false
     }
 
     /// Runs what must work on a full disk, again with the space that was kept back for it if there was none.
@@ -188,12 +181,12 @@ impl Ballast {
 
     /// Whether nothing may grow: what space there is, is for what frees more.
     pub fn is_out(&self, incidents: &Incidents) -> bool {
-        self.is_short(incidents) && self.state.load(Ordering::Acquire) == OUT
+        self.is_short(incidents) && self.states() == [SHORT; 2]
     }
 
     /// Whether records have to wait for space. Takes it back when there is enough.
     pub fn is_short(&self, incidents: &Incidents) -> bool {
-        if self.bytes == 0 || self.state.load(Ordering::Relaxed) == KEPT {
+        if self.bytes == 0 || self.states() == [KEPT; 2] {
             return false;
         }
         let now_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -207,7 +200,7 @@ impl Ballast {
         if mine {
             self.take(incidents);
         }
-        matches!(self.state.load(Ordering::Acquire), SHORT | OUT)
+        self.states().contains(&SHORT)
     }
 }
 

@@ -196,6 +196,31 @@ fn what_frees_space_goes_on_when_what_is_essential_has_taken_all_that_it_may() {
     }
 }
 
+/// A life that knew only one part left that, and no room for the other.
+#[test]
+fn one_part_of_what_is_kept_back_is_given_up_for_what_frees_space_whichever_it_is() {
+    for gone in ["ballast.last", "ballast"] {
+        let disk = Faulty::new(Fault::None, 10);
+        disk.limit(40 << 20);
+        let store = held(&disk);
+        let data = log(&store, id(1));
+        (0..20).for_each(|_| try_push(&*data, 50_000).unwrap());
+        data.sync();
+        drop((data, store));
+        disk.remove_file(&Path::new("/data").join(gone)).unwrap();
+        disk.create_dirs(Path::new("/others")).unwrap();
+        let others = disk.create(Path::new("/others/file")).unwrap();
+        others.reserve(0, disk.space(Path::new("/")).unwrap().free_bytes).unwrap();
+        let store = held(&disk);
+        assert!(store.incidents().stands(Kind::DiskFull), "without {gone}");
+        let data = log(&store, id(1));
+        assert!(try_push(&*data, 10).is_err(), "without {gone}: records take what is short");
+        data.trim_to(10).unwrap_or_else(|error| panic!("without {gone}: {error}"));
+        store.delete_log(id(1)).unwrap();
+        store.close().unwrap();
+    }
+}
+
 /// What moves the start, and a close, need a little room for what they write; an index needs none, because it can be made anew.
 #[test]
 fn on_a_full_disk_a_whole_log_is_trimmed_and_the_store_closes_clean() {
