@@ -570,6 +570,10 @@ impl File for Open {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.disk.state();
+        // The rest of the page that it ends in is made zeros, also of one that ends there already: it is read first.
+        if !bytes.is_multiple_of(PAGE_BYTES) {
+            state.give(self.node, bytes / PAGE_BYTES..bytes / PAGE_BYTES + 1)?;
+        }
         let cut = state.call()?;
         state.nodes[self.node].change(Change::Cut(bytes));
         state.nodes[self.node].reserved = 0;

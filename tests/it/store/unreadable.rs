@@ -262,6 +262,36 @@ fn a_file_that_only_helps_and_is_not_given_costs_nothing() {
     }
 }
 
+/// A cut reads the page that it ends in, also one to the size that there is. Nothing depends on one.
+#[test]
+fn a_log_whose_last_page_is_lost_while_it_is_open_goes_on_and_closes() {
+    for clean in [true, false] {
+        let disk = lived(450, clean);
+        let store = open_store(&disk);
+        let log = open_log(&store);
+        push(&*log);
+        log.sync();
+        disk.lose(&file(400), 4096..5100);
+        push(&*log);
+        log.sync();
+        assert_eq!(log.segments().last().unwrap().base_offset, 451, "clean {clean}");
+        drop((log, store));
+        for life in 0..3 {
+            let store = open_store(&disk);
+            let log = open_log(&store);
+            drop(disk.remove_file(&log_dir(Path::new("/data"), 1).join("checkpoint")));
+            log.seal().unwrap();
+            log.checkpoint(b"note").unwrap();
+            let has = disk.files().iter().any(|(path, _)| path.ends_with("checkpoint"));
+            assert!(has, "clean {clean}, life {life}");
+            store.close().unwrap_or_else(|error| panic!("clean {clean}, life {life}: {error}"));
+        }
+        assert_lost(&disk, 452, &[(440, 451)], "not given");
+        disk.find_again();
+        assert_lost(&disk, 452, &[], "given");
+    }
+}
+
 /// Pages that go and come back, between appends, reads, kills, power cuts and clean restarts.
 fn come_and_go(seed: u64) {
     let mut dice = Dice::new(seed);
@@ -293,10 +323,9 @@ fn come_and_go(seed: u64) {
         for _ in 0..dice.below(30) {
             let base_offset = log.span().end;
             let batch = batch(1, seed as i64 * 1000 + base_offset, 20 + dice.below(600) as usize);
-            let crc = batch.header().crc;
-            if log.append(&[Placed { base_offset, leader_epoch: 3, batch }], 0).is_ok() {
-                fresh.push((base_offset, crc));
-            }
+            fresh.push((base_offset, batch.header().crc));
+            let placed = Placed { base_offset, leader_epoch: 3, batch };
+            log.append(&[placed], 0).unwrap_or_else(|error| panic!("{what}: {error}"));
             if dice.below(4) == 0 {
                 log.sync();
                 told.extend(fresh.drain(..));

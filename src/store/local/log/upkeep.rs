@@ -314,7 +314,7 @@ impl LocalLog {
     fn finish_one(&self, segment: &Arc<Segment>) -> Result<bool> {
         let part = segment.part();
         let handle = segment.handle(&self.shared.files)?;
-        trim_blocks(segment, &*handle.file, part.bytes)?;
+        self.trim_blocks(segment, &*handle.file, part.bytes)?;
         // What was sealed since the flush.
         if segment.synced().bytes != part.bytes
             && let Err(error) = handle.file.sync()
@@ -402,20 +402,21 @@ impl LocalLog {
             && active.reserved > active.part.bytes
         {
             let handle = active.segment.handle(&self.shared.files)?;
-            trim_blocks(&active.segment, &*handle.file, active.part.bytes)?;
+            self.trim_blocks(&active.segment, &*handle.file, active.part.bytes)?;
             active.reserved = active.part.bytes;
         }
         Ok(())
     }
-}
 
-/// Gives back the blocks past a segment's end. A file that somebody cut is left as it is: growing it again
-/// would hide the loss behind zeros.
-pub(super) fn trim_blocks(segment: &Segment, file: &dyn File, bytes: u64) -> Result<()> {
-    let path = segment.path();
-    let found = file.bytes().map_err(failed("stat", &path))?;
-    if found < bytes {
-        return Err(segment.corrupt(found, "shorter than what was written"));
+    /// Gives back the blocks past a segment's end. Where that fails it is told, and nothing else fails for it: they harm nobody.
+    /// A file that somebody cut is left as it is: growing it again would hide the loss behind zeros.
+    pub(super) fn trim_blocks(&self, segment: &Segment, file: &dyn File, bytes: u64) -> Result<()> {
+        let path = segment.path();
+        let found = file.bytes().map_err(failed("stat", &path))?;
+        if found < bytes {
+            return Err(segment.corrupt(found, "shorter than what was written"));
+        }
+        drop(self.noted(Kind::UpkeepFailed, file.set_len(bytes).map_err(failed("truncate", &path))));
+        Ok(())
     }
-    file.set_len(bytes).map_err(failed("truncate", &path))
 }

@@ -1,6 +1,6 @@
 //! The writing end of a log: the active segment, its roll, and blocks reserved ahead of it.
 //!
-//! Invariant: after a failed write the log ends where it did, and what the write left is cut before the next
+//! Invariant: after a failed write the log ends where it did, and what the write left, if anything, is cut before the next
 //! one. Deliberately absent: syncs, save the one that makes such a cut durable.
 
 use std::io::{self, IoSlice};
@@ -14,7 +14,6 @@ use super::super::place::in_place;
 use super::super::recovery::free_name;
 use super::super::segment::{Segment, log_path, remove_index};
 use super::super::{failed, locked};
-use super::upkeep::trim_blocks;
 use super::{LocalLog, SPARE};
 use crate::batch::PREFIX_BYTES;
 use crate::store::{Error, Kind, LogOptions, Placed, Result};
@@ -43,7 +42,7 @@ pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
     pub(super) part: Part,
     pub(super) reserved: u64,
-    /// A failed write left bytes past the end that must be cut before the next one.
+    /// A failed write may have left bytes past the end that must be cut before the next one.
     pub(super) torn: bool,
 }
 
@@ -70,17 +69,7 @@ impl LocalLog {
             in_place(place, || self.open_segment(writer, now_ms))?;
         }
         let Some(active) = &mut writer.active else { return Err(Error::Fenced) };
-        active.segment.about_to_write(active.part.bytes + total);
-        let handle = active.segment.handle(&self.shared.files)?;
-        self.mend(active, &*handle.file)?;
-        if active.part.bytes + total > active.reserved.max(UNRESERVED_BYTES) {
-            in_place(place, || self.reserve(active, &*handle.file, total));
-        }
-        if let Err(error) = write_batches(&*handle.file, batches, active.part.bytes) {
-            active.torn = true;
-            drop(self.mend(active, &*handle.file));
-            return Err(failed("write", &active.segment.path())(error));
-        }
+        self.write_to(active, batches, total)?;
         let headers = batches.iter().map(|placed| {
             let mut header = *placed.batch.header();
             header.base_offset = placed.base_offset;
@@ -96,6 +85,21 @@ impl LocalLog {
             self.ask_tidy();
         }
         Ok(())
+    }
+
+    /// Writes behind what is there; what that leaves when it fails is cut at once, if it can be.
+    fn write_to(&self, active: &mut Active, batches: &[Placed], total: u64) -> Result<()> {
+        active.segment.about_to_write(active.part.bytes + total);
+        let handle = active.segment.handle(&self.shared.files)?;
+        self.mend(active, &*handle.file)?;
+        if active.part.bytes + total > active.reserved.max(UNRESERVED_BYTES) {
+            in_place(self.shared.files.place, || self.reserve(active, &*handle.file, total));
+        }
+        write_batches(&*handle.file, batches, active.part.bytes).map_err(|error| {
+            active.torn = true;
+            drop(self.mend(active, &*handle.file));
+            failed("write", &active.segment.path())(error)
+        })
     }
 
     /// Reserves blocks ahead of the write; a file system that cannot is not asked again for this segment.
@@ -134,18 +138,23 @@ impl LocalLog {
         if !active.torn
             && let Ok(handle) = active.segment.handle(&self.shared.files)
         {
-            drop(trim_blocks(&active.segment, &*handle.file, active.part.bytes));
+            drop(self.trim_blocks(&active.segment, &*handle.file, active.part.bytes));
             active.reserved = active.part.bytes;
         }
     }
 
-    /// Cuts what a failed write left, durably, so that nothing past the end can ever pass for a batch.
+    /// Cuts what a failed write left, durably, so that nothing past the end can ever pass for a batch. Where it left nothing the
+    /// file is not touched: a cut, also to the size that it has, reads the page that it ends in, which the disk may not give.
     fn mend(&self, active: &mut Active, file: &dyn File) -> Result<()> {
         if !active.torn {
             return Ok(());
         }
         in_place(self.shared.files.place, || {
             let path = active.segment.path();
+            if file.bytes().map_err(failed("stat", &path))? <= active.part.bytes {
+                active.torn = false;
+                return Ok(());
+            }
             file.set_len(active.part.bytes).map_err(failed("truncate", &path))?;
             if let Err(error) = file.sync() {
                 let error = failed("fdatasync", &path)(error);
