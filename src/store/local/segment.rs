@@ -728,6 +728,9 @@ impl Files {
     /// Has the oldest unsynced bytes synced while they keep more descriptors open than there may be: soon, and where appends run
     /// far ahead of that, before the caller goes on. Called without a log's lock.
     pub fn make_room(&self) {
+        if !self.pin_unsynced {
+            return;
+        }
         if !self.crowded.load(Ordering::Relaxed) || !self.crowded.swap(false, Ordering::Relaxed) {
             return;
         }

@@ -31,6 +31,10 @@ struct Mood {
     patient: AtomicBool,
     /// Nothing that is read is in memory.
     cold: AtomicBool,
+    /// Nothing can be written.
+    full: AtomicBool,
+    /// Syncs of segments.
+    synced: AtomicUsize,
 }
 
 /// What a thread that is watched waited for outside of its place.
@@ -184,6 +188,9 @@ impl Directory for MoodyDir {
 
 impl File for MoodyFile {
     fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        if self.2.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.0.write_at(parts, at)
     }
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
@@ -192,6 +199,9 @@ impl File for MoodyFile {
     }
     fn sync(&self) -> io::Result<()> {
         may_wait("sync", &self.1);
+        self.2
+            .synced
+            .fetch_add(usize::from(self.1.extension().is_some_and(|e| e == "log")), Ordering::SeqCst);
         self.2.sync(&self.1)?;
         self.0.sync()
     }
@@ -393,6 +403,46 @@ fn a_close_syncs_many_segments_of_a_log_at_once() {
     store.close().unwrap();
     assert_eq!(disk.0.most.load(Ordering::SeqCst), segments);
     assert_eq!(log.span().durable, BATCHES as i64);
+}
+
+#[test]
+fn logs_that_a_full_disk_refuses_keep_no_more_descriptors_than_there_may_be() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let options = LocalOptions {
+        disk: Arc::new(disk.clone()),
+        inline: true,
+        max_files: Some(4),
+        ..LocalOptions::default()
+    };
+    let store = Local::open_with(dir.path(), options).unwrap();
+    let logs: Vec<_> = (0..40).map(|partition| log(&store, partition)).collect();
+    for log in &logs {
+        append(&**log).unwrap();
+        log.sync();
+    }
+    // Each open file holds one.
+    let before = Arc::strong_count(&disk.0);
+    disk.0.full.store(true, Ordering::SeqCst);
+    logs.iter().for_each(|log| assert!(matches!(append(&**log), Err(Error::Full { .. }))));
+    assert_eq!(Arc::strong_count(&disk.0), before);
+    disk.0.full.store(false, Ordering::SeqCst);
+    store.close().unwrap();
+}
+
+#[test]
+fn where_nobody_syncs_nothing_is_synced_for_files_that_are_in_use() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let options = LocalOptions {
+        disk: Arc::new(disk.clone()),
+        inline: true,
+        early_writeback: false,
+        max_files: Some(70),
+        ..LocalOptions::default()
+    };
+    let store = Local::open_with(dir.path(), options).unwrap();
+    (0..200).for_each(|partition| append(&*log(&store, partition)).unwrap());
+    assert_eq!(disk.0.synced.load(Ordering::SeqCst), 0);
+    store.close().unwrap();
 }
 
 #[test]

@@ -69,7 +69,13 @@ impl LocalLog {
             in_place(place, || self.open_segment(writer, now_ms))?;
         }
         let Some(active) = &mut writer.active else { return Err(Error::Fenced) };
-        self.write_to(active, batches, total)?;
+        if let Err(error) = self.write_to(active, batches, total) {
+            if !active.torn {
+                // Nothing of it is there, and nobody is going to sync it.
+                active.segment.about_to_write(active.part.bytes);
+            }
+            return Err(error);
+        }
         let headers = batches.iter().map(|placed| {
             let mut header = *placed.batch.header();
             header.base_offset = placed.base_offset;
