@@ -22,6 +22,8 @@ const OPTIONS: LogOptions = LogOptions { segment_bytes: 200, segment_ms: i64::MA
 struct Mood {
     /// So many directories cannot be opened: too many open files.
     refused_dirs: AtomicUsize,
+    /// Who is refused waits for that.
+    slow_refusal: AtomicBool,
     /// Syncs of files whose path holds this fail.
     failing: Mutex<Option<String>>,
     /// Syncs wait until so many wait at once, or nobody asks for that any more.
@@ -143,6 +145,9 @@ impl Disk for Moody {
         may_wait("open_dir", dir);
         let left = self.0.refused_dirs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if left.is_ok() {
+            while self.0.slow_refusal.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         Ok(Box::new(MoodyDir(RealDisk.open_dir(dir)?)))
@@ -287,6 +292,28 @@ fn a_directory_that_cannot_be_opened_delays_a_sync_and_fences_nothing() {
     log.sync();
     durable(&*log, 2).unwrap();
     store.close().unwrap();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_sync_that_cannot_begin() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = Arc::new(open(dir.path(), &disk, false));
+    let log = log(&store, 0);
+    append(&*log).unwrap();
+    disk.0.refused_dirs.store(usize::MAX, Ordering::SeqCst);
+    disk.0.slow_refusal.store(true, Ordering::SeqCst);
+    log.sync();
+    while disk.0.refused_dirs.load(Ordering::SeqCst) == usize::MAX {
+        std::thread::yield_now();
+    }
+    let (closed, is_closed) = std::sync::mpsc::sync_channel(1);
+    let closing = store.clone();
+    std::thread::spawn(move || closed.send(closing.close().is_ok()));
+    while !store.shared.syncers.is_stopped() {
+        std::thread::yield_now();
+    }
+    disk.0.slow_refusal.store(false, Ordering::SeqCst);
+    assert_eq!(is_closed.recv_timeout(Duration::from_secs(60)), Ok(false), "nothing was made durable");
 }
 
 #[test]

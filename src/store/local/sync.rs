@@ -223,9 +223,13 @@ impl Workers {
                 drop(state);
                 let again = job.run(&self.incidents);
                 state = locked(&self.state);
-                // Behind what the others want, and without waking a second thread for it.
-                if again != Again::No && !(state.stopped && job.is_removal()) {
-                    state.queue.push_back(job);
+                match (again, &job) {
+                    (Again::No, _) => {}
+                    (_, removal) if state.stopped && removal.is_removal() => {}
+                    // It might be so for ever, and somebody waits for this thread.
+                    (Again::Later, Job::Sync(log)) if state.stopped => log.abandon_sync(),
+                    // Behind what the others want, and without waking a second thread for it.
+                    _ => state.queue.push_back(job),
                 }
                 if again == Again::Later && !state.stopped {
                     state.idle += 1;
