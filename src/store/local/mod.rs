@@ -438,8 +438,8 @@ impl Store for Local {
         shared.syncers.stop();
         shared.wide_syncers.stop();
         shared.tidier.stop();
-        let mut records = shared.records_of_others();
         let mut logs: Vec<_> = locked(&self.open).iter().map(|(id, log)| (*id, log.clone())).collect();
+        let mut records = shared.records_before(&logs.iter().map(|(id, _)| *id).collect());
         if logs.iter().filter(|(_, log)| log.is_dirty()).count() > MANY_LOGS {
             shared.files.disk.sync_ahead(&shared.dir);
         }
@@ -574,13 +574,16 @@ impl Shared {
         replace(&*self.files.disk, &path, &file).map_err(failed("write", &path))
     }
 
-    /// What is known of logs that this life did not open: after a clean close, as much as then; else only how they were before.
-    fn records_of_others(&self) -> HashMap<LogId, Record> {
+    /// What was known of logs before this life: of those that it did not open as much as then, after a clean close; else only
+    /// how they were before, which a checkpoint of this life outweighs.
+    fn records_before(&self, opened: &HashSet<LogId>) -> HashMap<LogId, Record> {
         let (clean, Records { generation, mut logs }) = {
             let mut past = locked(&self.past);
             (past.clean, std::mem::take(&mut past.records))
         };
-        for record in logs.values_mut().filter(|record| clean && record.made_in == generation) {
+        let still_holds =
+            |id: &LogId, record: &Record| clean && record.made_in == generation && !opened.contains(id);
+        for (_, record) in logs.iter_mut().filter(|(id, record)| still_holds(id, record)) {
             record.made_in = self.generation;
         }
         // Some may have been deleted since.

@@ -35,6 +35,8 @@ struct Mood {
     cold: AtomicBool,
     /// Nothing can be written.
     full: AtomicBool,
+    /// Syncs of segments by other threads than this one panic.
+    only: Mutex<Option<std::thread::ThreadId>>,
     /// Syncs of segments.
     synced: AtomicUsize,
 }
@@ -208,6 +210,8 @@ impl File for MoodyFile {
             .synced
             .fetch_add(usize::from(self.1.extension().is_some_and(|e| e == "log")), Ordering::SeqCst);
         self.2.sync(&self.1)?;
+        let only = *self.2.only.lock().unwrap();
+        assert!(only.is_none_or(|only| only == std::thread::current().id()), "as the test wants it");
         self.0.sync()
     }
     fn bytes(&self) -> io::Result<u64> {
@@ -379,6 +383,33 @@ fn a_failed_sync_of_a_segment_fences_its_log_and_a_close_still_saves_the_others(
     }
     for partition in [0, 1, 2] {
         assert!(log(&store, partition).span().end >= 1, "{partition}");
+    }
+    store.close().unwrap();
+}
+
+#[test]
+fn what_a_life_recorded_of_a_log_outweighs_the_close_before_where_its_own_close_panicked() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Moody::default());
+    let store = open(dir.path(), &disk, true);
+    for log in [0, 1].map(|partition| log(&store, partition)) {
+        (0..6).for_each(|_| append(&*log).unwrap());
+    }
+    store.close().unwrap();
+    drop(store);
+    let store = open(dir.path(), &disk, true);
+    for log in [0, 1].map(|partition| log(&store, partition)) {
+        log.trim_to(4).unwrap();
+        append(&*log).unwrap();
+    }
+    // Both are ended at once, one of them on another thread.
+    *disk.0.crowd.lock().unwrap() = (2, 0);
+    *disk.0.only.lock().unwrap() = Some(std::thread::current().id());
+    assert!(store.close().is_err());
+    *disk.0.only.lock().unwrap() = None;
+    drop(store);
+    let store = open(dir.path(), &disk, true);
+    for log in [0, 1].map(|partition| log(&store, partition)) {
+        assert_eq!((log.span().start, log.span().end, log.damaged()), (4, 7, Vec::new()));
     }
     store.close().unwrap();
 }
