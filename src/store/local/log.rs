@@ -324,7 +324,7 @@ impl Log for LocalLog {
     }
 
     fn sync_among_many(&self) {
-        if self.is_dirty() && self.syncing.ask() {
+        if self.is_dirty() && self.syncing.ask_among_many() {
             self.queue_sync(&self.shared.wide_syncers);
         }
     }

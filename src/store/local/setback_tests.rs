@@ -441,6 +441,12 @@ fn who_syncs_many_logs_at_once_does_not_stand_before_who_syncs_one() {
     let durable = |logs: &[Arc<dyn Log>]| logs.iter().filter(|log| log.span().durable == 1).count();
     assert!(store.shared.syncers.run_one());
     assert_eq!((one.span().durable, durable(many)), (1, 0));
+    // Nor does who wants one of the many alone.
+    many[20].sync();
+    assert!(store.shared.syncers.run_one());
+    assert_eq!((many[20].span().durable, durable(many)), (1, 1));
+    many[30].sync_in(|work| work());
+    assert_eq!((many[30].span().durable, durable(many)), (1, 2));
     while store.shared.wide_syncers.run_one() {}
     assert_eq!(durable(many), many.len());
     store.close().unwrap();

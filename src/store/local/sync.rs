@@ -1,7 +1,7 @@
 //! The threads behind the appends: up to four that sync, one that tidies.
 //!
-//! Invariant: a log is in a queue at most once per kind of work; what is asked for while that work runs
-//! is done in one more turn, so one `fdatasync` serves all who asked meanwhile (group commit). Threads start
+//! Invariant: a log is in a queue at most once per kind of work, but for one that waits among many and is wanted alone; what is
+//! asked for while that work runs is done in one more turn, so one `fdatasync` serves all who asked meanwhile (group commit). Threads start
 //! with the first job. A sync that the system refused to begin is tried again after a pause. Deliberately absent: timers.
 
 use std::collections::VecDeque;
@@ -280,21 +280,38 @@ const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 const AGAIN: u8 = 3;
+/// Queued behind many others, which whoever wants it alone does not wait for.
+const AMONG_MANY: u8 = 4;
 
 impl Turn {
     /// Asks for a turn; true when the caller has to queue it.
     pub fn ask(&self) -> bool {
         let asked = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| match now {
-            IDLE => Some(QUEUED),
+            IDLE | AMONG_MANY => Some(QUEUED),
+            RUNNING => Some(AGAIN),
+            _ => None,
+        });
+        matches!(asked, Ok(IDLE | AMONG_MANY))
+    }
+
+    /// Asks for a turn behind many others; true when the caller has to queue it there.
+    pub fn ask_among_many(&self) -> bool {
+        let asked = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| match now {
+            IDLE => Some(AMONG_MANY),
             RUNNING => Some(AGAIN),
             _ => None,
         });
         asked == Ok(IDLE)
     }
 
-    /// Takes the turn at once; true when nobody wanted, queued or ran one.
+    /// Takes the turn at once; true when nobody runs one or waits for it in front of a few. Of one among many the queued turn
+    /// finds nothing left.
     pub fn take(&self) -> bool {
-        self.0.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let taken = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| match now {
+            IDLE | AMONG_MANY => Some(RUNNING),
+            _ => None,
+        });
+        taken.is_ok()
     }
 
     /// The turn begins: what is asked for from now on needs another one.
