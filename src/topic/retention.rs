@@ -3,7 +3,7 @@
 //! As in Kafka, time counts from a segment's largest record timestamp (the client's, unless the topic uses
 //! log-append time), and only whole segments go. The active segment is sealed first when all of it is due.
 //! A time that is still to come tells nothing of an age (a producer that sends microseconds, a clock that was wrong): such a
-//! segment is as old as the one that follows it. In Apache Kafka it stays for ever, and what follows it, too.
+//! segment is as old as the next one of which that is known. In Apache Kafka it stays for ever, and what follows it, too.
 //! Deliberately absent: I/O; compaction.
 
 use super::TopicConfig;
@@ -29,8 +29,9 @@ pub(super) fn cut(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> Op
     let mut total: u64 = segments.iter().map(|s| s.bytes).sum();
     let limit = u64::try_from(config.retention_bytes).ok();
     let mut cut = None;
-    let followed_ms = segments.iter().skip(1).map(|next| next.opened_ms).chain([-1]);
-    for (segment, followed_ms) in segments.iter().zip(followed_ms).filter(|(segment, _)| segment.sealed) {
+    for (segment, followed_ms) in
+        segments.iter().zip(followed_ms(segments)).filter(|(segment, _)| segment.sealed)
+    {
         let rest = total.saturating_sub(segment.bytes);
         let too_many = limit.is_some_and(|limit| rest >= limit);
         if !too_many && !is_expired(config, segment, followed_ms, now_ms) {
@@ -40,6 +41,21 @@ pub(super) fn cut(config: &TopicConfig, segments: &[Segment], now_ms: i64) -> Op
         cut = Some(segment.next_offset);
     }
     cut
+}
+
+/// For each segment when the next one began of which that is known; -1 where there is none.
+fn followed_ms(segments: &[Segment]) -> Vec<i64> {
+    let mut next_ms = -1;
+    let mut followed: Vec<_> = segments
+        .iter()
+        .rev()
+        .map(|segment| {
+            let known_ms = if segment.opened_ms >= 0 { segment.opened_ms } else { next_ms };
+            std::mem::replace(&mut next_ms, known_ms)
+        })
+        .collect();
+    followed.reverse();
+    followed
 }
 
 /// `instead_ms` counts where the records' own time is still to come; -1 where nobody knows.
@@ -93,6 +109,9 @@ mod tests {
         assert_eq!(cut(&config(500, -1), &sealed, 5000), None, "nothing follows it yet");
         let unknown = [parts[0], Segment { opened_ms: -1, ..parts[1] }];
         assert_eq!(cut(&config(500, -1), &unknown, 5000), None);
+        let further = [parts[0], Segment { opened_ms: -1, ..parts[1] }, parts[2]];
+        assert_eq!(cut(&config(500, -1), &further, 1200), None, "the one after the next began 500 ms ago");
+        assert_eq!(cut(&config(500, -1), &further, 1201), Some(20));
         assert_eq!(cut(&config(500, -1), &parts, -1_000_000), None, "a clock that is wrong takes nothing");
     }
 
