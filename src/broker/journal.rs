@@ -128,6 +128,7 @@ impl Reading<'_> {
                 }
             };
             offset = if next > offset { next } else { behind(partition, offset)?.unwrap_or(span.end) };
+            offset = partition.goes_on_at(offset)?;
         }
         Ok(())
     }

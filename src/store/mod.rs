@@ -243,6 +243,12 @@ pub trait Log: Send + Sync {
     /// The parts, oldest first, the active one last.
     fn segments(&self) -> Vec<Segment>;
 
+    /// Where records go on from `offset` on: there, or behind offsets that none ever had, as where the log leapt over what a
+    /// place that could not be read might hold. [`Log::read`] goes on there, too.
+    fn goes_on_at(&self, offset: i64) -> i64 {
+        offset
+    }
+
     /// Offsets between start and end whose records are lost, each as the first of them and the first that is not.
     fn damaged(&self) -> Vec<(i64, i64)> {
         Vec::new()

@@ -505,6 +505,14 @@ impl Partition {
         Ok(ReadOutcome { slice, high_watermark, log_start })
     }
 
+    /// Where records go on from `offset` on: there, or behind offsets that none ever had. [`Partition::read`] does so, too.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be opened.
+    pub fn goes_on_at(&self, offset: i64) -> Result<i64> {
+        Ok(self.log()?.goes_on_at(offset))
+    }
+
     /// Readable end; a reader registers here to be woken.
     ///
     /// # Errors

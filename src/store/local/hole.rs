@@ -21,6 +21,13 @@ pub(super) struct Hole {
     pub unread: bool,
 }
 
+impl Hole {
+    /// Whether it is none of bytes: the offsets from the segment's end on that no record ever had. Nothing is lost there.
+    pub fn is_gap(&self) -> bool {
+        self.at == self.until
+    }
+}
+
 /// The holes of one segment; none in nearly every one, which costs its readers a look at a flag.
 pub(super) struct Holes {
     any: AtomicBool,
@@ -32,7 +39,8 @@ pub(super) struct Holes {
 impl Holes {
     /// As a record or recovery has them.
     pub fn new(list: Vec<Hole>) -> Self {
-        let (news, any) = (AtomicBool::new(!list.is_empty()), AtomicBool::new(!list.is_empty()));
+        let any = AtomicBool::new(!list.is_empty());
+        let news = AtomicBool::new(list.iter().any(|hole| !hole.is_gap()));
         Self { any, news, list: Mutex::new(merged(list).into()) }
     }
 
@@ -63,7 +71,7 @@ impl Holes {
 pub(super) fn merged(mut holes: Vec<Hole>) -> Vec<Hole> {
     holes.sort_unstable_by_key(|hole| (hole.at, hole.until));
     holes.dedup_by(|next, last| {
-        let one = next.at <= last.until;
+        let one = next.at <= last.until && !next.is_gap();
         if one {
             last.until = last.until.max(next.until);
             (last.from, last.to) = (last.from.min(next.from), last.to.max(next.to));

@@ -261,6 +261,8 @@ impl Log for LocalLog {
         if offset > self.end.load(Ordering::Acquire) {
             return Err(self.out_of_range());
         }
+        // What no record ever had goes with what lies before it.
+        let offset = self.goes_on_at(offset);
         if offset <= self.start.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -280,6 +282,11 @@ impl Log for LocalLog {
         Ok(())
     }
 
+    fn goes_on_at(&self, offset: i64) -> i64 {
+        let before = self.holding(offset).filter(|segment| offset >= segment.part().next_offset);
+        before.map_or(offset, |segment| offset.max(segment.goes_on_at()))
+    }
+
     fn span(&self) -> Span {
         let (start, durable) = (self.start.load(Ordering::Acquire), self.durable.value());
         Span { start, durable, end: self.end.load(Ordering::Acquire) }
@@ -287,10 +294,11 @@ impl Log for LocalLog {
 
     fn segments(&self) -> Vec<Listed> {
         let listed = |segment: &Arc<Segment>| {
+            let behind = segment.goes_on_at();
             let tail = locked(&segment.tail);
             Listed {
                 base_offset: tail.part.base,
-                next_offset: tail.part.next_offset,
+                next_offset: tail.part.next_offset.max(behind),
                 bytes: tail.part.bytes,
                 max_timestamp: tail.part.newest.0,
                 opened_ms: tail.part.opened_ms,
@@ -305,8 +313,9 @@ impl Log for LocalLog {
         let (mut lost, mut next) = (Vec::new(), start);
         for segment in self.list() {
             lost.push((next, segment.base));
-            lost.extend(segment.holes.list().iter().map(|hole| (hole.from, hole.to)));
-            next = segment.part().next_offset;
+            let holes = segment.holes.list();
+            lost.extend(holes.iter().filter(|hole| !hole.is_gap()).map(|hole| (hole.from, hole.to)));
+            next = segment.goes_on_at();
         }
         lost.push((next, end));
         lost.retain(|(from, to)| from < to && *to > start);

@@ -1,7 +1,8 @@
 //! Places that the disk did not give in an earlier life: what it gives of them now takes their place in the log's record.
 //!
 //! A cable that is put right brings bytes back, and then nothing is wrong with them. Invariant: what was found damaged stays so,
-//! and no offset that a place may have held is given anew, whatever is found there. Deliberately absent: the search for such
+//! and no offset that a place may have held is given anew, whatever is found there. Those that it turns out not to have held are
+//! a gap, in which nothing is lost. Deliberately absent: the search for such
 //! places (`scan.rs`).
 
 use std::io;
@@ -13,6 +14,7 @@ use super::failed;
 use super::hole::Hole;
 use super::scan::Scan;
 use super::segment::{log_path, remove_index};
+use crate::batch::MAX_RECORDS;
 use crate::store::Result;
 
 /// Looks at the places of `record` that could not be read; whether that changed anything.
@@ -39,7 +41,7 @@ fn look_at(disk: &dyn Disk, dir: &Path, part: &mut Part, hole: Hole) -> Result<O
         return Ok(None);
     }
     let file = disk.open(&path).map_err(failed("open", &path))?;
-    let (seen, holes) = match scan(&*file, part.base, &hole) {
+    let (seen, mut holes) = match scan(&*file, part.base, &hole) {
         Err(error) if is_unreadable(&error) => return Ok(None),
         scanned => scanned.map_err(failed("read", &path))?,
     };
@@ -50,6 +52,12 @@ fn look_at(disk: &dyn Disk, dir: &Path, part: &mut Part, hole: Hole) -> Result<O
     }
     if hole.until == part.bytes {
         part.next_offset = seen.next_offset;
+        // The log had leapt over all that the place might have held, which was more than that. Fewer are what a file has lost
+        // that was cut.
+        if hole.to - seen.next_offset >= i64::from(MAX_RECORDS) {
+            let (at, from) = (part.bytes, seen.next_offset);
+            holes.push(Hole { at, until: at, from, to: hole.to, unread: false });
+        }
     }
     let (newest, oldest) = (seen.newest.0 > part.newest.0, seen.newest.1 < part.newest.1);
     if newest || (seen.newest.0 == part.newest.0 && oldest) {

@@ -122,6 +122,12 @@ impl Segment {
         locked(&self.tail).part
     }
 
+    /// Where the log goes on behind it: past offsets that no record ever had.
+    pub fn goes_on_at(&self) -> i64 {
+        let gap = self.holes.list().iter().find(|hole| hole.is_gap()).map(|gap| gap.to);
+        gap.unwrap_or_else(|| self.part().next_offset)
+    }
+
     /// What the last sync covered.
     pub fn synced(&self) -> Part {
         *locked(&self.synced)

@@ -42,8 +42,13 @@ impl LocalLog {
         if offset >= until {
             return Ok(Slice::empty(offset));
         }
-        let segment = self.holding(offset).filter(|segment| offset < segment.part().next_offset);
-        let segment = segment.ok_or_else(|| self.missing(offset))?;
+        let segment = match self.holding(offset) {
+            Some(segment) if offset < segment.part().next_offset => segment,
+            Some(segment) if offset < segment.goes_on_at() => {
+                return self.read_slice(segment.goes_on_at(), max_bytes, until);
+            }
+            _ => return Err(self.missing(offset)),
+        };
         let handle = segment.handle(&self.shared.files)?;
         let mut read = self.read_verified(&segment, &handle, offset, max_bytes as u64, until);
         if let Err(Error::Io { source, .. }) = &read
@@ -89,7 +94,7 @@ impl LocalLog {
     /// Says what was found damaged, and has it kept with the next checkpoint.
     fn tell_damage(&self, segment: &Segment) {
         if segment.holes.take_news() {
-            for hole in segment.holes.list().iter() {
+            for hole in segment.holes.list().iter().filter(|hole| !hole.is_gap()) {
                 let error = segment.damaged(hole.at, hole.from, hole.to);
                 self.shared.incidents.raise(Kind::LogDamaged, &segment.path().to_string_lossy(), &error);
             }
