@@ -56,7 +56,7 @@ const LARGE_FRAME_BYTES: usize = 64 * 1024;
 const IDLE_BUFFER_BYTES: usize = 4 * 1024;
 /// Bytes of answers made or written in one wake-up, and its length, after which others come first.
 const WAKE_UP_BYTES: usize = 256 * 1024;
-const WAKE_UP: Duration = Duration::from_millis(1);
+const WAKE_UP: Duration = Duration::from_micros(250);
 /// A frame that has begun must grow by this much in this time.
 const STALLED_BYTES_MIN: usize = 1024;
 const STALLED_AFTER: Duration = Duration::from_secs(10);

@@ -79,8 +79,8 @@ pub(crate) fn run(wishes: Wishes) -> Result<(), Failure> {
     let config = configuration(&wishes, std::env::vars_os().filter_map(utf8))?;
     tell(&config.report());
     raise_open_files();
-    // Sockets are asked for news after so many turns of connections, each of which may take a millisecond; 61 is usual.
-    let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(13).enable_all().build()?;
+    // Sockets are asked for news after so many turns of connections, each of which may take 250 us; 61 is usual.
+    let runtime = tokio::runtime::Builder::new_multi_thread().event_interval(5).enable_all().build()?;
     let outcome = runtime.block_on(serve(wishes, config));
     // A second signal does not wait for what a blocking thread still syncs.
     runtime.shutdown_background();
