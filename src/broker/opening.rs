@@ -20,8 +20,8 @@ use crate::topic::{self, Error, Partition};
 
 /// How many logs are opened at once, and how many are looked through.
 const AT_ONCE: usize = 4;
-/// How long a request waits for logs.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request waits for logs: clients give up after 30 s, and opens of few logs take seconds where the disk is busy.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How many changes run at once; most wait for each other anyway.
 const CHANGES_AT_ONCE: usize = 32;
 
