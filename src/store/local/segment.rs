@@ -707,7 +707,29 @@ pub(super) struct Files {
     pin_unsynced: bool,
     /// There are more than `limit`, for all that could be dropped.
     crowded: AtomicBool,
-    open: Mutex<rank::OpenFiles, VecDeque<Weak<Segment>>>,
+    open: Mutex<rank::OpenFiles, Open>,
+}
+
+/// Segments in the order in which they were opened, about. A segment that is no more takes memory as long as it is listed.
+#[derive(Default)]
+struct Open {
+    segments: VecDeque<Weak<Segment>>,
+    /// Those before it were there when they were looked at.
+    looked: usize,
+}
+
+impl Open {
+    fn list(&mut self, segment: &Arc<Segment>) {
+        self.segments.push_back(Arc::downgrade(segment));
+        // More than one comes, so that those that are gone do not add up.
+        for _ in 0..4 {
+            match self.segments.get(self.looked) {
+                None => self.looked = 0,
+                Some(one) if one.strong_count() > 0 => self.looked += 1,
+                Some(_) => drop(self.segments.swap_remove_back(self.looked)),
+            }
+        }
+    }
 }
 
 impl Files {
@@ -726,7 +748,7 @@ impl Files {
     fn admit(&self, segment: &Arc<Segment>) {
         for evicted in self.surplus(segment) {
             if !evicted.evict_handle(self.pin_unsynced) {
-                locked(&self.open).push_back(Arc::downgrade(&evicted));
+                locked(&self.open).list(&evicted);
             }
         }
     }
@@ -742,8 +764,8 @@ impl Files {
         }
         let (count, pinned) = {
             let open = locked(&self.open);
-            let all = open.iter().filter_map(Weak::upgrade);
-            (open.len(), all.filter(|segment| segment.is_unsynced()).take(SWEEP).collect::<Vec<_>>())
+            let all = open.segments.iter().filter_map(Weak::upgrade);
+            (open.segments.len(), all.filter(|segment| segment.is_unsynced()).take(SWEEP).collect::<Vec<_>>())
         };
         let mut owners = pinned.iter().filter_map(|segment| segment.owner.get()?.upgrade());
         if count > self.limit + self.limit / 4
@@ -758,7 +780,8 @@ impl Files {
     fn surplus(&self, segment: &Arc<Segment>) -> Vec<Arc<Segment>> {
         let mut surplus = Vec::new();
         let mut open = locked(&self.open);
-        open.push_back(Arc::downgrade(segment));
+        open.list(segment);
+        let open = &mut open.segments;
         let mut sweeps = (2 * open.len()).min(SWEEP);
         while open.len() > self.limit && sweeps > 0 {
             sweeps -= 1;
@@ -789,4 +812,28 @@ pub(super) fn remove_index(disk: &dyn Disk, path: &Path) -> Result<()> {
         disk.remove_file(&index).map_err(failed("remove", &index))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_that_are_gone_do_not_stay_on_the_list_of_open_ones() {
+        let dir: Arc<Path> = Path::new("nowhere").into();
+        let new = || {
+            let part = Part::empty(0, 0);
+            Arc::new(Segment::new(&dir, part, Vec::new(), Some(Index::default()), false, part))
+        };
+        let mut open = Open::default();
+        let stay: Vec<_> = (0..100).map(|_| new()).collect();
+        for nth in 0..10_000 {
+            open.list(&new());
+            if let Some(one) = stay.get(nth) {
+                open.list(one);
+            }
+        }
+        assert!(open.segments.len() < 150, "{}", open.segments.len());
+        assert_eq!(open.segments.iter().filter_map(Weak::upgrade).count(), stay.len());
+    }
 }
