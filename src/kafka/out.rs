@@ -46,13 +46,18 @@ impl Piece {
         }
     }
 
+    /// Its own and what it takes to queue it, behind the bytes before it.
     fn heap_len(&self) -> usize {
-        match self {
+        let bytes = match self {
             Self::Log(slice) => slice.heap_len(),
             Self::Shared(_) => 0,
-        }
+        };
+        QUEUED_BYTES + bytes
     }
 }
+
+/// What a queue takes of memory for each of its pieces: two parts, and a buffer of small bytes.
+const QUEUED_BYTES: usize = 2 * size_of::<Part>() + 64;
 
 impl Body {
     /// Bytes on the wire, without the frame's own.
@@ -252,11 +257,11 @@ mod tests {
         let logged = Slice::heap(Bytes::from(vec![8; 100]), 1);
         let body =
             Body { bytes: vec![1, 2], pieces: vec![(1, Piece::Shared(shared)), (2, Piece::Log(logged))] };
-        assert_eq!((body.len(), body.heap_len()), ((1 << 20) + 102, 102));
+        assert_eq!((body.len(), body.heap_len()), ((1 << 20) + 102, 102 + 2 * QUEUED_BYTES));
         let mut out = Out::default();
         out.push(1, false, body);
         out.push(2, false, Body::from(vec![0; LARGE_BYTES]));
-        assert_eq!(out.heap_len(), 8 + 102 + 8 + LARGE_BYTES);
+        assert_eq!(out.heap_len(), 8 + 102 + 2 * QUEUED_BYTES + 8 + LARGE_BYTES);
         let mut sent = 0;
         while !out.is_empty() {
             let taken = out.poll_write_with(|io| Poll::Ready(Ok(io.iter().map(|s| s.len()).sum())));

@@ -180,6 +180,12 @@ impl Budget {
         self.used() >= self.limit
     }
 
+    /// Whether more than that is in use: somebody has a turn, or what has no bound was made.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.used() > self.limit
+    }
+
     /// Whether nobody should keep memory that is not in use.
     #[must_use]
     pub fn is_tight(&self) -> bool {

@@ -491,18 +491,26 @@ impl Partition {
     /// # Errors
     /// [`Error::OffsetOutOfRange`], [`Error::Storage`], [`Error::UnknownPartition`] once deleted.
     pub fn read(&self, offset: i64, max_bytes: usize) -> Result<ReadOutcome> {
+        let mut outcome = self.look(offset)?;
+        if offset < outcome.high_watermark {
+            let read = self.log()?.read(offset, max_bytes, outcome.high_watermark);
+            outcome.slice = read.map_err(|error| self.failed_read(error))?;
+        }
+        Ok(outcome)
+    }
+
+    /// What [`Partition::read`] says, without records.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn look(&self, offset: i64) -> Result<ReadOutcome> {
         let log = self.log()?;
         let high_watermark = self.high_watermark.value();
         let log_start = log.span().start;
         if offset < log_start || offset > high_watermark {
             return Err(Error::OffsetOutOfRange { start: log_start, end: high_watermark });
         }
-        let slice = if offset == high_watermark {
-            Slice::empty(offset)
-        } else {
-            log.read(offset, max_bytes, high_watermark).map_err(|error| self.failed_read(error))?
-        };
-        Ok(ReadOutcome { slice, high_watermark, log_start })
+        Ok(ReadOutcome { slice: Slice::empty(offset), high_watermark, log_start })
     }
 
     /// Where records go on from `offset` on: there, or behind offsets that none ever had. [`Partition::read`] does so, too.

@@ -23,21 +23,32 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::plan::{FLEXIBLE_FROM, PartitionPlan, Plan, TopicKey, TopicPlan};
+use self::plan::{FLEXIBLE_FROM, HEAD_BYTES, PartitionPlan, Plan, TopicKey, TopicPlan};
 pub(in crate::kafka) use self::wait::{LongPoll, Step};
 use super::{Answer, Context, Entry};
 use crate::kafka::connection::Close;
 use crate::kafka::error::Code;
 use crate::kafka::out::Body;
 use crate::kafka::wire::{Malformed, Reader};
+use crate::listen::OWN_BYTES;
 use crate::topic::{Error, Topic};
 
 pub(super) const KEY: i16 = 1;
 pub(super) const ENTRY: Entry = Entry { key: KEY, name: "Fetch", min: 4, max: 18, answer };
 
 const TOPIC_IDS_FROM: i16 = 13;
-/// About what a partition takes of memory while a fetch waits for it.
+/// What a partition takes in a request at the least. Bytes.
+const ASKED_BYTES_MIN: usize = 16;
+/// What a partition takes of memory while it is read or waited for.
 const PLACE_BYTES: usize = 256;
+const _: () = assert!(size_of::<PartitionPlan>() + size_of::<plan::Found>() <= PLACE_BYTES);
+/// Larger ones are decoded once there is memory for that.
+pub(super) const BYTES_AT_ONCE: usize = OWN_BYTES / (PLACE_BYTES / ASKED_BYTES_MIN);
+
+/// Memory that a request of so many bytes takes once it is read, and that its answer takes beside what is read from logs.
+pub(super) fn needs(bytes: usize) -> (usize, usize) {
+    (bytes / ASKED_BYTES_MIN * PLACE_BYTES, bytes / ASKED_BYTES_MIN * HEAD_BYTES)
+}
 
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
     let mut reader = Reader::new(&body, version >= FLEXIBLE_FROM);
@@ -51,7 +62,8 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     let mut attempt = plan.attempt();
     // What takes longer waits for its turn.
     if plan.is_long() || !plan.step(&mut attempt) || plan.waits_after(&attempt) {
-        cx.held_bytes = plan.partitions().count() * PLACE_BYTES;
+        // Who waited for memory has it.
+        cx.held_bytes = if cx.on_worker { plan.partitions().count() * PLACE_BYTES } else { 0 };
         return Ok(Answer::Fetch(Box::new(LongPoll::new(plan, attempt))));
     }
     Ok(Answer::Now(plan.encode(Code::NONE, attempt.found)))

@@ -3,6 +3,7 @@
 //! Deliberately absent: sockets; what a connection makes of an outcome is tested from outside.
 
 use std::sync::Arc;
+use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
@@ -135,6 +136,31 @@ async fn a_group_that_is_known_to_be_small_is_told_without_a_lane() {
             let answer = on_worker(&core, key, version, body.into(), Refused::new());
             assert_eq!(matches!(answer, Answer::Lane(_)), group == "large", "{key}");
         }
+    }
+    core.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_of_many_partitions_is_decoded_where_it_is_asked_once_it_has_the_memory() {
+    let core = in_memory(Config::default()).unwrap();
+    let topic = core.create_topic("t".into(), 1, [].into()).await.unwrap();
+    core.open_log(&topic.partition(0).unwrap()).await.unwrap();
+    for (count, waits) in [(50_u32, false), (1_000, true)] {
+        let one = [&0_u32.to_be_bytes()[..], &0_u64.to_be_bytes(), &1_000_u32.to_be_bytes()].concat();
+        let head = [u32::MAX, 1_000, 1, 1_000].map(u32::to_be_bytes).concat();
+        let topics = [&1_u32.to_be_bytes()[..], &text("t"), &count.to_be_bytes()].concat();
+        let body = [head, vec![0], topics, one.repeat(count as usize)].concat();
+        let Answer::Lane(work) = on_worker(&core, 1, 4, body.into(), Refused::new()) else {
+            assert!(!waits);
+            continue;
+        };
+        assert!(waits && work.read_bytes >= count as usize * 256 && work.answer_bytes >= count as usize * 64);
+        let mut begun = (work.begin)(false);
+        let Poll::Ready(outcome) = begun.as_mut().poll(&mut Task::from_waker(Waker::noop())) else {
+            panic!("there is nothing to wait for")
+        };
+        let Outcome::Done(late) = outcome.unwrap() else { panic!("its log is open") };
+        assert!(matches!(late.answer, Answer::Fetch(_)) && late.held_bytes == 0);
     }
     core.close().unwrap();
 }

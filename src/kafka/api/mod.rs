@@ -71,12 +71,12 @@ use crate::topic::{Error, Partition};
 
 /// Requests above this are answered in a lane, save those that carry records.
 const LARGE_BYTES: usize = 8 * 1024;
-/// Fetches above this are read in a lane; below they are answered in steps.
+/// Fetches above this are decoded in a lane; below that is done where they are asked, and all are read in steps.
 const LARGE_FETCH_BYTES: usize = 64 * 1024;
 /// Produce requests above this are checked and appended in a lane.
 const LARGE_PRODUCE_BYTES: usize = 4 * 1024 * 1024;
 /// How many times the bytes of a request it takes to read and to answer it, about: its elements are structures, and so are
-/// those of its answer. Records stay where they are.
+/// those of its answer.
 const READ_FACTOR: usize = 8;
 /// With less memory than that no answer of unknown size is made.
 const LARGE_ANSWER_BYTES: usize = 64 * 1024;
@@ -172,7 +172,7 @@ pub(super) enum Answer {
     Alone(BoxFuture<Body>),
     /// Too long for a worker: nothing has happened yet.
     Long,
-    /// The work of a [`Answer::Long`], not begun. Nothing after it starts before it is done.
+    /// Work that waits for memory, not begun. Nothing after it starts before it is done.
     Lane(Work),
 }
 
@@ -188,7 +188,7 @@ pub(super) enum Outcome {
     Unopened(Vec<Arc<Partition>>),
 }
 
-/// Work of a lane.
+/// Work of a lane, or of a worker once there is memory for it.
 pub(super) struct Work {
     /// Begins it, told whether it is done whatever memory answers hold.
     pub(super) begin: Box<dyn Fn(bool) -> Begun + Send>,
@@ -287,6 +287,24 @@ impl Entry {
             produce::KEY => LARGE_PRODUCE_BYTES,
             fetch::KEY => LARGE_FETCH_BYTES,
             _ => LARGE_BYTES,
+        }
+    }
+
+    /// The largest request that does not wait for memory.
+    fn bytes_at_once(&self) -> usize {
+        match self.key {
+            fetch::KEY => fetch::BYTES_AT_ONCE,
+            _ => self.bytes_on_worker(),
+        }
+    }
+
+    /// Memory that a request of so many bytes takes once it is read, and that its answer takes at the least.
+    fn needs(&self, bytes: usize) -> (usize, usize) {
+        match self.key {
+            // Records stay where they are.
+            produce::KEY => (0, 0),
+            fetch::KEY => fetch::needs(bytes),
+            _ => (bytes * READ_FACTOR, LARGE_ANSWER_BYTES),
         }
     }
 }
@@ -398,14 +416,14 @@ fn serve(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) -> Result<(b
     }
     // The response header of ApiVersions is v0 in every version (KIP-511).
     let flexible = key != api_versions::KEY && version >= schema::flexible_from(key);
-    // As long as it is not begun it can wait for memory of its answer.
-    if cx.on_worker && body.len() > entry.bytes_on_worker() {
-        return Ok((flexible, Answer::Lane(in_lane(cx, entry, version, body))));
+    // As long as it is not begun it can wait for memory.
+    if cx.on_worker && body.len() > entry.bytes_at_once() {
+        return Ok((flexible, Answer::Lane(later(cx, entry, version, body))));
     }
     Ok((
         flexible,
         match metered(cx, entry, version, body.clone())? {
-            Answer::Long => Answer::Lane(in_lane(cx, entry, version, body)),
+            Answer::Long => Answer::Lane(later(cx, entry, version, body)),
             answer => answer,
         },
     ))
@@ -423,15 +441,15 @@ fn metered(cx: &mut Context<'_>, entry: &Entry, version: i16, body: Bytes) -> Re
     Ok(throttled(answer, entry.key, version, cx.throttle_ms))
 }
 
-/// The work of answering in a lane.
-fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -> Work {
+/// The work of answering once there is memory: in a lane, save a fetch, whose decoding is short.
+fn later(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -> Work {
     let (core, answers) = (Arc::clone(cx.core), Arc::clone(cx.answers));
     let listener: Arc<str> = cx.listener.into();
     let client_id: Option<Arc<str>> = cx.client_id.map(Into::into);
     let (peer, local, meters) = (cx.peer, cx.local, cx.meters.cloned());
     let is_produce = entry.key == produce::KEY;
-    let read_bytes = if is_produce { 0 } else { body.len() * READ_FACTOR };
-    let answer_bytes = if is_produce { 0 } else { LARGE_ANSWER_BYTES };
+    let is_short = entry.key == fetch::KEY && body.len() <= entry.bytes_on_worker();
+    let (read_bytes, answer_bytes) = entry.needs(body.len());
     let refused = cx.refused.clone();
     let begin: Box<dyn Fn(bool) -> _ + Send> = Box::new(move |at_any_rate| {
         let (core, answers, body, meters) =
@@ -439,8 +457,8 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
         let refused = refused.clone();
         let (listener, client_id) = (Arc::clone(&listener), client_id.clone());
         let lane = Arc::clone(&core);
-        let computed = lane.compute(Some(peer), move || {
-            if !is_produce && !at_any_rate && answers.budget.is_used_up() {
+        let compute = move || {
+            if !is_produce && !is_short && !at_any_rate && answers.budget.is_over() {
                 return Ok(Outcome::TooMuch);
             }
             let mut wave = Wave::default();
@@ -478,10 +496,13 @@ fn in_lane(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -
                 lease.settle(body.heap_len());
             }
             Ok(Outcome::Done(Late { answer, throttle_ms, held_bytes, _lease: lease }))
-        });
+        };
         Box::pin(async move {
             let refused = || Close::Refused(format!("{} (key {}) failed", entry.name, entry.key));
-            computed.await.unwrap_or_else(|| Err(refused()))
+            if is_short {
+                return compute();
+            }
+            lane.compute(Some(peer), compute).await.unwrap_or_else(|| Err(refused()))
         }) as BoxFuture<_>
     });
     Work { begin, read_bytes, answer_bytes }

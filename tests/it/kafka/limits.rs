@@ -265,6 +265,32 @@ fn clients_that_do_not_read_hold_no_more_than_is_allowed_and_the_others_are_serv
 }
 
 #[test]
+fn fetches_of_many_partitions_are_decoded_once_there_is_memory_for_that() {
+    let limit = (8 * MIB).to_string();
+    let broker = Process::start(&["-X", &format!("queued.max.request.bytes={limit}")], None);
+    let mut known = broker.client();
+    assert_eq!(known.create_topic("t", &[]), 0);
+    // Small enough not to wait for its bytes, and some 200 KiB once it waits for records.
+    let body = Out::new().i32(-1).i32(5_000).i32(1).i32(MIB as i32).i8(0).i32(1).string("t").i32(900);
+    let body = (0..900).fold(body, |body, _| body.i32(0).i64(0).i32(MIB as i32));
+    let before = broker.anonymous_bytes();
+    let mut crowd: Vec<_> = (0..200).map(|_| broker.client()).collect();
+    let mut most = 0;
+    for client in &mut crowd {
+        client.send(1, 4, &body);
+        most = most.max(broker.anonymous_bytes());
+    }
+    assert!(is_served(&mut known));
+    for client in &mut crowd {
+        client.stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        client.receive();
+        most = most.max(broker.anonymous_bytes());
+    }
+    let grown = most.saturating_sub(before);
+    assert!(grown < 24 * MIB, "{grown} bytes for {} fetches", crowd.len());
+}
+
+#[test]
 fn one_list_of_all_topics_is_sent_to_all_who_do_not_read_it() {
     let broker = Process::start(&[], None);
     let mut client = broker.client();

@@ -19,6 +19,8 @@ use crate::topic::{Error, Partition, Route};
 
 /// From this version on the protocol's flexible form is used.
 pub(super) const FLEXIBLE_FROM: i16 = 12;
+/// What the answer says of a partition, beside its records. Bytes, at most.
+pub(super) const HEAD_BYTES: usize = 64;
 /// Partitions that are looked at before other connections come.
 pub(super) const STEP: usize = 256;
 
@@ -67,6 +69,8 @@ pub(super) struct Found {
     pub(super) slice: Slice,
     /// There is more, and the shard's read limit allows none of it for so long. Milliseconds.
     pub(super) held_ms: Option<u32>,
+    /// There is more, and the limit had no room for it.
+    pub(super) is_left_out: bool,
 }
 
 /// One reading of all partitions, in steps.
@@ -125,8 +129,12 @@ impl Plan {
             let may_read = attempt.owed_ms == 0 && (attempt.bytes == 0 || attempt.left > 0);
             let limit = may_read.then(|| attempt.left.min(part.max_bytes));
             let found = part.read(&self.core, limit, attempt.bytes == 0);
+            if found.is_left_out && part.max_bytes >= attempt.left {
+                // The answer is as good as full: nothing more is read in vain.
+                attempt.left = 0;
+            }
             attempt.bytes += found.slice.len();
-            attempt.heap += found.slice.heap_len();
+            attempt.heap += HEAD_BYTES + found.slice.heap_len();
             attempt.left = attempt.left.saturating_sub(found.slice.len());
             attempt.notable |= found.code != Code::NONE || found.diverging.is_some();
             attempt.held_ms = attempt.held_ms.into_iter().chain(found.held_ms).min();
@@ -143,7 +151,7 @@ impl Plan {
     }
 
     pub(super) fn encode(&self, code: Code, found: Vec<Found>) -> Body {
-        let mut w = Writer::new(self.version >= FLEXIBLE_FROM, 64 + found.len() * 64);
+        let mut w = Writer::new(self.version >= FLEXIBLE_FROM, 64 + found.len() * HEAD_BYTES);
         w.i32(self.charge(&found));
         if self.version >= 7 {
             w.i16(code.0);
@@ -244,6 +252,7 @@ impl PartitionPlan {
                 diverging: None,
                 slice: Slice::empty(self.offset),
                 held_ms: None,
+                is_left_out: false,
             },
         }
     }
@@ -258,8 +267,12 @@ impl PartitionPlan {
             diverging: self.diverging(partition)?,
             slice: Slice::empty(self.offset),
             held_ms: None,
+            is_left_out: false,
         };
-        let outcome = partition.read(self.offset, limit.unwrap_or(0))?;
+        let outcome = match limit {
+            Some(limit) => partition.read(self.offset, limit)?,
+            None => partition.look(self.offset)?,
+        };
         found.high_watermark = outcome.high_watermark;
         found.log_start = outcome.log_start;
         if partition.limits_reads() && !outcome.slice.is_empty() {
@@ -269,7 +282,8 @@ impl PartitionPlan {
                 return Ok(found);
             }
         }
-        let fits = limit.is_some_and(|limit| first || outcome.slice.len() <= limit);
+        let fits = first || limit.is_some_and(|limit| outcome.slice.len() <= limit);
+        found.is_left_out = !fits;
         if fits && found.diverging.is_none() {
             found.slice = outcome.slice;
         }

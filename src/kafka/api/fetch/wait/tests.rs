@@ -1,6 +1,6 @@
 //! What a waiting fetch looks at, when it wakes and what it takes.
 
-use super::super::plan::{TopicKey, TopicPlan};
+use super::super::plan::{HEAD_BYTES, TopicKey, TopicPlan};
 use super::*;
 use crate::batch::{Builder, Record};
 use crate::broker::{Core, Wave, in_memory};
@@ -217,11 +217,29 @@ async fn what_is_read_counts_and_when_memory_is_used_up_little_more_is_copied_fr
     let mut attempt = plan.attempt();
     assert!(!plan.step(&mut attempt));
     let first = attempt.bytes;
-    assert!(first > 2 * OWN_BYTES && attempt.heap == first, "{first}");
+    assert!(first > 2 * OWN_BYTES && attempt.heap == first + STEP * HEAD_BYTES, "{first}");
     let mut holder = plan.answers.budget.account().lease();
     holder.settle(OWN_BYTES + 10);
     while !plan.step(&mut attempt) {}
     assert_eq!(attempt.bytes, first, "others have used it up meanwhile");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_full_reads_no_more_and_tells_of_all_partitions() {
+    let rig = rig(4).await;
+    let bytes = rig.append(0);
+    for partition in 1..4 {
+        rig.append(partition);
+    }
+    let mut plan = rig.plan(1, 0);
+    plan.max_bytes = 3 * bytes - 1;
+    // What does not fit into what its partition may give says nothing of the others.
+    plan.topics[0].partitions[1].max_bytes = 1;
+    let mut attempt = plan.attempt();
+    assert!(plan.step(&mut attempt));
+    let read: Vec<_> = attempt.found.iter().map(|found| found.slice.len()).collect();
+    assert_eq!((read, attempt.left), (vec![bytes, 0, bytes, 0], 0));
+    assert!(attempt.found.iter().all(|found| found.code == Code::NONE && found.high_watermark == 1));
 }
 
 #[tokio::test]
