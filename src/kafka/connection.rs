@@ -523,6 +523,16 @@ impl Connection {
                 }
                 State::Lane { work, begun, .. } => {
                     if begun.is_none() {
+                        // Nobody makes a second large one before the first was read: writing it wakes the connection.
+                        let asks = work.answer_bytes > 0 && self.answer_room == 0;
+                        if asks && self.answers.bytes() > 0 && self.answers.budget().is_used_up() {
+                            self.requests.step_aside();
+                            break;
+                        }
+                        if self.out.sent_ever() > 0 {
+                            self.requests.account().know();
+                            self.answers.account().know();
+                        }
                         // First for what it is once it is read, then for its answer: who has that waits for nothing more.
                         let all = self.requests.bytes() + work.read_bytes;
                         if work.read_bytes > 0 {
@@ -532,14 +542,7 @@ impl Connection {
                             front.request_bytes += work.read_bytes;
                             self.pending_bytes += std::mem::take(&mut work.read_bytes);
                         }
-                        // Nobody makes a second large one before the first was read: writing it wakes the connection.
-                        if work.answer_bytes > 0 && self.answer_room == 0 {
-                            if self.answers.bytes() > 0 && self.answers.budget().is_used_up() {
-                                break;
-                            }
-                            if self.out.sent_ever() > 0 {
-                                self.answers.account().know();
-                            }
+                        if asks {
                             let all = self.answers.bytes() + work.answer_bytes;
                             if self.answers.poll_grow(all, all, task).is_pending() {
                                 break;
@@ -587,15 +590,21 @@ impl Connection {
         if let Answer::Produce(reply) = &answer {
             self.mute(reply.throttle_ms());
         }
-        let waits = matches!(answer, Answer::Waits(_));
+        let (waits, is_fetch) = (matches!(answer, Answer::Waits(_)), matches!(answer, Answer::Fetch(_)));
         let state = match answer {
             Answer::Produce(reply) if reply.is_silent() => State::Silent,
             answer => self.state_of(answer, &Bytes::new()),
         };
         if let Some(front) = self.pending.front_mut() {
             self.pending_bytes -= front.request_bytes;
+            let frame_bytes = if let State::Lane { frame, .. } = &front.state { frame.len() } else { 0 };
             front.state = state;
-            front.request_bytes = if waits { 0 } else { front.request_bytes + held_bytes };
+            front.request_bytes = match (waits, is_fetch) {
+                (true, _) => 0,
+                // It is known by now what it takes.
+                (_, true) => frame_bytes + held_bytes,
+                _ => front.request_bytes + held_bytes,
+            };
             self.pending_bytes += front.request_bytes;
         }
     }
@@ -613,8 +622,8 @@ impl Connection {
             Answer::Produce(reply) => State::Produce(reply),
             Answer::Phased(future) | Answer::Alone(future) | Answer::Waits(future) => State::Future(future),
             Answer::Fetch(mut poll) => {
-                // Who is above what all share does not wait for records.
-                if self.requests.has_turn() {
+                // Who is above what all share does not wait for records, and nobody does at the end.
+                if self.requests.has_turn() || self.shared.stop.is_set() {
                     poll.hurry();
                 }
                 State::Fetch(poll)

@@ -192,6 +192,12 @@ impl Budget {
         self.used() >= self.limit / 2
     }
 
+    /// When one of those who wait looks next: in all they look often enough, and a crowd does little else if each does.
+    fn look_in(&self) -> Duration {
+        let crowd = u32::try_from(self.waiting.load(Ordering::Relaxed) / 64).unwrap_or(u32::MAX);
+        LOOK.saturating_mul(crowd.saturating_add(1)).min(PATIENCE)
+    }
+
     fn line(&self) -> MutexGuard<'_, rank::MemoryBudget, Line> {
         self.line.lock()
     }
@@ -489,7 +495,7 @@ impl Lease {
                 while waits.look.as_mut().poll(task).is_ready() {
                     let now = Instant::now();
                     self.account.budget.look(now);
-                    waits.look.as_mut().reset(now + LOOK);
+                    waits.look.as_mut().reset(now + self.account.budget.look_in());
                 }
                 Poll::Pending
             }

@@ -128,6 +128,12 @@ pub struct Doorway {
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
+    /// Whether it is so already.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Completes when connections shall finish what they have begun.
     pub fn wait(&self) -> impl Future<Output = ()> + use<> {
         let mut stop = self.0.clone();

@@ -37,17 +37,27 @@ pub(super) const KEY: i16 = 1;
 pub(super) const ENTRY: Entry = Entry { key: KEY, name: "Fetch", min: 4, max: 18, answer };
 
 const TOPIC_IDS_FROM: i16 = 13;
-/// What a partition takes in a request at the least. Bytes.
-const ASKED_BYTES_MIN: usize = 16;
 /// What a partition takes of memory while it is read or waited for.
 const PLACE_BYTES: usize = 256;
 const _: () = assert!(size_of::<PartitionPlan>() + size_of::<plan::Found>() <= PLACE_BYTES);
-/// Larger ones are decoded once there is memory for that.
-pub(super) const BYTES_AT_ONCE: usize = OWN_BYTES / (PLACE_BYTES / ASKED_BYTES_MIN);
+
+/// What a partition takes in a request at the least. Bytes.
+fn asked_bytes(version: i16) -> usize {
+    let epoch = if version >= 9 { 4 } else { 0 };
+    let log_start = if version >= 5 { 8 } else { 0 };
+    let last_epoch_and_tags = if version >= FLEXIBLE_FROM { 5 } else { 0 };
+    16 + epoch + log_start + last_epoch_and_tags
+}
+
+/// Larger requests are decoded once there is memory for that.
+pub(super) fn bytes_at_once(version: i16) -> usize {
+    OWN_BYTES / PLACE_BYTES * asked_bytes(version)
+}
 
 /// Memory that a request of so many bytes takes once it is read, and that its answer takes beside what is read from logs.
-pub(super) fn needs(bytes: usize) -> (usize, usize) {
-    (bytes / ASKED_BYTES_MIN * PLACE_BYTES, bytes / ASKED_BYTES_MIN * HEAD_BYTES)
+pub(super) fn needs(version: i16, bytes: usize) -> (usize, usize) {
+    let partitions = bytes / asked_bytes(version);
+    (partitions * PLACE_BYTES, partitions * HEAD_BYTES)
 }
 
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {
@@ -62,8 +72,7 @@ fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Clo
     let mut attempt = plan.attempt();
     // What takes longer waits for its turn.
     if plan.is_long() || !plan.step(&mut attempt) || plan.waits_after(&attempt) {
-        // Who waited for memory has it.
-        cx.held_bytes = if cx.on_worker { plan.partitions().count() * PLACE_BYTES } else { 0 };
+        cx.held_bytes = plan.partitions().count() * PLACE_BYTES;
         return Ok(Answer::Fetch(Box::new(LongPoll::new(plan, attempt))));
     }
     Ok(Answer::Now(plan.encode(Code::NONE, attempt.found)))

@@ -160,7 +160,7 @@ async fn a_fetch_of_many_partitions_is_decoded_where_it_is_asked_once_it_has_the
             panic!("there is nothing to wait for")
         };
         let Outcome::Done(late) = outcome.unwrap() else { panic!("its log is open") };
-        assert!(matches!(late.answer, Answer::Fetch(_)) && late.held_bytes == 0);
+        assert!(matches!(late.answer, Answer::Fetch(_)) && late.held_bytes <= work.read_bytes);
     }
     core.close().unwrap();
 }

@@ -291,19 +291,19 @@ impl Entry {
     }
 
     /// The largest request that does not wait for memory.
-    fn bytes_at_once(&self) -> usize {
+    fn bytes_at_once(&self, version: i16) -> usize {
         match self.key {
-            fetch::KEY => fetch::BYTES_AT_ONCE,
+            fetch::KEY => fetch::bytes_at_once(version),
             _ => self.bytes_on_worker(),
         }
     }
 
     /// Memory that a request of so many bytes takes once it is read, and that its answer takes at the least.
-    fn needs(&self, bytes: usize) -> (usize, usize) {
+    fn needs(&self, version: i16, bytes: usize) -> (usize, usize) {
         match self.key {
             // Records stay where they are.
             produce::KEY => (0, 0),
-            fetch::KEY => fetch::needs(bytes),
+            fetch::KEY => fetch::needs(version, bytes),
             _ => (bytes * READ_FACTOR, LARGE_ANSWER_BYTES),
         }
     }
@@ -417,7 +417,7 @@ fn serve(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) -> Result<(b
     // The response header of ApiVersions is v0 in every version (KIP-511).
     let flexible = key != api_versions::KEY && version >= schema::flexible_from(key);
     // As long as it is not begun it can wait for memory.
-    if cx.on_worker && body.len() > entry.bytes_at_once() {
+    if cx.on_worker && body.len() > entry.bytes_at_once(version) {
         return Ok((flexible, Answer::Lane(later(cx, entry, version, body))));
     }
     Ok((
@@ -449,7 +449,7 @@ fn later(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -> 
     let (peer, local, meters) = (cx.peer, cx.local, cx.meters.cloned());
     let is_produce = entry.key == produce::KEY;
     let is_short = entry.key == fetch::KEY && body.len() <= entry.bytes_on_worker();
-    let (read_bytes, answer_bytes) = entry.needs(body.len());
+    let (read_bytes, answer_bytes) = entry.needs(version, body.len());
     let refused = cx.refused.clone();
     let begin: Box<dyn Fn(bool) -> _ + Send> = Box::new(move |at_any_rate| {
         let (core, answers, body, meters) =

@@ -226,19 +226,21 @@ async fn what_is_read_counts_and_when_memory_is_used_up_little_more_is_copied_fr
 
 #[tokio::test]
 async fn an_answer_that_is_full_reads_no_more_and_tells_of_all_partitions() {
-    let rig = rig(4).await;
+    let rig = rig(20).await;
     let bytes = rig.append(0);
-    for partition in 1..4 {
+    for partition in 1..20 {
         rig.append(partition);
     }
-    let mut plan = rig.plan(1, 0);
+    let mut plan = rig.plan(3 * bytes, 1_000);
     plan.max_bytes = 3 * bytes - 1;
     // What does not fit into what its partition may give says nothing of the others.
     plan.topics[0].partitions[1].max_bytes = 1;
     let mut attempt = plan.attempt();
     assert!(plan.step(&mut attempt));
     let read: Vec<_> = attempt.found.iter().map(|found| found.slice.len()).collect();
-    assert_eq!((read, attempt.left), (vec![bytes, 0, bytes, 0], 0));
+    assert_eq!((&read[..4], attempt.bytes, attempt.left), (&[bytes, 0, bytes, 0][..], 2 * bytes, 0));
+    assert_eq!(attempt.left_out, 17, "all from the fourth on, of which eight were read");
+    assert!(!plan.waits_after(&attempt), "what is there would not make it more");
     assert!(attempt.found.iter().all(|found| found.code == Code::NONE && found.high_watermark == 1));
 }
 
