@@ -453,7 +453,11 @@ impl Connection {
         let holds = tight(&self.requests) && !self.requests.is_waiting();
         let sends = reads && !self.input.is_empty();
         let waits = |pending: &Pending| matches!(pending.state, State::Fetch(_));
-        let owes = holds && (sends || self.pending.iter().any(waits));
+        // What is not begun before its client has read what is in front of it.
+        let begins =
+            matches!(self.pending.front(), Some(Pending { state: State::Lane { begun: None, .. }, .. }));
+        let stands = begins && !self.out.is_empty();
+        let owes = holds && (sends || stands || self.pending.iter().any(waits));
         if !is_cut(&mut self.to_send, owes, self.requests.account(), task) {
             return Ok(());
         }
@@ -645,7 +649,7 @@ impl Connection {
                 Poll::Ready(taken) => {
                     let taken = taken?;
                     progress |= taken > 0;
-                    if let Some(duty) = &self.to_take {
+                    for duty in self.to_take.iter().chain(&self.to_send) {
                         duty.moved(taken);
                     }
                     self.wake_up.bytes += taken;
