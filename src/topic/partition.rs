@@ -491,9 +491,9 @@ impl Partition {
     /// # Errors
     /// [`Error::OffsetOutOfRange`], [`Error::Storage`], [`Error::UnknownPartition`] once deleted.
     pub fn read(&self, offset: i64, max_bytes: usize) -> Result<ReadOutcome> {
-        let mut outcome = self.look(offset)?;
+        let (log, mut outcome) = self.within(offset)?;
         if offset < outcome.high_watermark {
-            let read = self.log()?.read(offset, max_bytes, outcome.high_watermark);
+            let read = log.read(offset, max_bytes, outcome.high_watermark);
             outcome.slice = read.map_err(|error| self.failed_read(error))?;
         }
         Ok(outcome)
@@ -504,13 +504,17 @@ impl Partition {
     /// # Errors
     /// As there.
     pub fn look(&self, offset: i64) -> Result<ReadOutcome> {
+        self.within(offset).map(|(_, outcome)| outcome)
+    }
+
+    fn within(&self, offset: i64) -> Result<(&Arc<dyn Log>, ReadOutcome)> {
         let log = self.log()?;
         let high_watermark = self.high_watermark.value();
         let log_start = log.span().start;
         if offset < log_start || offset > high_watermark {
             return Err(Error::OffsetOutOfRange { start: log_start, end: high_watermark });
         }
-        Ok(ReadOutcome { slice: Slice::empty(offset), high_watermark, log_start })
+        Ok((log, ReadOutcome { slice: Slice::empty(offset), high_watermark, log_start }))
     }
 
     /// Where records go on from `offset` on: there, or behind offsets that none ever had. [`Partition::read`] does so, too.
