@@ -82,7 +82,7 @@ enum State {
     Produce(produce::Reply),
     Future(BoxFuture<Body>),
     Fetch(Box<LongPoll>),
-    Lane {
+    Deferred {
         work: api::Work,
         /// Before that it waits for memory.
         begun: Option<api::Begun>,
@@ -172,7 +172,7 @@ pub(super) struct Connection {
     /// Memory of answers, and what the client is to do for it: take them.
     answers: Lease,
     to_take: Option<Box<Duty>>,
-    /// What is held for an answer that is being made in a lane.
+    /// What is held for the answer of deferred work.
     answer_room: usize,
     wake_up: WakeUp,
     /// After a wake-up that was over: it waits for its next one.
@@ -334,7 +334,7 @@ impl Connection {
                 progress |= self.read(task, most)?;
             }
         } else {
-            if !over && !matches!(self.pending.front(), Some(Pending { state: State::Lane { .. }, .. })) {
+            if !over && !matches!(self.pending.front(), Some(Pending { state: State::Deferred { .. }, .. })) {
                 self.admitted = 0;
                 self.requests.step_aside();
                 // It may have been let in at that moment.
@@ -455,7 +455,7 @@ impl Connection {
         let waits = |pending: &Pending| matches!(pending.state, State::Fetch(_));
         // What is not begun before its client has read what is in front of it.
         let begins =
-            matches!(self.pending.front(), Some(Pending { state: State::Lane { begun: None, .. }, .. }));
+            matches!(self.pending.front(), Some(Pending { state: State::Deferred { begun: None, .. }, .. }));
         let stands = begins && !self.out.is_empty();
         let owes = holds && (sends || stands || self.pending.iter().any(waits));
         if !is_cut(&mut self.to_send, owes, self.requests.account(), task) {
@@ -525,12 +525,13 @@ impl Connection {
                         Step::Waits => break,
                     }
                 }
-                State::Lane { work, begun, .. } => {
+                State::Deferred { work, begun, .. } => {
                     if begun.is_none() {
                         // Nobody makes a second large one before the first was read: writing it wakes the connection.
                         let asks = work.answer_bytes > 0 && self.answer_room == 0;
                         if asks && self.answers.bytes() > 0 && self.answers.budget().is_used_up() {
                             self.requests.step_aside();
+                            self.answers.step_aside();
                             break;
                         }
                         if self.out.sent_ever() > 0 {
@@ -585,35 +586,37 @@ impl Connection {
         Ok(progress)
     }
 
-    /// Puts what came out of a lane where its work stood, at the front of the queue.
+    /// Puts what came of deferred work where that stood, at the front of the queue.
     fn place(&mut self, late: api::Late) {
         let api::Late { answer, throttle_ms, held_bytes, .. } = late;
+        let Some(Pending { state: State::Deferred { frame, .. }, request_bytes: asked, .. }) =
+            self.pending.front()
+        else {
+            return;
+        };
+        let request_bytes = match &answer {
+            Answer::Waits(_) => 0,
+            // It is known by now what it takes.
+            Answer::Fetch(_) => frame.len() + held_bytes,
+            _ => asked + held_bytes,
+        };
+        self.pending_bytes = self.pending_bytes - asked + request_bytes;
         self.mute(throttle_ms);
         // Nothing that came later was begun.
         self.alone = matches!(answer, Answer::Alone(_));
         if let Answer::Produce(reply) = &answer {
             self.mute(reply.throttle_ms());
         }
-        let (waits, is_fetch) = (matches!(answer, Answer::Waits(_)), matches!(answer, Answer::Fetch(_)));
         let state = match answer {
             Answer::Produce(reply) if reply.is_silent() => State::Silent,
             answer => self.state_of(answer, &Bytes::new()),
         };
         if let Some(front) = self.pending.front_mut() {
-            self.pending_bytes -= front.request_bytes;
-            let frame_bytes = if let State::Lane { frame, .. } = &front.state { frame.len() } else { 0 };
-            front.state = state;
-            front.request_bytes = match (waits, is_fetch) {
-                (true, _) => 0,
-                // It is known by now what it takes.
-                (_, true) => frame_bytes + held_bytes,
-                _ => front.request_bytes + held_bytes,
-            };
-            self.pending_bytes += front.request_bytes;
+            (front.state, front.request_bytes) = (state, request_bytes);
         }
     }
 
-    /// `frame` is the request, which work of a lane keeps.
+    /// `frame` is the request, which deferred work keeps.
     fn state_of(&mut self, answer: Answer, frame: &Bytes) -> State {
         match answer {
             Answer::Now(body) => {
@@ -632,9 +635,9 @@ impl Connection {
                 }
                 State::Fetch(poll)
             }
-            Answer::Lane(work) => State::Lane { work, begun: None, frame: frame.clone() },
+            Answer::Deferred(work) => State::Deferred { work, begun: None, frame: frame.clone() },
             Answer::Long => {
-                debug_assert!(false, "api::answer makes it the work of a lane");
+                debug_assert!(false, "api::answer defers it");
                 State::Silent
             }
         }
@@ -820,11 +823,11 @@ impl Connection {
         self.mute(throttle_ms);
         let request_bytes = match &answer {
             Answer::Now(_) | Answer::Produce(_) | Answer::Waits(_) | Answer::Long => 0,
-            Answer::Phased(_) | Answer::Alone(_) | Answer::Fetch(_) | Answer::Lane(_) => {
+            Answer::Phased(_) | Answer::Alone(_) | Answer::Fetch(_) | Answer::Deferred(_) => {
                 frame.len() + held_bytes
             }
         };
-        self.alone |= matches!(answer, Answer::Alone(_) | Answer::Lane(_));
+        self.alone |= matches!(answer, Answer::Alone(_) | Answer::Deferred(_));
         let state = self.state_of(answer, &frame);
         self.pending_bytes += request_bytes;
         self.pending.push_back(Pending {
@@ -845,9 +848,10 @@ impl Connection {
         self.parked = Some(Box::new(Parked { frame, opening, opened: None }));
     }
 
-    /// The same for one that found that in a lane. It is the last that was begun.
+    /// The same for one that found that when it was begun. It is the last that was begun.
     fn park_again(&mut self, unopened: Vec<Arc<Partition>>) {
-        let Some(Pending { state: State::Lane { frame, .. }, request_bytes, .. }) = self.pending.pop_front()
+        let Some(Pending { state: State::Deferred { frame, .. }, request_bytes, .. }) =
+            self.pending.pop_front()
         else {
             return;
         };
@@ -975,18 +979,4 @@ fn describe_prefix(prefix: [u8; 4], limit: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wake_up_ends_with_its_share_of_bytes_or_of_time() {
-        let began = Instant::now();
-        let fresh = WakeUp::default();
-        assert!(!fresh.is_over(began + WAKE_UP * 100), "nothing was done yet");
-        let busy = WakeUp { began: Some(began), bytes: WAKE_UP_BYTES - 1, more: false };
-        assert!(!busy.is_over(began));
-        assert!(busy.is_over(began + WAKE_UP));
-        assert!(WakeUp { bytes: WAKE_UP_BYTES, ..busy }.is_over(began));
-        assert!(WakeUp { more: true, ..WakeUp::default() }.is_over(began));
-    }
-}
+mod tests;

@@ -46,7 +46,7 @@ fn on_worker(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused: Ref
 
 /// What a lane makes of a request.
 async fn in_lane(core: &Arc<Core>, key: i16, version: i16, body: Bytes, refused: Refused) -> Outcome {
-    let Answer::Lane(work) = on_worker(core, key, version, body, refused) else { panic!("it is large") };
+    let Answer::Deferred(work) = on_worker(core, key, version, body, refused) else { panic!("it is large") };
     (work.begin)(false).await.unwrap()
 }
 
@@ -134,7 +134,7 @@ async fn a_group_that_is_known_to_be_small_is_told_without_a_lane() {
         let described = [&one[..], &text(group)].concat();
         for (key, version, body) in [(9, 2, all), (15, 0, described)] {
             let answer = on_worker(&core, key, version, body.into(), Refused::new());
-            assert_eq!(matches!(answer, Answer::Lane(_)), group == "large", "{key}");
+            assert_eq!(matches!(answer, Answer::Deferred(_)), group == "large", "{key}");
         }
     }
     core.close().unwrap();
@@ -150,7 +150,7 @@ async fn a_fetch_of_many_partitions_is_decoded_where_it_is_asked_once_it_has_the
         let head = [u32::MAX, 1_000, 1, 1_000].map(u32::to_be_bytes).concat();
         let topics = [&1_u32.to_be_bytes()[..], &text("t"), &count.to_be_bytes()].concat();
         let body = [head, vec![0], topics, one.repeat(count as usize)].concat();
-        let Answer::Lane(work) = on_worker(&core, 1, 4, body.into(), Refused::new()) else {
+        let Answer::Deferred(work) = on_worker(&core, 1, 4, body.into(), Refused::new()) else {
             assert!(!waits);
             continue;
         };

@@ -173,13 +173,13 @@ pub(super) enum Answer {
     /// Too long for a worker: nothing has happened yet.
     Long,
     /// Work that waits for memory, not begun. Nothing after it starts before it is done.
-    Lane(Work),
+    Deferred(Work),
 }
 
 /// Work that has begun.
 pub(super) type Begun = BoxFuture<Result<Outcome, Close>>;
 
-/// What came of work in a lane.
+/// What came of deferred work.
 pub(super) enum Outcome {
     Done(Late),
     /// Nothing: answers hold too much memory, try again later.
@@ -188,7 +188,7 @@ pub(super) enum Outcome {
     Unopened(Vec<Arc<Partition>>),
 }
 
-/// Work of a lane, or of a worker once there is memory for it.
+/// Deferred work: of a lane, or of a worker once there is memory for it.
 pub(super) struct Work {
     /// Begins it, told whether it is done whatever memory answers hold.
     pub(super) begin: Box<dyn Fn(bool) -> Begun + Send>,
@@ -198,7 +198,7 @@ pub(super) struct Work {
     pub(super) answer_bytes: usize,
 }
 
-/// What was answered in a lane.
+/// What deferred work answered.
 pub(super) struct Late {
     pub(super) answer: Answer,
     /// How long this client has to wait for its own quota of requests. Milliseconds.
@@ -418,12 +418,12 @@ fn serve(cx: &mut Context<'_>, key: i16, version: i16, body: Bytes) -> Result<(b
     let flexible = key != api_versions::KEY && version >= schema::flexible_from(key);
     // As long as it is not begun it can wait for memory.
     if cx.on_worker && body.len() > entry.bytes_at_once(version) {
-        return Ok((flexible, Answer::Lane(later(cx, entry, version, body))));
+        return Ok((flexible, Answer::Deferred(later(cx, entry, version, body))));
     }
     Ok((
         flexible,
         match metered(cx, entry, version, body.clone())? {
-            Answer::Long => Answer::Lane(later(cx, entry, version, body)),
+            Answer::Long => Answer::Deferred(later(cx, entry, version, body)),
             answer => answer,
         },
     ))
@@ -550,7 +550,7 @@ fn throttled(answer: Answer, key: i16, version: i16, throttle_ms: u32) -> Answer
         Answer::Phased(future) => Answer::Phased(Box::pin(async move { raise(future.await) })),
         Answer::Waits(future) => Answer::Waits(Box::pin(async move { raise(future.await) })),
         Answer::Alone(future) => Answer::Alone(Box::pin(async move { raise(future.await) })),
-        answer @ (Answer::Long | Answer::Lane(_)) => answer,
+        answer @ (Answer::Long | Answer::Deferred(_)) => answer,
     }
 }
 
