@@ -118,7 +118,8 @@ impl Reading<'_> {
         };
         let mut offset = span.start;
         while offset < span.end {
-            let read = |bytes| partition.read(offset, bytes).and_then(|read| partition.bytes_of(&read.slice));
+            let read =
+                |bytes| partition.read(offset, bytes, true).and_then(|read| partition.bytes_of(&read.slice));
             // Up to what does not read, batch by batch.
             let next = match read(LOAD_BYTES).or_else(|_| read(1)) {
                 Ok(bytes) => self.take(&bytes, offset),

@@ -178,13 +178,13 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
+    fn read(&self, offset: i64, max_bytes: usize, min_one_message: bool, until: i64) -> Result<Slice> {
         let state = locked(&self.state);
         state.check(offset >= state.start && offset <= state.end)?;
         let first = state.batches.partition_point(|b| b.header.last_offset() < offset);
         let (mut out, mut next_offset) = (BytesMut::new(), offset);
         for batch in state.batches.iter().skip(first) {
-            let fits = out.is_empty() || out.len() + batch.bytes.len() <= max_bytes;
+            let fits = min_one_message && out.is_empty() || out.len() + batch.bytes.len() <= max_bytes;
             if !fits || batch.header.next_offset() > until {
                 break;
             }

@@ -208,13 +208,13 @@ pub trait Log: Send + Sync {
     fn append(&self, batches: &[Placed], now_ms: i64) -> Result<()>;
 
     /// Whole batches from the one that contains `offset`, at most `max_bytes` unless the first alone is
-    /// larger; never past `until` (an offset at a batch boundary, normally the high watermark).
-    /// Empty when `offset == until`.
+    /// larger and `min_one_message`; never past `until` (an offset at a batch boundary, normally the high watermark).
+    /// Empty when `offset == until`, or the first batch has no room.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] below the start or past the end, [`Error::Damaged`] where records are lost,
     /// [`Error::Corrupt`], [`Error::Io`].
-    fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice>;
+    fn read(&self, offset: i64, max_bytes: usize, min_one_message: bool, until: i64) -> Result<Slice>;
 
     /// Base offset of the first batch at or past `from`, and past the log start, whose max-timestamp is at least `timestamp`.
     /// Waits for the disk.

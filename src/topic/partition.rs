@@ -232,7 +232,7 @@ impl Partition {
     /// # Errors
     /// [`Error::Storage`], [`Error::OffsetOutOfRange`].
     pub fn time_at(&self, offset: i64) -> Result<Option<i64>> {
-        let head = self.noted(self.read(offset, 1)?.slice.first(crate::batch::HEADER_BYTES))?;
+        let head = self.noted(self.read(offset, 1, true)?.slice.first(crate::batch::HEADER_BYTES))?;
         Ok(Header::read(&head).map(|header| match header.timestamp_type() {
             TimestampType::LogAppend => header.max_timestamp,
             TimestampType::Create => header.base_timestamp,
@@ -490,10 +490,10 @@ impl Partition {
     ///
     /// # Errors
     /// [`Error::OffsetOutOfRange`], [`Error::Storage`], [`Error::UnknownPartition`] once deleted.
-    pub fn read(&self, offset: i64, max_bytes: usize) -> Result<ReadOutcome> {
+    pub fn read(&self, offset: i64, max_bytes: usize, min_one_message: bool) -> Result<ReadOutcome> {
         let (log, mut outcome) = self.within(offset)?;
         if offset < outcome.high_watermark {
-            let read = log.read(offset, max_bytes, outcome.high_watermark);
+            let read = log.read(offset, max_bytes, min_one_message, outcome.high_watermark);
             outcome.slice = read.map_err(|error| self.failed_read(error))?;
         }
         Ok(outcome)
@@ -571,7 +571,7 @@ impl Partition {
         let mut next = log.seek_time(timestamp, 0).map_err(|error| self.unless_deleted(error))?;
         let end = self.high_watermark.value();
         while let Some(base) = next.filter(|base| *base < end) {
-            let read = log.read(base.max(log.span().start), 1, end);
+            let read = log.read(base.max(log.span().start), 1, true, end);
             let bytes = self.bytes_of(&read.map_err(|error| self.unless_deleted(error))?)?;
             let Some(batch) = Batches::new(&bytes).next().transpose()? else { break };
             let found = batch.first_at_or_after(timestamp, log.span().start, max_plain_bytes)?;
@@ -594,7 +594,7 @@ impl Partition {
         let (start, end) = (log.span().start, self.high_watermark.value());
         // The first batch from `offset` on that can be read, unless the end comes before.
         let at = |mut offset| loop {
-            match log.read(offset, 1, end) {
+            match log.read(offset, 1, true, end) {
                 Err(crate::store::Error::Damaged { to, .. }) if offset < to => offset = to.min(end),
                 read => break self.bytes_of(&read.map_err(|error| self.unless_deleted(error))?),
             }

@@ -101,7 +101,7 @@ async fn a_large_group_comes_and_goes(message_max_bytes: &str, most: usize) {
     let journal = core.topics().by_name(JOURNAL).unwrap();
     let sizes = |core: &Arc<Core>| {
         let index = core.groups.state.lock().coordinator.partition_of(&group);
-        let slice = journal.partition(index).unwrap().read(0, 100 << 20).unwrap().slice;
+        let slice = journal.partition(index).unwrap().read(0, 100 << 20, true).unwrap().slice;
         let bytes = slice.to_bytes().unwrap();
         crate::batch::Batches::new(&bytes).map(|batch| batch.unwrap().bytes.len()).collect::<Vec<_>>()
     };

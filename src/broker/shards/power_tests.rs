@@ -203,8 +203,8 @@ impl Log for PerishableLog {
         }
     }
 
-    fn read(&self, offset: i64, max_bytes: usize, until: i64) -> store::Result<Slice> {
-        self.inner.read(offset, max_bytes, until)
+    fn read(&self, offset: i64, max_bytes: usize, min_one_message: bool, until: i64) -> store::Result<Slice> {
+        self.inner.read(offset, max_bytes, min_one_message, until)
     }
 
     fn seek_time(&self, timestamp: i64, from: i64) -> store::Result<Option<i64>> {

@@ -238,7 +238,7 @@ impl<'a> Look<'a> {
             }
             // What does not fit is not read: a record weighs no less than its bytes.
             let wanted = most.bytes.min(most.weight).saturating_sub(self.bytes).clamp(1, left);
-            let outcome = match self.partition.read(self.got.next_offset, wanted) {
+            let outcome = match self.partition.read(self.got.next_offset, wanted, true) {
                 // What lies before lost records is given first; whoever asks at them is told.
                 Err(Error::Storage(store::Error::Damaged { .. })) if !self.got.records.is_empty() => break,
                 // Retention took it meanwhile: it goes on where the log begins now, as it does for who comes later.

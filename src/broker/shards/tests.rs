@@ -168,7 +168,7 @@ async fn records_for_one_shard_are_one_batch_and_each_knows_its_place() {
     let stored: Vec<Stored> =
         core.put(&topic, entries).await.unwrap().into_iter().map(Result::unwrap).collect();
     for partition in topic.partitions().iter() {
-        let bytes = partition.read(0, 1 << 20).unwrap().slice.to_bytes().unwrap();
+        let bytes = partition.read(0, 1 << 20, true).unwrap().slice.to_bytes().unwrap();
         assert_eq!(Batches::new(&bytes).count(), 1);
     }
     for (n, stored) in (0..).zip(&stored) {

@@ -245,8 +245,8 @@ impl Log for LocalLog {
         self.essential.store(true, Ordering::Relaxed);
     }
 
-    fn read(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
-        self.reading(|| self.read_slice(offset, max_bytes, until))
+    fn read(&self, offset: i64, max_bytes: usize, min_one_message: bool, until: i64) -> Result<Slice> {
+        self.reading(|| self.read_slice(offset, max_bytes as u64, min_one_message, until))
     }
 
     fn seek_time(&self, timestamp: i64, from: i64) -> Result<Option<i64>> {

@@ -52,7 +52,7 @@ fn read_all(log: &LocalLog, until: i64) -> i64 {
     use crate::store::Log;
     let mut next = log.span().start;
     while next < until {
-        match log.read(next, 1, until) {
+        match log.read(next, 1, true, until) {
             Ok(slice) if slice.is_empty() => break,
             Ok(slice) => next = slice.next_offset(),
             // It was trimmed meanwhile.
@@ -161,7 +161,7 @@ fn a_log_is_deleted_under_everybody_and_all_of_them_come_to_an_end() {
             ("writer", Box::new(move || (0..APPENDS).for_each(|_| drop(append(log_ref, end))))),
             ("syncer", Box::new(move || (0..3).for_each(|_| drop(log_ref.flush())))),
             ("tidier", Box::new(move || _ = log_ref.tidy_turn())),
-            ("reader", Box::new(move || (0..3).for_each(|at| drop(log_ref.read(at, 1, 4))))),
+            ("reader", Box::new(move || (0..3).for_each(|at| drop(log_ref.read(at, 1, true, 4))))),
             ("trimmer", Box::new(move || drop(log_ref.trim_to(2)))),
             ("deleter", Box::new(move || store_ref.delete_log(ID).unwrap())),
         ];
@@ -189,7 +189,7 @@ fn a_close_beside_the_last_syncs_and_reads_leaves_everything_durable() {
         let threads: Vec<Thread<'_>> = vec![
             ("syncer", Box::new(move || (0..2).for_each(|_| drop(log_ref.flush())))),
             ("tidier", Box::new(move || _ = log_ref.tidy_turn())),
-            ("reader", Box::new(move || (0..4).for_each(|at| drop(log_ref.read(at, 1, 5).unwrap())))),
+            ("reader", Box::new(move || (0..4).for_each(|at| drop(log_ref.read(at, 1, true, 5).unwrap())))),
             ("closer", Box::new(move || store_ref.close().unwrap())),
         ];
         schedule::run(seed, threads);

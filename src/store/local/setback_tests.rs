@@ -368,7 +368,7 @@ fn a_failed_sync_of_a_segment_fences_its_log_and_a_close_still_saves_the_others(
     logs[1].sync();
     assert!(logs[1].durable().is_fenced());
     assert!(matches!(append(&*logs[1]), Err(Error::Fenced)));
-    assert_eq!(logs[1].read(0, 1, 2).unwrap().next_offset(), 1, "it is read as before");
+    assert_eq!(logs[1].read(0, 1, true, 2).unwrap().next_offset(), 1, "it is read as before");
     assert!(matches!(store.close(), Err(Error::Fenced)));
     drop((logs, store));
 
@@ -522,7 +522,7 @@ fn a_writer_goes_on_while_a_trim_waits_for_the_disk() {
         disk.0.until_a_sync_waits();
         (0..5).for_each(|_| append(&*log).unwrap());
         assert_eq!((log.span().start, log.span().end), (0, 11), "the start moves when that is durable");
-        assert_eq!(log.read(9, 1, 11).unwrap().next_offset(), 10);
+        assert_eq!(log.read(9, 1, true, 11).unwrap().next_offset(), 10);
         disk.0.let_go();
         trim.join().unwrap().unwrap();
     });
@@ -540,7 +540,7 @@ fn whoever_appends_or_reads_waits_for_the_disk_in_its_place() {
         Local::open_with(dir.path(), options).unwrap()
     };
     let read = |log: &dyn Log| {
-        (0..log.span().end).for_each(|at| assert!(!log.read(at, 1, at + 1).unwrap().is_empty()))
+        (0..log.span().end).for_each(|at| assert!(!log.read(at, 1, true, at + 1).unwrap().is_empty()))
     };
     let store = open();
     let one = log(&store, 0);
@@ -567,7 +567,7 @@ fn whoever_appends_or_reads_waits_for_the_disk_in_its_place() {
 fn offsets(log: &dyn Log, end: i64) -> Vec<i64> {
     let (mut at, mut found) = (log.span().start, Vec::new());
     while at < end {
-        match log.read(at, 1, end) {
+        match log.read(at, 1, true, end) {
             Ok(slice) => {
                 found.extend(at..slice.next_offset());
                 assert_eq!(slice.to_bytes().unwrap().len(), slice.len());

@@ -126,7 +126,7 @@ fn read_around(log: &dyn Log, durable: i64, what: &str) -> Vec<Header> {
     let (mut out, span) = (Vec::new(), log.span());
     let mut offset = span.start;
     while offset < span.end {
-        match log.read(offset, 700, span.end) {
+        match log.read(offset, 700, true, span.end) {
             Ok(slice) => {
                 let got = headers(&slice.to_bytes().unwrap());
                 offset = got.last().expect("a read below the end gives a batch").next_offset();
@@ -312,7 +312,7 @@ fn flipped(seed: u64) {
         assert_eq!(log.span().end, model.end(), "{what}: life {life}");
         let (mut offset, mut lost, mut epochs) = (0, 0, 0);
         while offset < log.span().end {
-            match log.read(offset, 700, log.span().end) {
+            match log.read(offset, 700, true, log.span().end) {
                 Ok(slice) => {
                     for header in headers(&slice.to_bytes().unwrap()) {
                         let same = |k: &&Known| (k.base, k.crc) == (header.base_offset, header.crc);

@@ -33,7 +33,7 @@ fn all_verbs(disk: &Faulty, incidents: &Arc<Incidents>) -> Result<u64, Error> {
                 see(log.append(&batches(&mut dice, log.span().end), 0));
                 log.sync();
                 let span = log.span();
-                see(log.read(span.start, 1 << 20, span.end).map(drop));
+                see(log.read(span.start, 1 << 20, true, span.end).map(drop));
                 see(log.seek_time(0, 0).map(drop));
                 see(log.max_timestamp(0).map(drop));
                 match step {

@@ -178,12 +178,12 @@ fn a_first_read_near_the_end_of_a_closed_segment_looks_at_little_of_it() {
     let store = open();
     let log = store.open_log(id(1), large, &mut |_| {}).unwrap().log;
     let before = disk.bytes_read();
-    let slice = log.read(11_998, 1000, 12_000).unwrap();
+    let slice = log.read(11_998, 1000, true, 12_000).unwrap();
     assert_eq!(super::headers(&slice.to_bytes().unwrap())[0].base_offset, 11_998);
     let read = disk.bytes_read() - before;
     assert!(read < 3 << 20, "{read} bytes of 12 MB");
     let before = disk.bytes_read();
-    log.read(11_997, 1000, 12_000).unwrap();
+    log.read(11_997, 1000, true, 12_000).unwrap();
     assert!(disk.bytes_read() - before < 64 << 10, "a chunk is verified once");
 }
 
@@ -192,7 +192,7 @@ pub(super) fn read_around(log: &dyn Log, from: i64) -> (Vec<i64>, Vec<(i64, i64)
     let (mut read, mut lost) = (Vec::new(), Vec::new());
     let (mut offset, end) = (from, log.span().end);
     while offset < end {
-        match log.read(offset, 1 << 20, end) {
+        match log.read(offset, 1 << 20, true, end) {
             Ok(slice) => {
                 let got = super::headers(&slice.to_bytes().unwrap());
                 offset = got.last().expect("a read below the end gives a batch").next_offset();
@@ -426,7 +426,7 @@ fn check_probes(dir: &Path) {
     let store = Local::open(dir).unwrap();
     let log = open(&store, id(1));
     for offset in 0..160 {
-        let got = super::headers(&log.read(offset, 1, 160).unwrap().to_bytes().unwrap());
+        let got = super::headers(&log.read(offset, 1, true, 160).unwrap().to_bytes().unwrap());
         assert_eq!(got[0].base_offset, offset / 2 * 2);
     }
     for timestamp in 0..80 {
@@ -486,10 +486,10 @@ fn a_file_cut_under_a_running_store_is_an_error_and_no_crash() {
     let log = open(&store, id(1));
     push(&*log, 1, 1, 100_000);
     push(&*log, 1, 2, 10);
-    let mapped = log.read(0, 1 << 20, 2).unwrap();
+    let mapped = log.read(0, 1 << 20, true, 2).unwrap();
     let path = log_dir(dir.path(), 1).join("00000000000000000000.log");
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1000).unwrap();
     assert!(matches!(mapped.to_bytes(), Err(Error::Io { .. })));
-    assert!(matches!(log.read(0, 1, 1), Err(Error::Corrupt { .. })));
-    assert_eq!(log.read(1, 100, 2).unwrap().len(), 71, "the next segment is whole");
+    assert!(matches!(log.read(0, 1, true, 1), Err(Error::Corrupt { .. })));
+    assert_eq!(log.read(1, 100, true, 2).unwrap().len(), 71, "the next segment is whole");
 }

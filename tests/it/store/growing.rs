@@ -161,9 +161,9 @@ fn an_index_of_other_bytes_costs_nothing() {
                     "bodies of {first} and {body}, life {life}"
                 );
                 // Takes its descriptor, and with it the index that is in memory.
-                drop(other.read(0, 1, 1).unwrap());
+                drop(other.read(0, 1, true, 1).unwrap());
                 for at in (0..1200).rev().step_by(97) {
-                    let slice = ours.read(at, 1, 1200).unwrap_or_else(|e| panic!("body {body}: {e}"));
+                    let slice = ours.read(at, 1, true, 1200).unwrap_or_else(|e| panic!("body {body}: {e}"));
                     assert_eq!(headers(&slice.to_bytes().unwrap())[0].base_offset, at);
                 }
             }
@@ -471,7 +471,7 @@ fn spoil(at: &Path, all: &mut [Acknowledged], dice: &mut Dice) {
 fn compare(log: &dyn Log, all: &[Acknowledged], what: &str) {
     for known in all {
         let (base, header) = (known.placed.base_offset, known.placed.batch.header());
-        match log.read(base, 1, log.span().end) {
+        match log.read(base, 1, true, log.span().end) {
             Ok(slice) => {
                 let bytes = slice.to_bytes().unwrap();
                 assert_eq!(headers(&bytes)[0].base_offset, base, "{what}");

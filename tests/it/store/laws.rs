@@ -43,7 +43,10 @@ fn a_read_starts_with_the_batch_that_contains_the_offset() {
             push(&*log, 7, n, 100);
         });
         for offset in 0..700 {
-            let got = headers(&log.read(offset, 1, 700).unwrap().to_bytes().unwrap());
+            let got = headers(&log.read(offset, 1, true, 700).unwrap().to_bytes().unwrap());
+            let none = log.read(offset, 1, false, 700).unwrap();
+            assert!(none.is_empty() && none.next_offset() == offset, "it has no room");
+            assert!(!log.read(offset, 1 << 20, false, 700).unwrap().is_empty());
             assert_eq!(got.len(), 1, "one byte allows the first batch only");
             assert!(got[0].base_offset <= offset && offset <= got[0].last_offset());
         }
@@ -59,7 +62,7 @@ fn a_read_ends_at_until_and_within_its_size() {
         });
         for until in (0..=200).step_by(2) {
             for max in [1, 111, 112, 600, 4000] {
-                let slice = log.read(0, max, until).unwrap();
+                let slice = log.read(0, max, true, until).unwrap();
                 let got = headers(&slice.to_bytes().unwrap());
                 assert!(got.iter().all(|h| h.next_offset() <= until));
                 assert!(slice.len() <= max || got.len() <= 1);
@@ -75,11 +78,11 @@ fn a_read_ends_at_until_and_within_its_size() {
 fn offsets_outside_the_log_are_out_of_range_and_the_end_is_empty() {
     on_every_engine(|store| {
         let log = open(store, id(1));
-        assert!(matches!(log.read(0, 10, 0), Ok(slice) if slice.is_empty()));
+        assert!(matches!(log.read(0, 10, true, 0), Ok(slice) if slice.is_empty()));
         push(&*log, 3, 0, 10);
-        assert!(matches!(log.read(4, 10, 3), Err(Error::OutOfRange { start: 0, end: 3 })));
-        assert!(matches!(log.read(-1, 10, 3), Err(Error::OutOfRange { .. })));
-        assert!(log.read(3, 10, 3).unwrap().is_empty());
+        assert!(matches!(log.read(4, 10, true, 3), Err(Error::OutOfRange { start: 0, end: 3 })));
+        assert!(matches!(log.read(-1, 10, true, 3), Err(Error::OutOfRange { .. })));
+        assert!(log.read(3, 10, true, 3).unwrap().is_empty());
         assert!(Slice::empty(0).is_empty());
     });
 }
@@ -157,7 +160,7 @@ fn the_start_moves_up_and_frees_whole_segments() {
         log.trim_to(20).unwrap();
         assert_eq!(log.span().start, 30);
         assert!(log.segments().len() < before && log.segments()[0].next_offset > 30);
-        assert!(matches!(log.read(29, 10, 60), Err(Error::OutOfRange { start: 30, .. })));
+        assert!(matches!(log.read(29, 10, true, 60), Err(Error::OutOfRange { start: 30, .. })));
         assert_eq!(read_all(&*log, 30, 900).first().unwrap().base_offset, 30);
         assert!(matches!(log.trim_to(61), Err(Error::OutOfRange { .. })));
         log.trim_to(60).unwrap();
@@ -173,7 +176,7 @@ fn a_slice_outlives_the_log_it_was_read_from() {
         let log = open(store, id(1));
         let big = 40_000;
         push(&*log, 1, 1, big);
-        let slice = log.read(0, 1 << 20, 1).unwrap();
+        let slice = log.read(0, 1 << 20, true, 1).unwrap();
         push(&*log, 1, 2, 10);
         log.trim_to(1).unwrap();
         store.delete_log(id(1)).unwrap();
@@ -292,7 +295,7 @@ fn readers_see_whole_batches_while_a_writer_appends() {
                     let mut offset = 0;
                     while offset < 2000 {
                         let end = log.span().end;
-                        let got = headers(&log.read(offset, max, end).unwrap().to_bytes().unwrap());
+                        let got = headers(&log.read(offset, max, true, end).unwrap().to_bytes().unwrap());
                         for header in got {
                             assert_eq!(header.base_offset, offset);
                             offset = header.next_offset();

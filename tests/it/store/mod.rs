@@ -76,7 +76,7 @@ pub fn read_all(log: &dyn Log, mut offset: i64, max_bytes: usize) -> Vec<Header>
     let mut out = Vec::new();
     let end = log.span().end;
     while offset < end {
-        let got = headers(&log.read(offset, max_bytes, end).unwrap().to_bytes().unwrap());
+        let got = headers(&log.read(offset, max_bytes, true, end).unwrap().to_bytes().unwrap());
         offset = got.last().expect("a read below the end gives a batch").next_offset();
         out.extend(got);
     }

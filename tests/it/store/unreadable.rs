@@ -189,9 +189,9 @@ fn offsets_that_an_unreadable_tail_may_hold_are_never_given_anew() {
             assert_eq!((read, lost), (expected, Vec::new()), "marked {marked}");
             assert_eq!(log.damaged(), [], "marked {marked}");
             assert!(!store.incidents().stands(Kind::LogDamaged), "marked {marked}");
-            let slice = log.read(450, 1, log.span().end).unwrap();
+            let slice = log.read(450, 1, true, log.span().end).unwrap();
             assert_eq!(headers(&slice.to_bytes().unwrap())[0].base_offset, firsts[0]);
-            let empty = log.read(450, 1, firsts[0]).unwrap();
+            let empty = log.read(450, 1, true, firsts[0]).unwrap();
             assert_eq!((empty.len(), empty.next_offset()), (0, firsts[0]), "nothing stands in them");
         }
         // They go with what lies before them.
@@ -325,7 +325,7 @@ fn come_and_go(seed: u64) {
         let end = told.last_key_value().map_or(0, |(base, _)| base + 1);
         assert!(log.span().end >= end, "{what}: {} of {end}", log.span().end);
         for (base, crc) in &told {
-            match log.read(*base, 1, log.span().end) {
+            match log.read(*base, 1, true, log.span().end) {
                 Ok(slice) => {
                     let header = headers(&slice.to_bytes().unwrap())[0];
                     assert_eq!((header.base_offset, header.crc), (*base, *crc), "{what}");

@@ -21,8 +21,6 @@ use crate::topic::{Error, Partition, Route};
 pub(super) const FLEXIBLE_FROM: i16 = 12;
 /// What the answer says of a partition, beside its records. Bytes, at most.
 pub(super) const HEAD_BYTES: usize = 64;
-/// So many batches are read in vain, because what is left of an answer has no room for them, before it is taken as full.
-const LEFT_OUT_MAX: usize = 8;
 /// Partitions that are looked at before other connections come.
 pub(super) const STEP: usize = 256;
 
@@ -85,8 +83,6 @@ pub(super) struct Attempt {
     pub(super) left: usize,
     /// With so many the client waits no more.
     pub(super) enough: usize,
-    /// How many had batches for which it had no room.
-    pub(super) left_out: usize,
     /// There is something else than bytes to say.
     pub(super) notable: bool,
     /// How long the client's own quota allows nothing.
@@ -114,7 +110,6 @@ impl Plan {
             heap: 0,
             left: self.max_bytes,
             enough: self.min_bytes,
-            left_out: 0,
             notable: false,
             owed_ms,
             held_ms: (owed_ms > 0).then_some(owed_ms),
@@ -135,11 +130,8 @@ impl Plan {
             let limit = may_read.then(|| attempt.left.min(part.max_bytes));
             let found = part.read(&self.core, limit, attempt.bytes == 0);
             if found.is_left_out && part.max_bytes >= attempt.left {
-                attempt.left_out += 1;
-                if attempt.left_out == LEFT_OUT_MAX {
-                    // The answer is as good as full, and nothing that is there would make it more.
-                    (attempt.left, attempt.enough) = (0, attempt.enough.min(attempt.bytes));
-                }
+                // As in Kafka: there are as many bytes as the client may get, though some of them only in the next answer.
+                attempt.enough = 0;
             }
             attempt.bytes += found.slice.len();
             attempt.heap += HEAD_BYTES + found.slice.heap_len();
@@ -278,7 +270,7 @@ impl PartitionPlan {
             is_left_out: false,
         };
         let outcome = match limit {
-            Some(limit) => partition.read(self.offset, limit)?,
+            Some(limit) => partition.read(self.offset, limit, first)?,
             None => partition.look(self.offset)?,
         };
         found.high_watermark = outcome.high_watermark;
@@ -290,9 +282,9 @@ impl PartitionPlan {
                 return Ok(found);
             }
         }
-        let fits = first || limit.is_some_and(|limit| outcome.slice.len() <= limit);
-        found.is_left_out = !fits && found.diverging.is_none();
-        if fits && found.diverging.is_none() {
+        if found.diverging.is_none() {
+            let is_there = limit.is_some() && self.offset < outcome.high_watermark;
+            found.is_left_out = is_there && outcome.slice.is_empty();
             found.slice = outcome.slice;
         }
         Ok(found)

@@ -33,7 +33,13 @@ impl LocalLog {
         }
     }
 
-    pub(super) fn read_slice(&self, offset: i64, max_bytes: usize, until: i64) -> Result<Slice> {
+    pub(super) fn read_slice(
+        &self,
+        offset: i64,
+        max_bytes: u64,
+        min_one_message: bool,
+        until: i64,
+    ) -> Result<Slice> {
         let end = self.end.load(Ordering::Acquire);
         if offset < self.start.load(Ordering::Acquire) || offset > end {
             return Err(self.out_of_range());
@@ -45,17 +51,18 @@ impl LocalLog {
         let segment = match self.holding(offset) {
             Some(segment) if offset < segment.part().next_offset => segment,
             Some(segment) if offset < segment.goes_on_at() => {
-                return self.read_slice(segment.goes_on_at(), max_bytes, until);
+                return self.read_slice(segment.goes_on_at(), max_bytes, min_one_message, until);
             }
             _ => return Err(self.missing(offset)),
         };
         let handle = segment.handle(&self.shared.files)?;
-        let mut read = self.read_verified(&segment, &handle, offset, max_bytes as u64, until);
+        let read_once = || self.read_verified(&segment, &handle, offset, max_bytes, min_one_message, until);
+        let mut read = read_once();
         if let Err(Error::Io { source, .. }) = &read
             && is_unreadable(source)
         {
             segment.look_again(&handle, self.interval())?;
-            read = self.read_verified(&segment, &handle, offset, max_bytes as u64, until);
+            read = read_once();
         }
         self.tell_damage(&segment);
         read
@@ -67,6 +74,7 @@ impl LocalLog {
         handle: &Arc<Handle>,
         offset: i64,
         max_bytes: u64,
+        min_one_message: bool,
         until: i64,
     ) -> Result<Slice> {
         let interval = self.interval();
@@ -88,6 +96,9 @@ impl LocalLog {
         }
         // What is not verified yet is the next read's.
         let cut = segment.cut(handle, from, limit, max_bytes.min(ready - from), interval)?;
+        if cut.0 - from > max_bytes && !min_one_message {
+            return Ok(Slice::empty(offset));
+        }
         self.slice(segment, handle, from, cut)
     }
 

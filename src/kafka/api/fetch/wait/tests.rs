@@ -40,11 +40,15 @@ async fn rig(partitions: i32) -> Rig {
 impl Rig {
     /// Appends one batch; its bytes.
     fn append(&self, partition: i32) -> usize {
+        self.append_of(partition, b"value")
+    }
+
+    fn append_of(&self, partition: i32, value: &'static [u8]) -> usize {
         let mut builder = Builder::new();
         builder.push(Record {
             timestamp_ms: 1,
             key: None,
-            value: Some(Bytes::from_static(b"value")),
+            value: Some(Bytes::from_static(value)),
             headers: Vec::new(),
         });
         let batch = builder.build().unwrap();
@@ -225,23 +229,28 @@ async fn what_is_read_counts_and_when_memory_is_used_up_little_more_is_copied_fr
 }
 
 #[tokio::test]
-async fn an_answer_that_is_full_reads_no_more_and_tells_of_all_partitions() {
-    let rig = rig(20).await;
+async fn what_has_no_room_in_an_answer_takes_none_from_what_stands_behind_it() {
+    let rig = rig(30).await;
     let bytes = rig.append(0);
-    for partition in 1..20 {
-        rig.append(partition);
+    for partition in 1..30 {
+        rig.append_of(partition, if partition < 20 { &[7; 10_000] } else { b"value" });
     }
-    let mut plan = rig.plan(3 * bytes, 1_000);
-    plan.max_bytes = 3 * bytes - 1;
-    // What does not fit into what its partition may give says nothing of the others.
-    plan.topics[0].partitions[1].max_bytes = 1;
+    let mut plan = rig.plan(12 * bytes, 1_000);
+    plan.max_bytes = 12 * bytes;
     let mut attempt = plan.attempt();
     assert!(plan.step(&mut attempt));
     let read: Vec<_> = attempt.found.iter().map(|found| found.slice.len()).collect();
-    assert_eq!((&read[..4], attempt.bytes, attempt.left), (&[bytes, 0, bytes, 0][..], 2 * bytes, 0));
-    assert_eq!(attempt.left_out, 17, "all from the fourth on, of which eight were read");
-    assert!(!plan.waits_after(&attempt), "what is there would not make it more");
+    let told = [vec![bytes], vec![0; 19], vec![bytes; 10]].concat();
+    assert_eq!((read, attempt.left), (told, bytes));
+    assert!(!plan.waits_after(&attempt), "there is more than it may give");
     assert!(attempt.found.iter().all(|found| found.code == Code::NONE && found.high_watermark == 1));
+
+    // What does not fit into what its partition may give says nothing of the others.
+    plan.topics[0].partitions.truncate(2);
+    plan.topics[0].partitions[1].max_bytes = 1;
+    let mut attempt = plan.attempt();
+    assert!(plan.step(&mut attempt));
+    assert!(attempt.bytes == bytes && plan.waits_after(&attempt));
 }
 
 #[tokio::test]
