@@ -5,10 +5,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Task, Poll, ready};
 
 use bytes::Bytes;
 use tokio::sync::AcquireError;
 
+use super::out::Out;
 use crate::broker::{Core, Place, Places};
 use crate::listen::{Budget, Lease};
 use crate::lock::{Mutex, rank};
@@ -97,6 +99,28 @@ impl Answers {
         kept.push(Kept { form, state, bytes: bytes.clone() });
         bytes
     }
+}
+
+/// Memory for an answer of `bytes`, once `free` are there, and what is held then in all. Nobody makes a second large one before
+/// the first was read: writing it wakes the connection.
+pub(super) fn poll_room(
+    answers: &mut Lease,
+    out: &Out,
+    bytes: usize,
+    free: usize,
+    task: &mut Task<'_>,
+) -> Poll<usize> {
+    let held = answers.bytes();
+    if held > 0 && answers.budget().is_used_up() {
+        answers.step_aside();
+        return Poll::Pending;
+    }
+    if out.sent_ever() > 0 {
+        answers.account().know();
+    }
+    ready!(answers.poll_grow(held + free, held + free, task));
+    answers.shrink(held + bytes);
+    Poll::Ready(held + bytes)
 }
 
 #[cfg(test)]

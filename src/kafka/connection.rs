@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::answers::{NextTurn, Turn};
+use super::answers::{NextTurn, Turn, poll_room};
 use super::api::fetch::{LongPoll, Step};
 use super::api::{self, Answer, BoxFuture, produce};
 use super::door::Shared;
@@ -81,6 +81,8 @@ enum State {
     Ready(Body),
     Produce(produce::Reply),
     Future(BoxFuture<Body>),
+    /// The same, and it waits for other clients.
+    Waits(BoxFuture<Body>),
     Fetch(Box<LongPoll>),
     Deferred {
         work: api::Work,
@@ -172,7 +174,7 @@ pub(super) struct Connection {
     /// Memory of answers, and what the client is to do for it: take them.
     answers: Lease,
     to_take: Option<Box<Duty>>,
-    /// What is held for the answer of deferred work.
+    /// What is held for an answer that is being made.
     answer_room: usize,
     wake_up: WakeUp,
     /// After a wake-up that was over: it waits for its next one.
@@ -417,10 +419,10 @@ impl Connection {
             return Some(left);
         }
         let own = OWN_BYTES.saturating_sub(self.requests.bytes());
-        let is_used_up = self.requests.budget().is_used_up();
-        if !is_used_up || own > 0 {
+        let must_ask = self.requests.budget().is_nearly_used_up();
+        if !must_ask || own > 0 {
             self.requests.step_aside();
-            return Some(if is_used_up { own } else { usize::MAX });
+            return Some(if must_ask { own } else { usize::MAX });
         }
         // Who has not begun a frame has nothing to stand in line for.
         let Some(missing) = self.frame_len.map(|len| len.saturating_sub(self.input.len())) else {
@@ -452,17 +454,18 @@ impl Connection {
         }
         let holds = tight(&self.requests) && !self.requests.is_waiting();
         let sends = reads && !self.input.is_empty();
-        let waits = |pending: &Pending| matches!(pending.state, State::Fetch(_));
-        // What is not begun before its client has read what is in front of it.
-        let begins =
-            matches!(self.pending.front(), Some(Pending { state: State::Deferred { begun: None, .. }, .. }));
-        let stands = begins && !self.out.is_empty();
-        let owes = holds && (sends || stands || self.pending.iter().any(waits));
+        // What stands behind is not begun before.
+        let (waits, hangs) = match self.pending.front().map(|front| &front.state) {
+            Some(State::Fetch(poll)) => (poll.waits(), false),
+            Some(State::Waits(_)) => (false, true),
+            _ => (false, false),
+        };
+        let owes = holds && (sends || waits || hangs || !self.out.is_empty());
         if !is_cut(&mut self.to_send, owes, self.requests.account(), task) {
             return Ok(());
         }
         self.to_send = None;
-        if self.hurry() {
+        if waits && self.hurry() {
             task.waker().wake_by_ref();
             return Ok(());
         }
@@ -503,7 +506,7 @@ impl Connection {
                     Poll::Ready(body) => Some(body),
                     Poll::Pending => break,
                 },
-                State::Future(future) => match future.as_mut().poll(task) {
+                State::Future(future) | State::Waits(future) => match future.as_mut().poll(task) {
                     Poll::Ready(body) => {
                         self.wake_up.bytes += body.heap_len();
                         Some(body)
@@ -511,10 +514,18 @@ impl Connection {
                     Poll::Pending => break,
                 },
                 State::Fetch(poll) => {
+                    let needs = poll.head_bytes();
+                    if needs > 0 && self.answer_room == 0 {
+                        match poll_room(&mut self.answers, &self.out, needs, needs, task) {
+                            Poll::Ready(room) => self.answer_room = room,
+                            Poll::Pending => break,
+                        }
+                    }
                     let step = poll.step(task, self.turn.is_some());
                     self.fetch_heap = poll.heap_len();
                     match step {
                         Step::Done(body) => {
+                            self.answer_room = 0;
                             self.wake_up.bytes += body.heap_len();
                             Some(body)
                         }
@@ -522,23 +533,18 @@ impl Connection {
                             self.wake_up.more = true;
                             break;
                         }
-                        Step::Waits => break,
+                        Step::Waits => {
+                            self.answer_room = 0;
+                            break;
+                        }
                     }
                 }
                 State::Deferred { work, begun, .. } => {
                     if begun.is_none() {
-                        // Nobody makes a second large one before the first was read: writing it wakes the connection.
-                        let asks = work.answer_bytes > 0 && self.answer_room == 0;
-                        if asks && self.answers.bytes() > 0 && self.answers.budget().is_used_up() {
-                            self.requests.step_aside();
-                            self.answers.step_aside();
-                            break;
-                        }
+                        // First for what it is once it is read, then for its answer: who has that waits for nothing more.
                         if self.out.sent_ever() > 0 {
                             self.requests.account().know();
-                            self.answers.account().know();
                         }
-                        // First for what it is once it is read, then for its answer: who has that waits for nothing more.
                         let all = self.requests.bytes() + work.read_bytes;
                         if work.read_bytes > 0 {
                             if self.requests.poll_grow(all, all, task).is_pending() {
@@ -547,12 +553,12 @@ impl Connection {
                             front.request_bytes += work.read_bytes;
                             self.pending_bytes += std::mem::take(&mut work.read_bytes);
                         }
-                        if asks {
-                            let all = self.answers.bytes() + work.answer_bytes;
-                            if self.answers.poll_grow(all, all, task).is_pending() {
-                                break;
+                        if work.answer_bytes > 0 && self.answer_room == 0 {
+                            let least = work.answer_bytes.max(self.answers.budget().large());
+                            match poll_room(&mut self.answers, &self.out, work.answer_bytes, least, task) {
+                                Poll::Ready(room) => self.answer_room = room,
+                                Poll::Pending => break,
                             }
-                            self.answer_room = all;
                         }
                     }
                     let has_turn = self.answers.has_turn();
@@ -627,7 +633,8 @@ impl Connection {
             }
             // What it appends is with the log when this wake-up ends.
             Answer::Produce(reply) => State::Produce(reply),
-            Answer::Phased(future) | Answer::Alone(future) | Answer::Waits(future) => State::Future(future),
+            Answer::Phased(future) | Answer::Alone(future) => State::Future(future),
+            Answer::Waits(future) => State::Waits(future),
             Answer::Fetch(mut poll) => {
                 // Who is above what all share does not wait for records, and nobody does at the end.
                 if self.requests.has_turn() || self.shared.stop.is_set() {

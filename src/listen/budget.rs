@@ -4,7 +4,9 @@
 //! [`Lease`]. Each connection has a little of its own that nobody else can take; the rest is one sum.
 //! Above the sum people stand in line. Who needs least goes first into what becomes free, and one that has waited
 //! longest has the turn until its bytes are back: it alone may go over the sum, so nothing locks up and nobody waits for
-//! ever behind small ones.
+//! ever behind small ones. What it took by that is nobody else's burden: the others share the sum as if it were not there.
+//! A part of the sum only small things take, so that large ones which fill the rest, and move as slowly as they may, do not
+//! keep everybody else waiting.
 //! Those whose clients have moved something before go first, and every other turn is a stranger's: a crowd that came only
 //! to hold memory does not stand between the others and it.
 //! Invariant: the sum is at most its limit and what one turn needs; a connection holds at most its share of it.
@@ -14,6 +16,7 @@
 //! before it takes, which large things do.
 //! Deliberately absent: what is held (each door's), where the numbers come from, sockets.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -33,6 +36,10 @@ pub const OWN_BYTES: usize = 16 * 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What it must move on average then, bytes a second.
 const PACE: u64 = 1 << 20;
+/// This part of the sum is left to small things.
+const SPARE_PART: usize = 8;
+/// No more than this part of it is small.
+const SMALL_PART: usize = 64;
 /// How often those who wait look for somebody to cut.
 const LOOK: Duration = Duration::from_millis(100);
 /// Time between two lines about a budget that is used up.
@@ -54,8 +61,8 @@ pub struct Budget {
 
 #[derive(Default)]
 struct Line {
-    /// Somebody has the turn.
-    turn: bool,
+    /// What somebody who has the turn took by it and has not given back.
+    turn: Option<usize>,
     /// The next turn is a stranger's, if there is one.
     is_strangers: bool,
     /// In the order of arrival; first those that are known.
@@ -180,10 +187,23 @@ impl Budget {
         self.used() >= self.limit
     }
 
-    /// Whether more than that is in use: somebody has a turn, or what has no bound was made.
+    /// The least that counts as large. What nobody can size before it is made asks for so much.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.used() > self.limit
+    pub fn large(&self) -> usize {
+        if self.limit == usize::MAX { 0 } else { self.limit / SMALL_PART + 1 }
+    }
+
+    /// Whether large things wait.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let line = self.line();
+        self.shared(&line) > self.sum(self.large())
+    }
+
+    /// Whether what is left is for small things, about.
+    #[must_use]
+    pub fn is_nearly_used_up(&self) -> bool {
+        self.used() >= self.sum(self.large())
     }
 
     /// Whether nobody should keep memory that is not in use.
@@ -202,30 +222,53 @@ impl Budget {
         self.line.lock()
     }
 
-    /// How much of the sum is free for this account beyond what it holds. Its share does not count while it holds little
-    /// more than `with`, which is one thing that grows: a thing may be larger than a share.
-    fn room(&self, line: &Line, account: &Account, with: usize, is_new: bool) -> Room {
+    /// What is in use, save what the turn took.
+    fn shared(&self, line: &Line) -> usize {
+        self.used().saturating_sub(line.turn.unwrap_or(0))
+    }
+
+    /// How much all may hold together when one takes so much of it.
+    fn sum(&self, needs: usize) -> usize {
+        if needs < self.large() { self.limit } else { self.limit - self.limit / SPARE_PART }
+    }
+
+    /// How much of the sum is free for this account beyond what it holds, for something that needs so much. Its share does not
+    /// count while it holds little more than `with`, which is one thing that grows: a thing may be larger than a share.
+    fn room(&self, line: &Line, account: &Account, with: usize, is_new: bool, needs: usize) -> Room {
         let held = account.held();
         let own = OWN_BYTES.saturating_sub(held);
         let others = held.saturating_sub(with);
         let share = if others <= OWN_BYTES { usize::MAX } else { self.share.saturating_sub(held).max(own) };
         // Who comes anew does not overtake those who stand in line.
-        let free =
-            if is_new && !line.waiting.is_empty() { 0 } else { self.limit.saturating_sub(self.used()) };
+        let is_late = is_new && !line.waiting.is_empty();
+        let free = if is_late { 0 } else { self.sum(needs).saturating_sub(self.shared(line)) };
         Room { share, all: own.saturating_add(free).min(share) }
     }
 
-    fn give(&self, account: &Account, bytes: usize) {
+    /// How much of it comes out of what all share.
+    fn give(&self, account: &Account, bytes: usize) -> usize {
         let before = account.held.fetch_add(bytes, Ordering::SeqCst);
-        self.used.fetch_add(excess(before + bytes) - excess(before), Ordering::SeqCst);
+        let more = excess(before + bytes) - excess(before);
+        self.used.fetch_add(more, Ordering::SeqCst);
+        more
     }
 
-    fn lessen(&self, account: &Account, bytes: usize) {
+    /// As [`Budget::give`].
+    fn lessen(&self, account: &Account, bytes: usize) -> usize {
         let before = account.held.fetch_sub(bytes, Ordering::SeqCst);
-        self.used.fetch_sub(excess(before) - excess(before - bytes), Ordering::SeqCst);
+        let less = excess(before) - excess(before - bytes);
+        self.used.fetch_sub(less, Ordering::SeqCst);
+        less
     }
 
-    fn take_back(&self, account: &Account, bytes: usize) {
+    fn take_back(&self, account: &Account, bytes: usize, is_of_turn: bool) {
+        if is_of_turn {
+            let mut line = self.line();
+            let less = self.lessen(account, bytes);
+            line.turn = line.turn.map(|turn| turn.saturating_sub(less));
+            self.reconsider(&mut line, account);
+            return;
+        }
         self.lessen(account, bytes);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.reconsider(&mut self.line(), account);
@@ -239,7 +282,7 @@ impl Budget {
         let apart = line.apart.range((account.id, (false, 0))..=(account.id, (true, u64::MAX)));
         for ticket in apart.map(|((_, ticket), _)| *ticket).collect::<Vec<_>>() {
             let Some(waiter) = line.apart.get(&(account.id, ticket)) else { continue };
-            if waiter.needs > self.room(line, account, 0, false).share {
+            if waiter.needs > self.room(line, account, 0, false, waiter.needs).share {
                 break;
             }
             if let Some(waiter) = line.apart.remove(&(account.id, ticket)) {
@@ -254,7 +297,7 @@ impl Budget {
     fn admit(&self, line: &mut Line) {
         while let Some((_, needs, ticket)) = line.by_need.first().copied() {
             let Some(waiter) = line.waiting.get(&ticket) else { break };
-            let room = self.room(line, &waiter.account, 0, false);
+            let room = self.room(line, &waiter.account, 0, false, needs);
             if needs > room.all {
                 if needs <= room.share {
                     break;
@@ -264,10 +307,10 @@ impl Budget {
             }
             self.let_in(line, ticket, false);
         }
-        while !line.turn
+        while line.turn.is_none()
             && let Some((ticket, waiter)) = line.next()
         {
-            let is_over = waiter.needs > self.room(line, &waiter.account, 0, false).share;
+            let is_over = waiter.needs > self.room(line, &waiter.account, 0, false, waiter.needs).share;
             if is_over {
                 line.leave(ticket).into_iter().for_each(|waiter| line.stand_apart(ticket, waiter));
             } else {
@@ -279,10 +322,10 @@ impl Budget {
     fn let_in(&self, line: &mut Line, ticket: Ticket, turn: bool) {
         let Some(Waiter { account, needs, grant }) = line.leave(ticket) else { return };
         // Before it is told: from then on it gives back.
-        self.give(&account, needs);
+        let more = self.give(&account, needs);
         if grant.send(Grant { bytes: needs, turn }).is_ok() {
             if turn {
-                (line.turn, line.is_strangers) = (true, !ticket.0);
+                (line.turn, line.is_strangers) = (Some(more), !ticket.0);
             }
         } else {
             // It went away meanwhile.
@@ -290,23 +333,25 @@ impl Budget {
         }
     }
 
-    /// Cuts those that hold memory and do not move it, the longest still first, until there is room for those in line.
+    /// Cuts those that hold memory and do not move it, who holds most first, until there is room for those in line. Not who
+    /// holds little, as one does who waits to read records that are mapped: all that are left by that hold half of the sum at most.
     fn look(&self, now: Instant) {
         let mut line = self.line();
         if line.waiting.is_empty() || line.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
             return;
         }
         line.looked = Some(now);
+        let little = self.large().min(self.limit / 2 / line.debts.len().max(1));
         let wanted: usize = line.by_need.iter().map(|(_, needs, _)| *needs).fold(0, usize::saturating_add);
-        let mut late: Vec<(Instant, u64)> = line
+        let mut late: Vec<(Reverse<usize>, Instant, u64)> = line
             .debts
             .iter()
-            .filter(|(_, owed)| !owed.is_cut && excess(owed.account.held()) > 0 && owed.is_late(now))
-            .map(|(id, owed)| (owed.last, *id))
+            .filter(|(_, owed)| !owed.is_cut && excess(owed.account.held()) > little && owed.is_late(now))
+            .map(|(id, owed)| (Reverse(owed.account.held()), owed.last, *id))
             .collect();
         late.sort_unstable();
         let (mut freed, mut seen) = (0usize, BTreeSet::new());
-        for (_, id) in late {
+        for (_, _, id) in late {
             if freed >= wanted {
                 break;
             }
@@ -452,7 +497,7 @@ impl Drop for Debt {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut line = self.0.line();
-        line.turn = false;
+        line.turn = None;
         self.0.admit(&mut line);
         self.0.waiting.store(line.count(), Ordering::SeqCst);
     }
@@ -509,10 +554,10 @@ impl Lease {
         }
         let budget = &self.account.budget;
         let line = budget.line();
-        let room = budget.room(&line, &self.account, self.bytes, true);
-        let is_there = least <= room.all || self.turn.is_some();
+        let room = |needs| budget.room(&line, &self.account, self.bytes, true, needs).all;
+        let is_there = least <= room(least) || self.turn.is_some();
         if is_there {
-            let bytes = want.min(room.all).max(least);
+            let bytes = want.min(room(want)).max(least);
             budget.give(&self.account, bytes);
             self.bytes += bytes;
         }
@@ -525,7 +570,7 @@ impl Lease {
         let waiter = Waiter { account: Arc::clone(&self.account), needs, grant };
         let mut line = budget.line();
         let ticket = (!self.account.known.load(Ordering::Relaxed), line.number());
-        if needs > budget.room(&line, &self.account, self.bytes, true).share {
+        if needs > budget.room(&line, &self.account, self.bytes, true, needs).share {
             line.stand_apart(ticket, waiter);
         } else {
             line.enter(ticket, waiter);
@@ -589,7 +634,7 @@ impl Lease {
     pub fn shrink(&mut self, bytes: usize) {
         if let Some(less) = self.bytes.checked_sub(bytes).filter(|less| *less > 0) {
             self.bytes = bytes;
-            self.account.budget.take_back(&self.account, less);
+            self.account.budget.take_back(&self.account, less, self.turn.is_some());
             if self.turn.as_ref().is_some_and(|(_, before)| bytes <= *before) {
                 self.turn = None;
             }
@@ -609,7 +654,13 @@ impl Lease {
     pub fn settle(&mut self, bytes: usize) {
         if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
             self.bytes = bytes;
-            self.account.budget.give(&self.account, more);
+            let budget = &self.account.budget;
+            // Of what has the turn all has it.
+            let mut line = self.turn.is_some().then(|| budget.line());
+            let more = budget.give(&self.account, more);
+            if let Some(turn) = line.as_mut().and_then(|line| line.turn.as_mut()) {
+                *turn += more;
+            }
         } else {
             self.shrink(bytes);
         }

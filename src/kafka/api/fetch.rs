@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::plan::{FLEXIBLE_FROM, HEAD_BYTES, PartitionPlan, Plan, TopicKey, TopicPlan};
+use self::plan::{FLEXIBLE_FROM, PartitionPlan, Plan, TopicKey, TopicPlan};
 pub(in crate::kafka) use self::wait::{LongPoll, Step};
 use super::{Answer, Context, Entry};
 use crate::kafka::connection::Close;
@@ -54,10 +54,9 @@ pub(super) fn bytes_at_once(version: i16) -> usize {
     OWN_BYTES / PLACE_BYTES * asked_bytes(version)
 }
 
-/// Memory that a request of so many bytes takes once it is read, and that its answer takes beside what is read from logs.
-pub(super) fn needs(version: i16, bytes: usize) -> (usize, usize) {
-    let partitions = bytes / asked_bytes(version);
-    (partitions * PLACE_BYTES, partitions * HEAD_BYTES)
+/// Memory that a request of so many bytes takes once it is read.
+pub(super) fn read_bytes(version: i16, bytes: usize) -> usize {
+    bytes / asked_bytes(version) * PLACE_BYTES
 }
 
 fn answer(cx: &mut Context<'_>, version: i16, body: Bytes) -> Result<Answer, Close> {

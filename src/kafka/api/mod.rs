@@ -194,7 +194,7 @@ pub(super) struct Work {
     pub(super) begin: Box<dyn Fn(bool) -> Begun + Send>,
     /// Memory that the request takes once it is read, beside its bytes.
     pub(super) read_bytes: usize,
-    /// Memory without which its answer is not made.
+    /// Memory without which its answer is not made: none where that asks for its own.
     pub(super) answer_bytes: usize,
 }
 
@@ -298,12 +298,13 @@ impl Entry {
         }
     }
 
-    /// Memory that a request of so many bytes takes once it is read, and that its answer takes at the least.
+    /// Memory that a request of so many bytes takes once it is read, and that its answer takes at the least where it is made
+    /// at once.
     fn needs(&self, version: i16, bytes: usize) -> (usize, usize) {
         match self.key {
             // Records stay where they are.
             produce::KEY => (0, 0),
-            fetch::KEY => fetch::needs(version, bytes),
+            fetch::KEY => (fetch::read_bytes(version, bytes), 0),
             _ => (bytes * READ_FACTOR, LARGE_ANSWER_BYTES),
         }
     }
@@ -458,7 +459,7 @@ fn later(cx: &Context<'_>, entry: &'static Entry, version: i16, body: Bytes) -> 
         let (listener, client_id) = (Arc::clone(&listener), client_id.clone());
         let lane = Arc::clone(&core);
         let compute = move || {
-            if !is_produce && !is_short && !at_any_rate && answers.budget.is_over() {
+            if answer_bytes > 0 && !at_any_rate && answers.budget.is_short() {
                 return Ok(Outcome::TooMuch);
             }
             let mut wave = Wave::default();

@@ -2,14 +2,14 @@
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::broker::in_memory;
+use crate::broker::{Core, in_memory};
 use crate::config::{Config, Source};
 use crate::kafka::door::{Listener, open};
-use crate::listen::Census;
+use crate::listen::{Budget, Census, Doorway};
 
 const KIB: usize = 1024;
 /// Longer than anything here takes.
@@ -39,72 +39,191 @@ fn frame(key: i16, version: i16, body: &[u8]) -> Vec<u8> {
     frame.to_vec()
 }
 
-/// A Fetch v4 that names one partition 10,000 times.
-fn wide_fetch() -> Vec<u8> {
+/// A Fetch v4 that names one partition so many times.
+fn wide_fetch(count: u16) -> Vec<u8> {
     let mut body = BytesMut::new();
-    [-1, 1_000, 1, 1 << 20].into_iter().for_each(|value| body.put_i32(value));
+    [-1, 0, 1, 1 << 20].into_iter().for_each(|value| body.put_i32(value));
     body.put_slice(&[0, 0, 0, 0, 1, 0, 1, b't']);
-    body.put_i32(10_000);
-    for _ in 0..10_000 {
+    body.put_i32(count.into());
+    for _ in 0..count {
         body.put_slice(&[0; 12]);
         body.put_i32(1 << 20);
     }
     frame(1, 4, &body)
 }
 
-#[tokio::test]
-async fn a_request_that_waits_until_its_client_reads_gives_its_memory_to_who_waits_for_some() {
-    let mut config = Config::default();
-    for (key, value) in [
-        ("queued.max.request.bytes", 1024 * KIB),
-        ("queued.max.response.bytes", 1024 * KIB),
-        ("socket.send.buffer.bytes", 4 * KIB),
-    ] {
-        config.set(key, &value.to_string(), Source::CommandLine).unwrap();
-    }
-    let core = in_memory(config).unwrap();
-    core.create_topic("t".into(), 1, [].into()).await.unwrap();
-    for n in 0..400 {
-        core.create_topic(format!("{n:0>200}"), 1, [].into()).await.unwrap();
-    }
-    let census = Arc::<Census>::default();
-    let addrs = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let door = open(&core, &census, vec![Listener { name: "PLAINTEXT".into(), addrs }]).unwrap();
-    let [requests, answers] = <[_; 2]>::try_from(census.budgets()).ok().unwrap();
+/// A JoinGroup v1 of a group whose first generation is a minute away.
+fn join(group: [u8; 5]) -> Vec<u8> {
+    let times = [0, 0, 0xea, 0x60].repeat(2);
+    let rest = b"\0\0\0\x08consumer\0\0\0\x01\0\x05range\0\0\0\0";
+    frame(11, 1, &[b"\0\x05", &group[..], &times, rest].concat())
+}
 
-    let connect = async || {
+/// A topic's name, of 200 bytes.
+fn long_name(n: usize) -> String {
+    format!("{n:0>200}")
+}
+
+const TOPICS: usize = 400;
+
+/// A Metadata v1 for all topics, by their names or without.
+fn list(is_named: bool) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    body.put_i32(if is_named { i32::try_from(TOPICS).unwrap() } else { -1 });
+    for n in 0..if is_named { TOPICS } else { 0 } {
+        body.put_u16(200);
+        body.put_slice(long_name(n).as_bytes());
+    }
+    frame(3, 1, &body)
+}
+
+/// A door whose budget of requests is 1 MiB and whose sockets hold little.
+struct Rig {
+    core: Arc<Core>,
+    door: Doorway,
+    requests: Arc<Budget>,
+    answers: Arc<Budget>,
+}
+
+impl Rig {
+    async fn new(answer_bytes: usize) -> Self {
+        let mut config = Config::default();
+        for (key, value) in [
+            ("queued.max.request.bytes", 1024 * KIB),
+            ("queued.max.response.bytes", answer_bytes),
+            ("socket.send.buffer.bytes", 4 * KIB),
+            ("group.initial.rebalance.delay.ms", 60_000),
+        ] {
+            config.set(key, &value.to_string(), Source::CommandLine).unwrap();
+        }
+        let core = in_memory(config).unwrap();
+        core.create_topic("t".into(), 1, [].into()).await.unwrap();
+        for n in 0..TOPICS {
+            core.create_topic(long_name(n), 1, [].into()).await.unwrap();
+        }
+        let census = Arc::<Census>::default();
+        let addrs = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        let door = open(&core, &census, vec![Listener { name: "PLAINTEXT".into(), addrs }]).unwrap();
+        let [requests, answers] = <[_; 2]>::try_from(census.budgets()).ok().unwrap();
+        Self { core, door, requests, answers }
+    }
+
+    async fn connect(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        socket.connect(door.addrs()[0]).await.unwrap()
-    };
-    // The list of all topics is made once and costs who sends it no memory.
-    let list = frame(3, 1, &(-1_i32).to_be_bytes());
-    let mut reader = connect().await;
-    reader.write_all(&list).await.unwrap();
-    let bytes = timeout(AT_MOST, reader.read_u32()).await.unwrap().unwrap();
-    assert!(bytes as usize > 80 * KIB);
+        socket.connect(self.door.addrs()[0]).await.unwrap()
+    }
 
-    let (mut hog, mut others) = (requests.account().lease(), answers.account().lease());
-    hog.settle(300 * KIB);
+    /// What this client asks for behind what it asked for before holds memory of requests, until others wait for that.
+    async fn gives_way(&self, client: &mut TcpStream) {
+        let mut hog = self.requests.account().lease();
+        hog.settle(300 * KIB);
+        let before = self.requests.used();
+        client.write_all(&wide_fetch(10_000)).await.unwrap();
+        let holds = async {
+            while self.requests.used() < before + 140 * KIB {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(AT_MOST, holds).await.unwrap();
+        // One of the two may get it all the same, as the first in line.
+        let (mut one, mut other) = (self.requests.account().lease(), self.requests.account().lease());
+        timeout(AT_MOST, one.grow(700 * KIB, 700 * KIB)).await.unwrap();
+        timeout(AT_MOST, other.grow(600 * KIB, 600 * KIB)).await.unwrap();
+    }
+
+    async fn close(self) {
+        self.door.close().await;
+        self.core.close().unwrap();
+    }
+}
+
+/// How long a whole answer is.
+async fn receive(stream: &mut TcpStream) -> usize {
+    let all = async {
+        let mut answer = vec![0; stream.read_u32().await.unwrap() as usize];
+        stream.read_exact(&mut answer).await.unwrap()
+    };
+    timeout(AT_MOST, all).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_waits_until_its_client_reads_gives_its_memory_to_who_waits_for_some() {
+    let rig = Rig::new(1024 * KIB).await;
+    // The list of all topics is made once and costs who sends it no memory.
+    let mut reader = rig.connect().await;
+    reader.write_all(&list(false)).await.unwrap();
+    assert!(receive(&mut reader).await > 80 * KIB);
+
+    let mut others = rig.answers.account().lease();
     others.settle(1100 * KIB);
-    let mut unread = connect().await;
-    let before = requests.used();
-    unread.write_all(&list).await.unwrap();
+    let mut unread = rig.connect().await;
+    unread.write_all(&list(false)).await.unwrap();
     timeout(AT_MOST, unread.readable()).await.unwrap().unwrap();
-    unread.write_all(&wide_fetch()).await.unwrap();
-    let holds = async {
-        while requests.used() < before + 140 * KIB {
+    rig.gives_way(&mut unread).await;
+    drop((unread, reader));
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_request_behind_one_that_waits_for_other_clients_gives_its_memory_to_who_waits_for_some() {
+    let rig = Rig::new(1024 * KIB).await;
+    let (mut first, mut member) = (rig.connect().await, rig.connect().await);
+    first.write_all(&join(*b"first")).await.unwrap();
+    let has_journal = async {
+        while !rig.core.has_journal() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(AT_MOST, holds).await.unwrap();
-    let mut turn = requests.account().lease();
-    timeout(AT_MOST, turn.grow(700 * KIB, 700 * KIB)).await.unwrap();
+    timeout(AT_MOST, has_journal).await.unwrap();
+    member.write_all(&join(*b"group")).await.unwrap();
+    rig.gives_way(&mut member).await;
+    drop((first, member));
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn answers_of_fetches_that_nobody_reads_take_no_more_than_there_is_and_one_turn() {
+    let rig = Rig::new(1024 * KIB).await;
+    let mut crowd = Vec::new();
+    for _ in 0..16 {
+        let mut unread = rig.connect().await;
+        unread.write_all(&wide_fetch(5_000)).await.unwrap();
+        crowd.push(unread);
+    }
+    let mut most = 0;
+    for unread in &crowd {
+        // It has something, or was closed because it does not read on.
+        let served = async {
+            while timeout(Duration::from_millis(1), unread.readable()).await.is_err() {
+                most = most.max(rig.answers.used());
+            }
+        };
+        timeout(AT_MOST, served).await.unwrap();
+        most = most.max(rig.answers.used());
+    }
+    assert!((200 * KIB..1400 * KIB).contains(&most), "{most}");
+    drop(crowd);
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn answers_of_unknown_size_leave_room_for_those_that_need_little() {
+    let rig = Rig::new(8192 * KIB).await;
+    let (mut others, mut turn) = (rig.answers.account().lease(), rig.answers.account().lease());
+    others.settle(8300 * KIB);
+    timeout(AT_MOST, turn.grow(50 * KIB, 50 * KIB)).await.unwrap();
     assert!(turn.has_turn());
-    let mut waits = requests.account().lease();
-    timeout(AT_MOST, waits.grow(60 * KIB, 60 * KIB)).await.unwrap();
-    assert!(!waits.has_turn());
-    drop((unread, reader));
-    door.close().await;
-    core.close().unwrap();
+    others.settle(7600 * KIB);
+    // What is left is for small things, and nobody knows how large this gets.
+    let mut large = rig.connect().await;
+    large.write_all(&list(true)).await.unwrap();
+    assert!(timeout(Duration::from_millis(300), large.readable()).await.is_err(), "answered already");
+    let mut small = rig.connect().await;
+    small.write_all(&wide_fetch(900)).await.unwrap();
+    assert!(receive(&mut small).await > 20 * KIB);
+    others.settle(0);
+    assert!(receive(&mut large).await > 80 * KIB);
+    drop((large, small));
+    rig.close().await;
 }

@@ -45,7 +45,7 @@ async fn small_things_pass_one_goes_over_and_the_others_wait() {
     let budget = budget(100_000, usize::MAX);
     let accounts: Vec<_> = (0..4).map(|_| budget.account()).collect();
     let mut full = accounts[0].lease();
-    assert!(held(&mut full, OWN_BYTES + 100_000));
+    full.settle(OWN_BYTES + 100_000);
     let mut over = accounts[1].lease();
     assert!(held(&mut over, 50_000), "the first in line has the turn");
     let mut small = accounts[2].lease();
@@ -63,7 +63,7 @@ async fn small_things_pass_one_goes_over_and_the_others_wait() {
     drop(part);
     soon(|| waits.is_finished()).await;
     drop((waits.await.unwrap(), full, small));
-    assert_eq!((budget.used(), budget.line().turn), (0, false));
+    assert_eq!((budget.used(), budget.line().turn), (0, None));
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn who_has_the_turn_keeps_it_until_the_memory_is_back() {
     soon(|| waits.is_finished()).await;
     assert!(waits.await.unwrap().has_turn());
     drop((full, over));
-    assert_eq!((budget.used(), budget.line().turn), (0, false));
+    assert_eq!((budget.used(), budget.line().turn), (0, None));
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn what_becomes_free_goes_to_who_needs_least_and_the_turn_to_who_waited_lo
     let budget = budget(100_000, usize::MAX);
     let accounts: Vec<_> = (0..5).map(|_| budget.account()).collect();
     let mut full = accounts[0].lease();
-    assert!(held(&mut full, OWN_BYTES + 100_000));
+    full.settle(OWN_BYTES + 100_000);
     let mut turn = accounts[1].lease();
     assert!(held(&mut turn, OWN_BYTES + 1));
     let (large, small) = (in_line(&accounts[2], 90_000), in_line(&accounts[3], 40_000));
@@ -103,7 +103,7 @@ async fn what_becomes_free_goes_to_who_needs_least_and_the_turn_to_who_waited_lo
     assert!(!large.is_finished());
     drop(turn);
     soon(|| large.is_finished()).await;
-    assert!(budget.line().turn);
+    assert!(budget.line().turn.is_some());
     // Who comes later with little does not wait behind them, who comes with more does.
     let mut later = accounts[4].lease();
     assert!(held(&mut later, OWN_BYTES));
@@ -141,7 +141,7 @@ async fn who_is_known_goes_before_strangers_and_every_other_turn_is_a_strangers(
     for one in strangers {
         one.await.unwrap();
     }
-    assert_eq!((budget.used(), budget.line().turn), (0, false));
+    assert_eq!((budget.used(), budget.line().turn), (0, None));
 }
 
 #[tokio::test]
@@ -226,4 +226,49 @@ async fn without_a_limit_nobody_waits() {
     let budget = Budget::new("test", None, None);
     let mut lease = budget.account().lease();
     assert!(held(&mut lease, usize::MAX / 2));
+}
+
+#[tokio::test]
+async fn large_things_leave_a_part_to_small_ones_and_the_turn_is_no_burden() {
+    let budget = budget(640_000, usize::MAX);
+    let (mut large, mut more, mut turn) =
+        (budget.account().lease(), budget.account().lease(), budget.account().lease());
+    assert!(held(&mut large, OWN_BYTES + 500_000) && !large.has_turn());
+    assert_eq!(at_once(more.grow(OWN_BYTES, 500_000)), Some(OWN_BYTES + 60_000), "what there is for it");
+    assert!(!budget.is_short());
+    assert!(held(&mut turn, 900_000) && turn.has_turn());
+    assert!(!budget.is_short(), "the turn does not count");
+    // Nothing is left for what is large, and 80,000 for what is small.
+    let mut crowd: Vec<_> = (0..9).map(|_| budget.account().lease()).collect();
+    assert!(!held(&mut crowd[0], OWN_BYTES + 10_001));
+    for small in &mut crowd[..8] {
+        small.settle(OWN_BYTES);
+        assert!(held(small, OWN_BYTES + 10_000) && !small.has_turn());
+    }
+    assert!(budget.is_short());
+    crowd[8].settle(OWN_BYTES);
+    assert!(!held(&mut crowd[8], OWN_BYTES + 1));
+    drop((large, more, turn, crowd));
+    assert_eq!((budget.used(), budget.line().turn), (0, None));
+}
+
+#[tokio::test]
+async fn who_holds_little_is_not_cut_for_those_who_hold_much() {
+    let budget = budget(640_000, usize::MAX);
+    let cuts: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
+    let accounts: Vec<_> = (0..3).map(|_| budget.account()).collect();
+    let mut leases: Vec<_> = accounts.iter().map(Account::lease).collect();
+    for (lease, bytes) in leases.iter_mut().zip([9_000, 300_000, 331_000]) {
+        lease.settle(OWN_BYTES + bytes);
+    }
+    let debts: Vec<_> = accounts.iter().zip(&cuts).map(|(account, cut)| account.owe(cut)).collect();
+    let late = Instant::now() + 2 * PATIENCE;
+    let (mut turn, mut waits) = (budget.account().lease(), budget.account().lease());
+    assert!(held(&mut turn, 40_000));
+    let mut waits = Box::pin(waits.grow(600_000, 600_000));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let cut = |at: usize| at_once(cuts[at].notified()).is_some();
+    budget.look(late);
+    assert!(!cut(0) && cut(1) && cut(2));
+    drop(debts);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::plan::{Attempt, PartitionPlan, Plan, STEP};
+use super::plan::{Attempt, HEAD_BYTES, PartitionPlan, Plan, STEP};
 use crate::broker::Registration;
 use crate::kafka::error::Code;
 use crate::kafka::out::Body;
@@ -136,6 +136,16 @@ impl LongPoll {
     /// Memory of what it has read so far.
     pub(in crate::kafka) fn heap_len(&self) -> usize {
         if let Phase::Reading { attempt, .. } = &self.phase { attempt.heap } else { 0 }
+    }
+
+    /// Memory that the answer takes beside what is read from logs, where it is about to be made and takes much.
+    pub(in crate::kafka) fn head_bytes(&self) -> usize {
+        if self.plan.is_long() && !self.waits() { self.plan.partitions().count() * HEAD_BYTES } else { 0 }
+    }
+
+    /// Whether it waits for records.
+    pub(in crate::kafka) fn waits(&self) -> bool {
+        !matches!(self.phase, Phase::Reading { .. })
     }
 
     /// Answers soon with what there is: others need the memory that waiting takes.
@@ -297,6 +307,10 @@ impl LongPoll {
                     }
                     let is_counted = self.available >= self.plan.min_bytes;
                     self.read(over || is_counted);
+                    if self.plan.is_long() {
+                        // Once there is memory for what it finds.
+                        return Step::More;
+                    }
                 }
             }
         }
