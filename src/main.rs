@@ -24,6 +24,10 @@ use weir_broker::bench;
 use weir_broker::config::{Config, FileError};
 use weir_broker::quota::plan::Load;
 
+/// Memory that was used once goes back to the system while nobody needs it, and as much is in use as the budgets count, about.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// One broker, two front doors over one log.
 #[derive(Parser)]
 #[command(name = "weir", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]

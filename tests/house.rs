@@ -55,6 +55,7 @@ const QUARANTINE: &[(&str, &[&str])] = &[
     ("clap", &["src/main.rs"]),
     ("clap_complete", &["src/main.rs"]),
     ("clap_mangen", &["src/main.rs"]),
+    ("tikv_jemallocator", &["src/main.rs"]),
     ("tracing_subscriber", &["src/main.rs"]),
     ("SystemTime", &["src/broker/clock.rs"]),
     ("getrandom", &["src/broker/clock.rs"]),
