@@ -110,11 +110,11 @@ pub(super) fn poll_room(
     free: usize,
     task: &mut Task<'_>,
 ) -> Poll<usize> {
-    let held = answers.bytes();
-    if held > 0 && answers.budget().is_used_up() {
+    if out.heap_len() > 0 && answers.budget().is_used_up() {
         answers.step_aside();
         return Poll::Pending;
     }
+    let held = answers.bytes();
     if out.sent_ever() > 0 {
         answers.account().know();
     }

@@ -181,6 +181,12 @@ impl Budget {
         self.used.load(Ordering::SeqCst)
     }
 
+    /// How many stand in line.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     /// Whether what all share is used up.
     #[must_use]
     pub fn is_used_up(&self) -> bool {

@@ -227,3 +227,20 @@ async fn answers_of_unknown_size_leave_room_for_those_that_need_little() {
     drop((large, small));
     rig.close().await;
 }
+
+#[tokio::test]
+async fn a_fetch_waits_in_line_whatever_is_ready_behind_it() {
+    let rig = Rig::new(8192 * KIB).await;
+    let (mut others, mut turn) = (rig.answers.account().lease(), rig.answers.account().lease());
+    others.settle(8300 * KIB);
+    timeout(AT_MOST, turn.grow(50 * KIB, 50 * KIB)).await.unwrap();
+    let mut client = rig.connect().await;
+    client.write_all(&[wide_fetch(900), frame(18, 0, &[])].concat()).await.unwrap();
+    assert!(timeout(Duration::from_millis(300), client.readable()).await.is_err(), "answered already");
+    assert_eq!(rig.answers.waiting(), 1);
+    drop((others, turn));
+    assert!(receive(&mut client).await > 20 * KIB);
+    assert!(receive(&mut client).await > 100);
+    drop(client);
+    rig.close().await;
+}
