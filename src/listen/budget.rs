@@ -9,7 +9,7 @@
 //! keep everybody else waiting.
 //! Those whose clients have moved something before go first, and every other turn is a stranger's: a crowd that came only
 //! to hold memory does not stand between the others and it.
-//! Invariant: the sum is at most its limit and what one turn needs; a connection holds at most its share of it.
+//! Invariant: what is asked for is at most the limit and what one turn needs; a connection holds at most its share of it.
 //! While somebody waits, whoever was to move bytes and does not ([`Debt`]) is cut: memory that a client holds by doing
 //! nothing is no one's but the next client's. While nobody waits a client may be as slow as it likes.
 //! Cost: to count what is there, and to give it back while nobody waits, is an addition or two; a lock is taken by who asks
@@ -54,6 +54,8 @@ pub struct Budget {
     share: usize,
     /// What connections hold beyond their own.
     used: AtomicUsize,
+    /// And of that what somebody who has the turn took by it.
+    turn: AtomicUsize,
     /// How many wait. Who gives back looks at it after `used` is less, who waits looks at `used` after it is more.
     waiting: AtomicUsize,
     line: Mutex<rank::MemoryBudget, Line>,
@@ -61,8 +63,8 @@ pub struct Budget {
 
 #[derive(Default)]
 struct Line {
-    /// What somebody who has the turn took by it and has not given back.
-    turn: Option<usize>,
+    /// Whose account has the turn.
+    turn: Option<u64>,
     /// The next turn is a stranger's, if there is one.
     is_strangers: bool,
     /// In the order of arrival; first those that are known.
@@ -152,6 +154,7 @@ impl Budget {
             limit: all(limit),
             share: all(share),
             used: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
         })
@@ -190,7 +193,7 @@ impl Budget {
     /// Whether what all share is used up.
     #[must_use]
     pub fn is_used_up(&self) -> bool {
-        self.used() >= self.limit
+        self.shared() >= self.limit
     }
 
     /// The least that counts as large. What nobody can size before it is made asks for so much.
@@ -202,14 +205,13 @@ impl Budget {
     /// Whether large things wait.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        let line = self.line();
-        self.shared(&line) > self.sum(self.large())
+        self.shared() > self.sum(self.large())
     }
 
     /// Whether what is left is for small things, about.
     #[must_use]
     pub fn is_nearly_used_up(&self) -> bool {
-        self.used() >= self.sum(self.large())
+        self.shared() >= self.sum(self.large())
     }
 
     /// Whether nobody should keep memory that is not in use.
@@ -229,8 +231,8 @@ impl Budget {
     }
 
     /// What is in use, save what the turn took.
-    fn shared(&self, line: &Line) -> usize {
-        self.used().saturating_sub(line.turn.unwrap_or(0))
+    fn shared(&self) -> usize {
+        self.used().saturating_sub(self.turn.load(Ordering::SeqCst))
     }
 
     /// How much all may hold together when one takes so much of it.
@@ -247,7 +249,7 @@ impl Budget {
         let share = if others <= OWN_BYTES { usize::MAX } else { self.share.saturating_sub(held).max(own) };
         // Who comes anew does not overtake those who stand in line.
         let is_late = is_new && !line.waiting.is_empty();
-        let free = if is_late { 0 } else { self.sum(needs).saturating_sub(self.shared(line)) };
+        let free = if is_late { 0 } else { self.sum(needs).saturating_sub(self.shared()) };
         Room { share, all: own.saturating_add(free).min(share) }
     }
 
@@ -270,8 +272,8 @@ impl Budget {
     fn take_back(&self, account: &Account, bytes: usize, is_of_turn: bool) {
         if is_of_turn {
             let mut line = self.line();
-            let less = self.lessen(account, bytes);
-            line.turn = line.turn.map(|turn| turn.saturating_sub(less));
+            let less = self.lessen(account, bytes).min(self.turn.load(Ordering::SeqCst));
+            self.turn.fetch_sub(less, Ordering::SeqCst);
             self.reconsider(&mut line, account);
             return;
         }
@@ -299,19 +301,19 @@ impl Budget {
         self.waiting.store(line.count(), Ordering::SeqCst);
     }
 
-    /// Lets in whoever can be, from the line.
+    /// Lets in whoever can be, from the line. What becomes free is kept for those that are known, but for what is left to small
+    /// things.
     fn admit(&self, line: &mut Line) {
-        while let Some((_, needs, ticket)) = line.by_need.first().copied() {
-            let Some(waiter) = line.waiting.get(&ticket) else { break };
-            let room = self.room(line, &waiter.account, 0, false, needs);
-            if needs > room.all {
-                if needs <= room.share {
-                    break;
-                }
-                line.leave(ticket).into_iter().for_each(|waiter| line.stand_apart(ticket, waiter));
+        while let Some((is_stranger, needs, ticket)) = line.by_need.first().copied() {
+            if self.pass(line, needs, ticket) {
                 continue;
             }
-            self.let_in(line, ticket, false);
+            let stranger = line.by_need.range((true, 0, (false, 0))..).next().copied();
+            match stranger {
+                Some((_, needs, ticket))
+                    if !is_stranger && needs < self.large() && self.pass(line, needs, ticket) => {}
+                _ => break,
+            }
         }
         while line.turn.is_none()
             && let Some((ticket, waiter)) = line.next()
@@ -325,13 +327,28 @@ impl Budget {
         }
     }
 
+    /// Whether somebody in line left it: there is room, or its own connection has to give back first.
+    fn pass(&self, line: &mut Line, needs: usize, ticket: Ticket) -> bool {
+        let Some(waiter) = line.waiting.get(&ticket) else { return false };
+        let room = self.room(line, &waiter.account, 0, false, needs);
+        if needs <= room.all {
+            self.let_in(line, ticket, false);
+        } else if needs > room.share {
+            line.leave(ticket).into_iter().for_each(|waiter| line.stand_apart(ticket, waiter));
+        } else {
+            return false;
+        }
+        true
+    }
+
     fn let_in(&self, line: &mut Line, ticket: Ticket, turn: bool) {
         let Some(Waiter { account, needs, grant }) = line.leave(ticket) else { return };
         // Before it is told: from then on it gives back.
         let more = self.give(&account, needs);
         if grant.send(Grant { bytes: needs, turn }).is_ok() {
             if turn {
-                (line.turn, line.is_strangers) = (Some(more), !ticket.0);
+                (line.turn, line.is_strangers) = (Some(account.id), !ticket.0);
+                self.turn.store(more, Ordering::SeqCst);
             }
         } else {
             // It went away meanwhile.
@@ -340,7 +357,8 @@ impl Budget {
     }
 
     /// Cuts those that hold memory and do not move it, who holds most first, until there is room for those in line. Not who
-    /// holds little, as one does who waits to read records that are mapped: all that are left by that hold half of the sum at most.
+    /// holds little, as one does who waits to read records that are mapped: all that are left by that hold half of the sum at most. Who has
+    /// the turn never holds little: others wait for that, too.
     fn look(&self, now: Instant) {
         let mut line = self.line();
         if line.waiting.is_empty() || line.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
@@ -352,7 +370,10 @@ impl Budget {
         let mut late: Vec<(Reverse<usize>, Instant, u64)> = line
             .debts
             .iter()
-            .filter(|(_, owed)| !owed.is_cut && excess(owed.account.held()) > little && owed.is_late(now))
+            .filter(|(_, owed)| {
+                let holds = excess(owed.account.held()) > little || line.turn == Some(owed.account.id);
+                holds && !owed.is_cut && owed.is_late(now)
+            })
             .map(|(id, owed)| (Reverse(owed.account.held()), owed.last, *id))
             .collect();
         late.sort_unstable();
@@ -504,6 +525,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut line = self.0.line();
         line.turn = None;
+        self.0.turn.store(0, Ordering::SeqCst);
         self.0.admit(&mut line);
         self.0.waiting.store(line.count(), Ordering::SeqCst);
     }
@@ -561,13 +583,17 @@ impl Lease {
         let budget = &self.account.budget;
         let line = budget.line();
         let room = |needs| budget.room(&line, &self.account, self.bytes, true, needs).all;
-        let is_there = least <= room(least) || self.turn.is_some();
-        if is_there {
-            let bytes = want.min(room(want)).max(least);
-            budget.give(&self.account, bytes);
-            self.bytes += bytes;
+        if least > room(least) && self.turn.is_none() {
+            return false;
         }
-        is_there
+        let bytes = want.min(room(want)).max(least);
+        let more = budget.give(&self.account, bytes);
+        self.bytes += bytes;
+        // Of what has the turn all has it.
+        if self.turn.is_some() {
+            budget.turn.fetch_add(more, Ordering::SeqCst);
+        }
+        true
     }
 
     fn stand_in_line(&mut self, needs: usize) {
@@ -661,11 +687,10 @@ impl Lease {
         if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
             self.bytes = bytes;
             let budget = &self.account.budget;
-            // Of what has the turn all has it.
-            let mut line = self.turn.is_some().then(|| budget.line());
+            let line = self.turn.is_some().then(|| budget.line());
             let more = budget.give(&self.account, more);
-            if let Some(turn) = line.as_mut().and_then(|line| line.turn.as_mut()) {
-                *turn += more;
+            if line.is_some() {
+                budget.turn.fetch_add(more, Ordering::SeqCst);
             }
         } else {
             self.shrink(bytes);

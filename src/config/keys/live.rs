@@ -225,7 +225,7 @@ pub(super) const LIVE: &[Key] = &[
         Kind::Long,
         Some("268435456"),
         Check::RangeOrMinusOne(1, i64::MAX),
-        "Memory of all requests of the Kinesis door in flight; above it large ones wait. -1: no limit.",
+        "Memory of all requests of the Kinesis door in flight; where an eighth of it is left large ones wait. -1: no limit.",
     )
     .own(),
     live(
@@ -483,7 +483,7 @@ pub(super) const LIVE: &[Key] = &[
         Kind::Long,
         Some("268435456"),
         Check::RangeOrMinusOne(1, i64::MAX),
-        "Memory of all requests in flight; above it large ones wait, one is read at a time. -1, as in Kafka: no limit.",
+        "Memory of all requests in flight; where an eighth of it is left large ones wait, one is read at a time. -1, as in Kafka: no limit.",
     ),
     live(
         "queued.max.response.bytes",

@@ -265,10 +265,75 @@ async fn who_holds_little_is_not_cut_for_those_who_hold_much() {
     let late = Instant::now() + 2 * PATIENCE;
     let (mut turn, mut waits) = (budget.account().lease(), budget.account().lease());
     assert!(held(&mut turn, 40_000));
-    let mut waits = Box::pin(waits.grow(600_000, 600_000));
+    let mut waits = Box::pin(waits.grow(700_000, 700_000));
     assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     let cut = |at: usize| at_once(cuts[at].notified()).is_some();
     budget.look(late);
-    assert!(!cut(0) && cut(1) && cut(2));
+    assert!(!cut(0) && cut(1) && cut(2), "all that are there do not give back what it needs");
     drop(debts);
+}
+
+#[tokio::test]
+async fn who_holds_most_is_cut_first_and_who_has_the_turn_holds_never_little() {
+    let budget = budget(640_000, usize::MAX);
+    let cuts: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
+    let accounts: Vec<_> = (0..3).map(|_| budget.account()).collect();
+    let mut leases: Vec<_> = accounts.iter().map(Account::lease).collect();
+    leases[0].settle(OWN_BYTES + 200_000);
+    leases[1].settle(OWN_BYTES + 440_000);
+    assert!(held(&mut leases[2], OWN_BYTES + 1) && leases[2].has_turn());
+    let debts: Vec<_> = accounts.iter().zip(&cuts).map(|(account, cut)| account.owe(cut)).collect();
+    let late = Instant::now() + 2 * PATIENCE;
+    let cut = |at: usize| at_once(cuts[at].notified()).is_some();
+    let wait = |bytes: usize| {
+        let mut lease = budget.account().lease();
+        let mut waits = Box::pin(async move { lease.grow(bytes, bytes).await });
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        waits
+    };
+    let few = wait(300_000);
+    budget.look(late);
+    assert!(!cut(0) && cut(1) && !cut(2));
+    let many = wait(700_000);
+    budget.look(late + LOOK);
+    assert!(cut(0) && cut(2));
+    drop((debts, few, many));
+}
+
+#[tokio::test]
+async fn what_has_the_turn_may_grow_and_is_no_burden() {
+    let budget = budget(640_000, usize::MAX);
+    let (mut full, mut turn) = (budget.account().lease(), budget.account().lease());
+    full.settle(OWN_BYTES + 560_000);
+    assert!(held(&mut turn, 100_000) && turn.has_turn());
+    assert!(held(&mut turn, 500_000));
+    turn.settle(900_000);
+    assert!(budget.used() > 1_400_000 && !budget.is_short() && !budget.is_used_up());
+    turn.shrink(50_000);
+    let mut small = budget.account().lease();
+    small.settle(OWN_BYTES);
+    assert!(held(&mut small, OWN_BYTES + 10_000));
+    drop(turn);
+    assert_eq!(budget.shared(), 570_000);
+    drop((full, small));
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn what_is_left_to_small_things_is_strangers_too() {
+    let budget = budget(640_000, usize::MAX);
+    let (mut full, mut turn) = (budget.account().lease(), budget.account().lease());
+    full.settle(OWN_BYTES + 600_000);
+    assert!(held(&mut turn, 100_000) && turn.has_turn());
+    let known = budget.account();
+    known.know();
+    let large = in_line(&known, 200_000);
+    soon(|| budget.line().waiting.len() == 1).await;
+    let mut stranger = budget.account().lease();
+    stranger.settle(OWN_BYTES);
+    assert!(held(&mut stranger, OWN_BYTES + 10_000));
+    assert!(!held(&mut stranger, OWN_BYTES + 30_000) && !large.is_finished());
+    drop((full, stranger, turn));
+    drop(large.await.unwrap());
+    assert_eq!(budget.used(), 0);
 }
