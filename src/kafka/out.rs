@@ -57,7 +57,7 @@ impl Piece {
 }
 
 /// What a queue takes of memory for each of its pieces: two parts, and a buffer of small bytes.
-const QUEUED_BYTES: usize = 2 * size_of::<Part>() + 64;
+pub(super) const QUEUED_BYTES: usize = 2 * size_of::<Part>() + 64;
 
 impl Body {
     /// Bytes on the wire, without the frame's own.

@@ -12,7 +12,7 @@ use crate::kafka::answers::Answers;
 use crate::kafka::api::produce::THROTTLE_MS_MAX;
 use crate::kafka::api::{FEW, charge};
 use crate::kafka::error::{self, Code};
-use crate::kafka::out::{Body, Piece};
+use crate::kafka::out::{Body, Piece, QUEUED_BYTES};
 use crate::kafka::wire::Writer;
 use crate::listen::OWN_BYTES;
 use crate::topic::{Error, Partition, Route};
@@ -134,7 +134,8 @@ impl Plan {
                 attempt.enough = 0;
             }
             attempt.bytes += found.slice.len();
-            attempt.heap += HEAD_BYTES + found.slice.heap_len();
+            let queued = if found.slice.is_empty() { 0 } else { QUEUED_BYTES + found.slice.heap_len() };
+            attempt.heap += HEAD_BYTES + queued;
             attempt.left = attempt.left.saturating_sub(found.slice.len());
             attempt.notable |= found.code != Code::NONE || found.diverging.is_some();
             attempt.held_ms = attempt.held_ms.into_iter().chain(found.held_ms).min();
@@ -284,7 +285,9 @@ impl PartitionPlan {
         }
         if found.diverging.is_none() {
             let is_there = limit.is_some() && self.offset < outcome.high_watermark;
-            found.is_left_out = is_there && outcome.slice.is_empty();
+            // Offsets that nothing ever had are behind the slice.
+            let is_behind = outcome.slice.next_offset() > self.offset;
+            found.is_left_out = is_there && outcome.slice.is_empty() && !is_behind;
             found.slice = outcome.slice;
         }
         Ok(found)

@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 use super::plan::{Attempt, HEAD_BYTES, PartitionPlan, Plan, STEP};
 use crate::broker::Registration;
 use crate::kafka::error::Code;
-use crate::kafka::out::Body;
+use crate::kafka::out::{Body, QUEUED_BYTES};
 use crate::lock::{Mutex, rank};
 use crate::topic::Partition;
 
@@ -140,7 +140,8 @@ impl LongPoll {
 
     /// Memory that the answer takes beside what is read from logs, where it is about to be made and takes much.
     pub(in crate::kafka) fn head_bytes(&self) -> usize {
-        if self.plan.is_long() && !self.waits() { self.plan.partitions().count() * HEAD_BYTES } else { 0 }
+        let is_asked = self.plan.is_long() && !self.waits();
+        if is_asked { self.plan.partitions().count() * (HEAD_BYTES + QUEUED_BYTES) } else { 0 }
     }
 
     /// Whether it waits for records.
