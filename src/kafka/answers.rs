@@ -17,6 +17,8 @@ use crate::lock::{Mutex, rank};
 
 /// Encodings kept: a client uses one version, a cluster's clients a few.
 const KEPT: usize = 4;
+/// How many there may be at a time, with those that are good no more and not sent yet.
+const LIVING_MAX: usize = 16;
 
 /// One of the turns of those who have much to do.
 pub(super) type Turn = Place;
@@ -31,6 +33,7 @@ pub(super) struct Answers {
     /// to do find few before them.
     turns: Arc<Places>,
     kept: Mutex<rank::KeptAnswers, Vec<Kept>>,
+    living: Arc<()>,
 }
 
 /// Which encoding: the API's version and the flags that change it.
@@ -47,6 +50,7 @@ struct Kept {
 struct Counted {
     bytes: Box<[u8]>,
     _lease: Lease,
+    _living: Arc<()>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -60,7 +64,12 @@ impl Answers {
     pub(super) fn new(limit: Option<usize>) -> Arc<Self> {
         let budget = Budget::new("queued.max.response.bytes", limit, None);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Arc::new(Self { budget, turns: Places::new(processors), kept: Mutex::default() })
+        Arc::new(Self {
+            budget,
+            turns: Places::new(processors),
+            kept: Mutex::default(),
+            living: Arc::default(),
+        })
     }
 
     /// Has everything that these answers make others wait for watched.
@@ -87,17 +96,27 @@ impl Answers {
 
     /// Keeps what was made from `state`, instead of what was made from others, and counts its memory for as long as
     /// somebody sends it.
-    pub(super) fn keep(&self, form: Form, state: u64, bytes: Vec<u8>) -> Bytes {
+    ///
+    /// # Errors
+    /// The bytes, when as many as may be are sent to clients that do not take them: they are one answer's own.
+    pub(super) fn keep(&self, form: Form, state: u64, bytes: Vec<u8>) -> Result<Bytes, Vec<u8>> {
+        if Arc::strong_count(&self.living) > LIVING_MAX {
+            return Err(bytes);
+        }
         let mut lease = self.budget.account().lease();
         lease.settle(bytes.len());
-        let bytes = Bytes::from_owner(Counted { bytes: bytes.into(), _lease: lease });
+        let bytes = Bytes::from_owner(Counted {
+            bytes: bytes.into(),
+            _lease: lease,
+            _living: Arc::clone(&self.living),
+        });
         let mut kept = self.kept.lock();
         kept.retain(|one| one.form != form && one.state == state);
         if kept.len() == KEPT {
             kept.remove(0);
         }
         kept.push(Kept { form, state, bytes: bytes.clone() });
-        bytes
+        Ok(bytes)
     }
 }
 
@@ -150,23 +169,29 @@ mod tests {
     fn one_encoding_serves_all_until_its_state_changes_and_is_counted_until_it_is_sent() {
         let answers = Answers::new(Some(1_000_000));
         assert_eq!(answers.find((1, false), 7), None);
-        let made = answers.keep((1, false), 7, vec![1; 900_000]);
+        let made = answers.keep((1, false), 7, vec![1; 900_000]).unwrap();
         let found = answers.find((1, false), 7).unwrap();
         assert_eq!(found.as_ptr(), made.as_ptr(), "the same bytes");
         assert_eq!(answers.find((2, false), 7), None);
         assert_eq!(answers.find((1, true), 7), None);
         assert_eq!(answers.find((1, false), 8), None);
         assert!(!answers.budget.is_used_up());
-        answers.keep((1, false), 8, vec![2; 200_000]);
+        answers.keep((1, false), 8, vec![2; 200_000]).unwrap();
         assert!(answers.budget.is_used_up(), "the old one is still being sent");
         drop(made);
         assert!(answers.budget.is_used_up());
         drop(found);
         assert!(!answers.budget.is_used_up());
         for version in 2..40 {
-            answers.keep((version, false), 8, vec![3; 100]);
+            answers.keep((version, false), 8, vec![3; 100]).unwrap();
         }
         assert_eq!(answers.kept.lock().len(), KEPT);
         assert!(answers.find((39, false), 8).is_some());
+        // What nobody takes does not grow without end.
+        let unread: Vec<_> =
+            (9..).map_while(|state| answers.keep((1, false), state, vec![4; 100]).ok()).collect();
+        assert!((LIVING_MAX - KEPT..=LIVING_MAX).contains(&unread.len()), "{}", unread.len());
+        drop(unread);
+        assert!(answers.keep((1, false), 8, vec![4; 100]).is_ok());
     }
 }

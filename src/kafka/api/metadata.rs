@@ -109,7 +109,10 @@ fn all_topics(cx: &mut Context<'_>, version: i16, request: &MetadataRequest) -> 
             let all = cx.core.topics().all().iter().map(|t| describe(cx.core, t, may)).collect();
             let whole = Metadata::encode(version, &skeleton(cx, version, request).with_topics(all))?;
             let topics = whole.get(head..whole.len().saturating_sub(tail)).unwrap_or_default();
-            cx.answers.keep(form, state, topics.to_vec())
+            match cx.answers.keep(form, state, topics.to_vec()) {
+                Ok(topics) => topics,
+                Err(_) => return Ok(Answer::Now(whole.into())),
+            }
         }
     };
     bytes.drain(head..head + count);
