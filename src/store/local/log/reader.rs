@@ -80,6 +80,13 @@ impl LocalLog {
         let interval = self.interval();
         let (from, _) = segment.locate(handle, offset, interval)?;
         let mut limit = segment.locate(handle, until, interval)?;
+        if !min_one_message
+            && let Ok((first, _)) = segment.cut(handle, from, limit, max_bytes, interval)
+            && first > from + max_bytes
+        {
+            // Not worth the sum of its bytes: a length that lies is found out when somebody has room for it.
+            return Ok(Slice::empty(offset));
+        }
         let mut ready = segment.verify(handle, from, interval)?;
         if ready < limit.0 && ready - from < max_bytes.min(LEAST_BYTES) {
             ready = segment.verify(handle, ready, interval)?;
