@@ -17,7 +17,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -439,6 +439,10 @@ impl Connection {
         if self.requests.poll_grow(all, all, task).is_pending() {
             return None;
         }
+        if self.requests.has_turn() {
+            // What stands before it waits no more, as what comes.
+            self.hurry();
+        }
         self.admitted = self.input.len() + missing;
         Some(missing)
     }
@@ -446,43 +450,47 @@ impl Connection {
     /// Memory that others wait for is given back by whoever holds it: a frame comes along, answers are taken, and a fetch that
     /// waits for records waits no more. A client that does not do its part is closed.
     fn look_at_duties(&mut self, task: &mut Task<'_>, reads: bool) -> Result<(), Close> {
-        let tight = |lease: &Lease| lease.is_shared() && lease.budget().is_tight();
-        let takes = !self.out.is_empty() && tight(&self.answers);
-        if is_cut(&mut self.to_take, takes, self.answers.account(), task) {
-            let why = "memory for answers is used up (queued.max.response.bytes), and this client does not read its own";
-            return Err(Close::Refused(why.into()));
-        }
-        let holds = tight(&self.requests) && !self.requests.is_waiting();
-        let sends = reads && !self.input.is_empty();
-        // What stands behind is not begun before.
+        let tight = |lease: &Lease| lease.has_turn() || lease.is_shared() && lease.budget().is_tight();
+        // What stands behind is not begun before, and what is ready does not leave.
         let (waits, hangs) = match self.pending.front().map(|front| &front.state) {
             Some(State::Fetch(poll)) => (poll.waits(), false),
             Some(State::Waits(_)) => (false, true),
             _ => (false, false),
         };
-        let owes = holds && (sends || waits || hangs || !self.out.is_empty());
-        if !is_cut(&mut self.to_send, owes, self.requests.account(), task) {
-            return Ok(());
+        let stands = waits || hangs || !self.out.is_empty();
+        let takes = stands && tight(&self.answers);
+        if is_cut(&mut self.to_take, takes, self.answers.account(), task) {
+            self.to_take = None;
+            let why = "memory for answers is used up (queued.max.response.bytes), and this client does not read its own";
+            return self.hurry_or_close(waits, why, task);
         }
-        self.to_send = None;
-        if waits && self.hurry() {
-            task.waker().wake_by_ref();
-            return Ok(());
+        let holds = tight(&self.requests) && !self.requests.is_waiting();
+        let sends = reads && !self.input.is_empty();
+        if is_cut(&mut self.to_send, holds && (sends || stands), self.requests.account(), task) {
+            self.to_send = None;
+            let why =
+                "memory for requests is used up (queued.max.request.bytes), and this one takes too long";
+            return self.hurry_or_close(waits, why, task);
         }
-        let why = "memory for requests is used up (queued.max.request.bytes), and this one takes too long";
-        Err(Close::Refused(why.into()))
+        Ok(())
     }
 
-    /// Fetches wait for records no more; whether there were any.
-    fn hurry(&mut self) -> bool {
-        let mut waited = false;
+    fn hurry_or_close(&mut self, waits: bool, why: &str, task: &Task<'_>) -> Result<(), Close> {
+        if !waits {
+            return Err(Close::Refused(why.into()));
+        }
+        self.hurry();
+        task.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Fetches wait for records no more.
+    fn hurry(&mut self) {
         for pending in &mut self.pending {
             if let State::Fetch(poll) = &mut pending.state {
                 poll.hurry();
-                waited = true;
             }
         }
-        waited
     }
 
     /// Moves replies that are ready from the front of the queue to the output.
@@ -931,16 +939,10 @@ impl Connection {
         }
     }
 
-    /// Whether the client has said its last while one request is answered alone, with nothing behind it that waits to be read.
-    /// Nobody reads from it then, and work would go on for nobody.
+    /// Whether the client has said its last, whatever of that was not read yet.
     fn is_left(&self, task: &mut Task<'_>) -> bool {
-        let mut next = [0];
-        self.alone
-            && self.input.is_empty()
-            && matches!(
-                self.stream.poll_peek(task, &mut ReadBuf::new(&mut next)),
-                Poll::Ready(Ok(0) | Err(_))
-            )
+        let ready = pin!(self.stream.ready(Interest::READABLE)).poll(task);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Every few seconds: idle for too long, or a frame that does not come along?
@@ -951,7 +953,8 @@ impl Connection {
         // What has arrived and is not read is not late.
         let waits = self.requests.is_waiting() && self.stream.poll_read_ready(task).is_ready();
         let reads = self.may_start() && !self.held_back && !waits && self.muted.is_none();
-        if !self.eof && self.is_left(task) {
+        // Nobody reads from it while a request is answered alone, or as many as may be: work would go on for nobody.
+        if !self.eof && !reads && self.is_left(task) {
             self.eof = true;
             self.look.as_mut().reset(Instant::now() + LEAVE_WITHIN);
         }
