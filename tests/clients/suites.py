@@ -113,7 +113,7 @@ def table(full):
               env={"RSS_MB": os.environ.get("RSS_MB", "16")}, unforgiven=lambda line, note: not re.search(r"deaths 0\b", note)),
         Suite("sarama-smoke", cost=0.6, install_cost=1),
         Suite("librdkafka-idempotent", "librdkafka", cost=0.25, brokers=2, install_cost=1, group=lambda l: l[:4], env={"IDEMPOTENT": "1"}),
-        Suite("surge", cost=0.4, limit_s=400 if full else 300, install_cost=0.5, whole=True, doors=("kafka", "kinesis", "admin"),
+        Suite("surge", cost=0.4, limit_s=1000 if full else 600, install_cost=0.5, whole=True, doors=("kafka", "kinesis", "admin"),
               flags=("--seconds", "90") if full else (), props={"kinesis.quota.profile": "off"},
               unforgiven=lambda line, note: re.search("nothing|order|parents|not-stored", line) is not None),
         Suite("kinesis-five", cost=0.5, install_cost=1, group=part, doors=("kinesis",)),

@@ -267,6 +267,16 @@ def wait(seconds, done):
     return done()
 
 
+def wait_while_moving(moved, done, still_s=60, most_s=600):
+    """Until it is done, or nothing moves: how fast readers are is not the question here, and others may use the machine."""
+    begin = at = time.time()
+    last = moved()
+    while not done() and time.time() - at < still_s and time.time() - begin < most_s:
+        time.sleep(0.2)
+        if (now := moved()) != last:
+            last, at = now, time.time()
+
+
 def equal(count):
     return [((1 << 128) * i // count, (1 << 128) * (i + 1) // count - 1) for i in range(count)]
 
@@ -400,8 +410,9 @@ def main():
     sent, acked = ([r for w in [*puts, *produces] for r in getattr(w, what)] for what in ("sent", "acked"))
     want = len(set(acked))
     loaded = time.time()
-    wait(60, lambda: all(len(seen) >= want for seen in (Member.seen, *(a.seen for a in apps))))
-    wait(30, lambda: all(sum(what == "end" for what, _ in a.events) >= 1 + 2 + 4 + 8 + 16 + 8 for a in apps))
+    moved = lambda: [(len(a.seen), len(a.events)) for a in apps] + [len(Member.seen)]
+    wait_while_moving(moved, lambda: all(len(seen) >= want for seen in (Member.seen, *(a.seen for a in apps))))
+    wait_while_moving(moved, lambda: all(sum(what == "end" for what, _ in a.events) >= 1 + 2 + 4 + 8 + 16 + 8 for a in apps))
     note(f"everything was read {time.time() - loaded:.1f} s after the last record")
     time.sleep(2)  # for what comes twice
     for m in group:
