@@ -47,9 +47,6 @@ impl Served {
         command.args(["-X", "max.connection.creation.rate=100000"]);
         command.args(properties.iter().flat_map(|property| ["-X", property]));
         command.env_clear().env("TMPDIR", data.path()).env("WEIR_LOG", "debug").stdin(Stdio::null());
-        // Left alone, glibc keeps up to twice the largest block that was ever freed. What is measured here is
-        // what weir keeps.
-        command.env("MALLOC_TRIM_THRESHOLD_", "131072");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (mut stderr, said) = (child.stderr.take().unwrap(), Arc::clone(&log));
