@@ -419,7 +419,7 @@ impl Connection {
             return Some(left);
         }
         let own = OWN_BYTES.saturating_sub(self.requests.bytes());
-        let must_ask = self.requests.budget().is_nearly_used_up();
+        let must_ask = self.requests.budget().is_short();
         if !must_ask || own > 0 {
             self.requests.step_aside();
             return Some(if must_ask { own } else { usize::MAX });
@@ -522,7 +522,7 @@ impl Connection {
                     Poll::Pending => break,
                 },
                 State::Fetch(poll) => {
-                    let needs = poll.head_bytes();
+                    let needs = poll.answer_bytes();
                     if needs > 0 && self.answer_room == 0 {
                         match poll_room(&mut self.answers, &self.out, needs, needs, task) {
                             Poll::Ready(room) => self.answer_room = room,

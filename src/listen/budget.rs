@@ -208,12 +208,6 @@ impl Budget {
         self.shared() > self.sum(self.large())
     }
 
-    /// Whether what is left is for small things, about.
-    #[must_use]
-    pub fn is_nearly_used_up(&self) -> bool {
-        self.shared() >= self.sum(self.large())
-    }
-
     /// Whether nobody should keep memory that is not in use.
     #[must_use]
     pub fn is_tight(&self) -> bool {

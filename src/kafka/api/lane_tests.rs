@@ -161,7 +161,7 @@ async fn a_fetch_of_many_partitions_is_decoded_where_it_is_asked_once_it_has_the
         };
         let Outcome::Done(late) = outcome.unwrap() else { panic!("its log is open") };
         let Answer::Fetch(poll) = late.answer else { panic!("it is read in steps") };
-        assert!(late.held_bytes <= work.read_bytes && poll.head_bytes() >= count as usize * 64);
+        assert!(late.held_bytes <= work.read_bytes && poll.answer_bytes() >= count as usize * 64);
     }
     core.close().unwrap();
 }

@@ -138,6 +138,15 @@ impl Rig {
         timeout(AT_MOST, other.grow(600 * KIB, 600 * KIB)).await.unwrap();
     }
 
+    /// Uses up 8 MiB of memory for answers; the second has the turn, too.
+    async fn use_up_answers(&self) -> [Lease; 2] {
+        let [mut others, mut turn] = [(); 2].map(|()| self.answers.account().lease());
+        others.settle(8300 * KIB);
+        timeout(AT_MOST, turn.grow(50 * KIB, 50 * KIB)).await.unwrap();
+        assert!(turn.has_turn());
+        [others, turn]
+    }
+
     /// A client whose first request waits for other clients, behind the one before it.
     async fn joined(&self) -> [TcpStream; 2] {
         // The first of all makes the journal, and waits for that, too.
@@ -224,10 +233,7 @@ async fn answers_of_fetches_that_nobody_reads_take_no_more_than_there_is_and_one
 #[tokio::test]
 async fn answers_of_unknown_size_leave_room_for_those_that_need_little() {
     let rig = Rig::new(8192 * KIB).await;
-    let (mut others, mut turn) = (rig.answers.account().lease(), rig.answers.account().lease());
-    others.settle(8300 * KIB);
-    timeout(AT_MOST, turn.grow(50 * KIB, 50 * KIB)).await.unwrap();
-    assert!(turn.has_turn());
+    let [mut others, _turn] = rig.use_up_answers().await;
     others.settle(7600 * KIB);
     // What is left is for small things, and nobody knows how large this gets.
     let mut large = rig.connect().await;
@@ -245,14 +251,12 @@ async fn answers_of_unknown_size_leave_room_for_those_that_need_little() {
 #[tokio::test]
 async fn a_fetch_waits_in_line_whatever_is_ready_behind_it() {
     let rig = Rig::new(8192 * KIB).await;
-    let (mut others, mut turn) = (rig.answers.account().lease(), rig.answers.account().lease());
-    others.settle(8300 * KIB);
-    timeout(AT_MOST, turn.grow(50 * KIB, 50 * KIB)).await.unwrap();
+    let used_up = rig.use_up_answers().await;
     let mut client = rig.connect().await;
     client.write_all(&[wide_fetch(900), frame(18, 0, &[])].concat()).await.unwrap();
     assert!(timeout(Duration::from_millis(300), client.readable()).await.is_err(), "answered already");
     assert_eq!(rig.answers.waiting(), 1);
-    drop((others, turn));
+    drop(used_up);
     assert!(receive(&mut client).await > 20 * KIB);
     assert!(receive(&mut client).await > 100);
     drop(client);

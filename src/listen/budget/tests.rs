@@ -21,6 +21,13 @@ fn budget(limit: usize, share: usize) -> Arc<Budget> {
     Budget::new("test", Some(limit), Some(share))
 }
 
+/// Three who may be told that they are cut, and hold nothing yet.
+fn three(budget: &Arc<Budget>) -> (Vec<Arc<Notify>>, Vec<Arc<Account>>, Vec<Lease>) {
+    let accounts: Vec<_> = (0..3).map(|_| budget.account()).collect();
+    let leases = accounts.iter().map(Account::lease).collect();
+    ((0..3).map(|_| Arc::default()).collect(), accounts, leases)
+}
+
 /// Waits in line for `bytes`, in a task of its own.
 fn in_line(account: &Arc<Account>, bytes: usize) -> tokio::task::JoinHandle<Lease> {
     let mut lease = account.lease();
@@ -166,9 +173,7 @@ async fn a_connection_waits_for_its_own_share_and_nobody_waits_for_it() {
 #[tokio::test]
 async fn who_holds_memory_and_moves_nothing_is_cut_while_others_wait() {
     let budget = budget(100_000, usize::MAX);
-    let cuts: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
-    let accounts: Vec<_> = (0..3).map(|_| budget.account()).collect();
-    let mut leases: Vec<_> = accounts.iter().map(Account::lease).collect();
+    let (cuts, accounts, mut leases) = three(&budget);
     for (lease, bytes) in leases.iter_mut().zip([60_000, 56_000, OWN_BYTES]) {
         assert!(held(lease, bytes));
     }
@@ -255,9 +260,7 @@ async fn large_things_leave_a_part_to_small_ones_and_the_turn_is_no_burden() {
 #[tokio::test]
 async fn who_holds_little_is_not_cut_for_those_who_hold_much() {
     let budget = budget(640_000, usize::MAX);
-    let cuts: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
-    let accounts: Vec<_> = (0..3).map(|_| budget.account()).collect();
-    let mut leases: Vec<_> = accounts.iter().map(Account::lease).collect();
+    let (cuts, accounts, mut leases) = three(&budget);
     for (lease, bytes) in leases.iter_mut().zip([9_000, 300_000, 331_000]) {
         lease.settle(OWN_BYTES + bytes);
     }
@@ -276,9 +279,7 @@ async fn who_holds_little_is_not_cut_for_those_who_hold_much() {
 #[tokio::test]
 async fn who_holds_most_is_cut_first_and_who_has_the_turn_holds_never_little() {
     let budget = budget(640_000, usize::MAX);
-    let cuts: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
-    let accounts: Vec<_> = (0..3).map(|_| budget.account()).collect();
-    let mut leases: Vec<_> = accounts.iter().map(Account::lease).collect();
+    let (cuts, accounts, mut leases) = three(&budget);
     leases[0].settle(OWN_BYTES + 200_000);
     leases[1].settle(OWN_BYTES + 440_000);
     assert!(held(&mut leases[2], OWN_BYTES + 1) && leases[2].has_turn());

@@ -139,7 +139,7 @@ impl LongPoll {
     }
 
     /// Memory that the answer takes beside what is read from logs, where it is about to be made and takes much.
-    pub(in crate::kafka) fn head_bytes(&self) -> usize {
+    pub(in crate::kafka) fn answer_bytes(&self) -> usize {
         let is_asked = self.plan.is_long() && !self.waits();
         if is_asked { self.plan.partitions().count() * (HEAD_BYTES + QUEUED_BYTES) } else { 0 }
     }

@@ -103,9 +103,6 @@ impl LocalLog {
         }
         // What is not verified yet is the next read's.
         let cut = segment.cut(handle, from, limit, max_bytes.min(ready - from), interval)?;
-        if cut.0 - from > max_bytes && !min_one_message {
-            return Ok(Slice::empty(offset));
-        }
         self.slice(segment, handle, from, cut)
     }
 
