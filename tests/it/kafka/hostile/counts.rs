@@ -72,9 +72,8 @@ pub(super) fn rows() -> Vec<Row> {
         driven(45, "SyncGroup of a million members without name", million_members).peak_kib(96 * 1024),
         closed(46, "DescribeConfigs of 2^31 - 1 resources", [of(32, 1, &[0x7f, 0xff, 0xff, 0xff, 0])])
             .peak_kib(1024),
-        // As Kafka: a string ends at 32,767 bytes, so this is no request. The frame is 10 MiB by itself, and its buffer is copied
-        // when it grows for the last time, from 8 MiB.
-        closed(47, "a config value of 10 MiB", [flexible(44, 1, &large_value())]).peak_kib(32 * 1024),
+        // As Kafka: a string ends at 32,767 bytes, so this is no request. The frame is 10 MiB by itself.
+        closed(47, "a config value of 10 MiB", [flexible(44, 1, &large_value())]).peak_kib(24 * 1024),
         driven(48, "every count of every API and version, lied about", |broker| lie(broker, "aAt")),
         driven(49, "every length of every API and version, lied about", |broker| lie(broker, "sSbB")),
         driven(50, "every string of every API and version, not UTF-8", not_text),
