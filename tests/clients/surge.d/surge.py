@@ -173,9 +173,6 @@ BENIGN = [
     "ShutdownTask - Shard .*: Caught exception: .*BlockedOnParentShardException: .* has partial parent information in lease table",
     # KCL ends a subscription of its own; what was under way then is dropped and read again from the checkpoint
     "exceptionCaught.*SdkCancellationException: Subscriber cancelled before all events were published",
-    # a shard that was read to its end, whose children it has not begun yet: it keeps the lease and looks again (KCL's own source calls that
-    # expected); that children begin after their parents is a line of its own
-    r"LeaseCleanupManager - Unable to clean up lease .*wereChildShardsPresent=true, wasResourceNotFound=false",
     "complete called on a cancelled subscription. Ignoring completion", "Rejected an attempt to request.*, because subscribers don't match",
 ]
 
